@@ -1,0 +1,190 @@
+"""Compile every kernel variant for GPUs that are not there: `python -m rnnlab_kernels.aot`.
+
+Prints registers, spills and shared memory of each variant for each compute capability, and fails (exit status 1) when a
+variant spills, exceeds the chip's shared memory or register file, or does not compile. Needs Triton, no GPU.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from rnnlab_kernels.cells import CELLS, Cell, bind_triton
+from rnnlab_kernels.launch import DTYPES, pointwise_block
+from rnnlab_kernels.schedules.eager import working_dtype
+
+SHARED_MEMORY = {80: 166_912, 90: 232_448}  # bytes one program may use: 163 and 227 KiB
+REGISTER_FILE = 65_536  # 32-bit registers of one multiprocessor
+TYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+ROW_WIDTHS = {"aligned": 128, "odd": 63}  # hidden sizes, which select block shape and divisibility
+
+
+class Variant(NamedTuple):
+    """One compilation: a kernel, its argument types (nested tuples for tuples of pointers), constants and options."""
+
+    name: str
+    kernel: Any
+    types: dict[str, Any]
+    constants: dict[str, Any]
+    divisible: bool
+    options: dict[str, Any]
+
+
+class Report(NamedTuple):
+    """What the compiler made of a variant."""
+
+    name: str
+    capability: int
+    registers: int
+    spill_bytes: int
+    shared_bytes: int
+    num_warps: int
+
+    @property
+    def faults(self) -> list[str]:
+        found = []
+        if self.spill_bytes:
+            found.append(f"spills {self.spill_bytes} bytes")
+        if self.shared_bytes > SHARED_MEMORY[self.capability]:
+            found.append(f"shared memory beyond {SHARED_MEMORY[self.capability]} bytes")
+        if self.registers * 32 * self.num_warps > REGISTER_FILE:
+            found.append("register file exceeded")
+        return found
+
+
+def variants() -> Iterator[Variant]:
+    """Yield every variant that the pointwise schedule can launch: cells x directions x dtypes x alignment."""
+    for cell in CELLS.values():
+        for dtype in DTYPES:
+            for alignment, hidden in ROW_WIDTHS.items():
+                yield _pointwise_fwd(cell, dtype, alignment, hidden)
+                yield _pointwise_bwd(cell, dtype, alignment, hidden)
+
+
+def _split_block(hidden: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    options = dict(pointwise_block(64, hidden).options)
+    constants = {name: options.pop(name) for name in ("BLOCK_B", "BLOCK_H")}
+    return constants, options
+
+
+def _pointers(cell: Cell, dtype: torch.dtype) -> dict[str, tuple[str, ...]]:
+    """Return the pointer types of the states as given to the gate maths: h in the storage dtype, others wider."""
+    storage, work = f"*{TYPE_NAMES[dtype]}", f"*{TYPE_NAMES[working_dtype(dtype)]}"
+    by_state = {state: storage if state == "h" else work for state in cell.states}
+    return {
+        "state": tuple(by_state.values()),
+        "carried": tuple(by_state[state] for state in cell.carried),
+        "dstate": tuple("*fp32" for _ in cell.states),
+        "dcarried": tuple("*fp32" for _ in cell.carried),
+    }
+
+
+def _pointwise_fwd(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) -> Variant:
+    from rnnlab_kernels.schedules.pointwise import _pointwise_fwd_kernel
+
+    storage, pointers = f"*{TYPE_NAMES[dtype]}", _pointers(cell, dtype)
+    types = {
+        "gates_x_ptr": storage,
+        "gates_h_ptr": storage,
+        "carried_ptrs": pointers["carried"],
+        "state_ptrs": pointers["state"],
+        "saved_ptr": storage,
+        **dict.fromkeys(("B", "H", "stride_gates_b", "stride_carried_b", "stride_state_b", "stride_saved_s"), "i32"),
+    }
+    blocks, options = _split_block(hidden)
+    constants = {"GATES_FWD": bind_triton(cell.gates_fwd), **_sizes(cell), **blocks}
+    name = f"pointwise_fwd {cell.name} {TYPE_NAMES[dtype]} {alignment}"
+    return Variant(name, _pointwise_fwd_kernel, types, constants, alignment == "aligned", options)
+
+
+def _pointwise_bwd(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) -> Variant:
+    from rnnlab_kernels.schedules.pointwise import _pointwise_bwd_kernel
+
+    storage, pointers = f"*{TYPE_NAMES[dtype]}", _pointers(cell, dtype)
+    strides = ("stride_dstate_b", "stride_saved_s", "stride_carried_b", "stride_state_b", "stride_dgates_b")
+    types = {
+        "dstate_ptrs": pointers["dstate"],
+        "saved_ptr": storage,
+        "carried_ptrs": pointers["carried"],
+        "state_ptrs": pointers["state"],
+        "dgates_x_ptr": storage,
+        "dgates_h_ptr": storage,
+        "dcarried_ptrs": pointers["dcarried"],
+        **dict.fromkeys(("B", "H", *strides), "i32"),
+    }
+    blocks, options = _split_block(hidden)
+    constants = {"GATES_BWD": bind_triton(cell.gates_bwd), **_sizes(cell), **blocks}
+    name = f"pointwise_bwd {cell.name} {TYPE_NAMES[dtype]} {alignment}"
+    return Variant(name, _pointwise_bwd_kernel, types, constants, alignment == "aligned", options)
+
+
+def _sizes(cell: Cell) -> dict[str, int]:
+    return {"G": cell.num_gates, "NUM_MERGED": cell.num_merged, "S": len(cell.saved)}
+
+
+def compile_variant(variant: Variant, capability: int) -> Report:
+    """Compile one variant and read its resources off the machine code."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    # The launcher marks pointers and integers divisible by 16 as such; without it every load is one element wide.
+    divisible = [["tt.divisibility", 16]]
+    attributes: dict[tuple[int, ...], list[list[Any]]] = {}
+    for position, (name, kind) in enumerate(variant.types.items()):
+        if isinstance(kind, tuple):
+            attributes.update({(position, k): divisible for k in range(len(kind))})
+        elif kind.startswith("*") or (variant.divisible and name != "B"):
+            attributes[(position,)] = divisible
+    source = ASTSource(
+        fn=variant.kernel,
+        signature={**variant.types, **dict.fromkeys(variant.constants, "constexpr")},
+        constexprs=variant.constants,
+        attrs=attributes,
+    )
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=variant.options)
+    registers, stack = _resources(compiled.asm["cubin"], Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump")
+    return Report(variant.name, capability, registers, stack, compiled.metadata.shared, compiled.metadata.num_warps)
+
+
+def _resources(cubin: bytes, cuobjdump: Path) -> tuple[int, int]:
+    """Return registers per thread and bytes of stack: without calls, a stack is what the compiler spills to."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        text = subprocess.run([cuobjdump, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+)", text)
+    if found is None:
+        raise RuntimeError(f"cuobjdump names no registers in: {text}")
+    return int(found[1]), int(found[2])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compile all variants, print the table, return 1 if one of them is at fault."""
+    parser = argparse.ArgumentParser(prog="python -m rnnlab_kernels.aot", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="compile only variants whose name contains this text")
+    chosen = parser.parse_args(arguments)
+    rows = []
+    print(f"{'variant':<40} {'sm':>4} {'registers':>9} {'spill B':>8} {'shared B':>9}")
+    for variant in variants():
+        if chosen.only not in variant.name:
+            continue
+        for capability in SHARED_MEMORY:
+            row = compile_variant(variant, capability)
+            rows.append(row)
+            faults = "  FAULT: " + ", ".join(row.faults) if row.faults else ""
+            numbers = f"{row.capability:>4} {row.registers:>9} {row.spill_bytes:>8} {row.shared_bytes:>9}"
+            print(f"{row.name:<40} {numbers}{faults}", flush=True)
+    failed = [row for row in rows if row.faults]
+    print(f"{len(rows) - len(failed)} passed, {len(failed)} failed")
+    return 1 if failed or not rows else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""How a recurrence runs over time, once for all cells."""

@@ -1,0 +1,53 @@
+"""What all schedules share about one layer in one direction: its weights, the order of steps, padding."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Weights(NamedTuple):
+    """Parameters of one layer in one direction, in torch's shapes.
+
+    G gates, H units, I inputs, P = H or the size of the projection.
+
+    Attributes:
+        ih: (G*H, I).
+        hh: (G*H, P).
+        bias_ih: (G*H,) or None.
+        bias_hh: (G*H,), None together with `bias_ih`.
+        hr: (P, H), the projection of an LSTM, or None.
+    """
+
+    ih: Tensor
+    hh: Tensor
+    bias_ih: Tensor | None = None
+    bias_hh: Tensor | None = None
+    hr: Tensor | None = None
+
+
+def step_order(num_steps: int, reverse: bool) -> range:
+    """Return the time indices in the order in which the recurrence visits them."""
+    return range(num_steps - 1, -1, -1) if reverse else range(num_steps)
+
+
+def slots(num_steps: int, reverse: bool) -> Iterator[tuple[int, int, int]]:
+    """Yield (t, slot of the state before t, slot of the state after t) for state buffers of T+1 entries.
+
+    The initial state stands at the end where the walk begins, so that outputs and previous states are two views of one
+    buffer: `buffer[1:]` and `buffer[:-1]` going forward, the other way round in reverse.
+    """
+    for t in step_order(num_steps, reverse):
+        yield (t, t + 1, t) if reverse else (t, t, t + 1)
+
+
+def lengths_to_mask(lengths: Tensor, num_steps: int) -> Tensor:
+    """Return the (T, B, 1) mask of the steps inside each row, without waiting for the device."""
+    steps = torch.arange(num_steps, device=lengths.device).unsqueeze(1)
+    return (steps < lengths.unsqueeze(0)).unsqueeze(-1)
+
+
+def zero_padding(x: Tensor, mask: Tensor) -> Tensor:
+    """Return `x` (T, B, N) with zeros outside the mask, whatever stood there (NaN included)."""
+    return torch.where(mask, x, x.new_zeros(()))

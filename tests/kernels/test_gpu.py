@@ -1,0 +1,110 @@
+"""Level 3: compiled kernels on a CUDA device, by time step, against float64 on the CPU. Run by `make test-gpu`."""
+
+import pytest
+import torch
+
+from rnnlab_kernels.cells import CELLS
+from rnnlab_kernels.schedules.reference import reference
+from tests.conftest import INTERPRETING
+from tests.kernels.problems import SIZE_IDS, SIZES, assert_within_ratio, make_problem
+from tests.tolerances import EPS, RATIO
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(INTERPRETING, reason="compares compiled kernels")]
+
+CELL_NAMES = list(CELLS)
+ALL_SIZES = [*SIZES, (64, 16, 32, 64), (512, 4, 8, 128)]
+ALL_IDS = [*SIZE_IDS, "64x16x32x64", "512x4x8x128"]
+OPTIONS = {
+    "plain": {},
+    "reverse": {"reverse": True},
+    "no-bias": {"bias": False},
+    "ragged": {"ragged": True},
+    "ragged-reverse": {"ragged": True, "reverse": True},
+}
+
+
+def pointwise(*args, **kwargs):
+    from rnnlab_kernels.schedules.pointwise import pointwise
+
+    return pointwise(*args, **kwargs)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("size", ALL_SIZES, ids=ALL_IDS)
+@pytest.mark.parametrize("name", CELL_NAMES)
+def test_pointwise_in_float32_is_close_to_float64(name, size, option, poisoned_empty):
+    problem = make_problem(CELLS[name], size, **OPTIONS[option]).to(torch.float32)
+    exact = problem.to(torch.float64).run(reference)
+    actual = problem.to(torch.float32, "cuda").run(pointwise)
+    for key, value in exact.items():
+        torch.testing.assert_close(actual[key].cpu(), value.float(), msg=lambda text, key=key: f"{key}: {text}")
+
+
+@pytest.mark.parametrize("upstream", ["output", "h_n", "c_n"])
+@pytest.mark.parametrize("name", CELL_NAMES)
+def test_pointwise_takes_each_upstream_gradient_alone(name, upstream, poisoned_empty):
+    if upstream.removesuffix("_n") not in (*CELLS[name].states, "output"):
+        pytest.skip(f"{name} has no {upstream}")
+    problem = make_problem(CELLS[name], (17, 3, 8, 63)).to(torch.float32)
+    exact = problem.to(torch.float64).run(reference, upstream)
+    actual = problem.to(torch.float32, "cuda").run(pointwise, upstream)
+    for key, value in exact.items():
+        torch.testing.assert_close(actual[key].cpu(), value.float(), msg=lambda text, key=key: f"{key}: {text}")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("size", ALL_SIZES[1:], ids=ALL_IDS[1:])
+@pytest.mark.parametrize("name", CELL_NAMES)
+def test_pointwise_error_in_half_precision_is_within_twice_torchs(name, size, dtype):
+    problem = make_problem(CELLS[name], size).to(dtype)
+    exact = problem.to(torch.float64).run(reference)
+    on_device = problem.to(dtype, "cuda")
+    same_dtype, actual = on_device.run(reference), on_device.run(pointwise)
+    for key, value in exact.items():
+        # Where rounding moves a unit across 0, relu's gradient switches: there is no error bound to hold.
+        if name != "rnn_relu" or not key.startswith("d"):
+            assert_within_ratio(actual[key].cpu(), same_dtype[key].cpu(), value, key, RATIO, EPS[dtype])
+
+
+@pytest.mark.parametrize("name", CELL_NAMES)
+def test_pointwise_runs_are_bitwise_equal(name):
+    problem = make_problem(CELLS[name], (33, 5, 20, 100)).to(torch.float32, "cuda")
+    first, second = problem.run(pointwise), problem.run(pointwise)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])
+def test_pointwise_is_finite_at_large_preactivations(name):
+    problem = make_problem(CELLS[name], (4, 2, 3, 5), scale=1e4).to(torch.float32, "cuda")
+    assert all(value.isfinite().all() for value in problem.run(pointwise).values())
+
+
+@pytest.mark.parametrize("module", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("backend", ["auto", "eager", "triton"])
+def test_layers_match_torch_nn_on_the_device(module, backend):
+    nn = pytest.importorskip("rnnlab.nn")
+    ours = getattr(nn, module)(3, 20, num_layers=2, bidirectional=True, backend=backend, device="cuda")
+    theirs = getattr(torch.nn, module)(3, 20, num_layers=2, bidirectional=True, dtype=torch.float64)
+    theirs.load_state_dict({name: value.double().cpu() for name, value in ours.state_dict().items()})
+    x = torch.randn(9, 4, 3, device="cuda")
+    ours.eval()  # backward in evaluation mode must work on every path
+    (y, _), (expected, _) = ours(x), theirs(x.double().cpu())
+    torch.testing.assert_close(y.cpu(), expected.float())
+    y.sum().backward()
+    expected.sum().backward()
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a.grad.cpu(), b.grad.float(), msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("module", ["RNN", "LSTM", "GRU"])
+def test_lengths_on_the_device_need_no_synchronisation(module):
+    nn = pytest.importorskip("rnnlab.nn")
+    layer = getattr(nn, module)(3, 8, bidirectional=True, device="cuda")
+    x, lengths = torch.randn(6, 4, 3, device="cuda"), torch.tensor([6, 0, 3, 1], device="cuda")
+    layer(x, lengths=lengths)  # compile first
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        output, _ = layer(x, lengths=lengths)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert (output[:, 1] == 0).all() and (output[3:, 2] == 0).all()
