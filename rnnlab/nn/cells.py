@@ -1,0 +1,161 @@
+"""Drop-in replacements of torch.nn.RNNCell, LSTMCell and GRUCell, and the single step the layers share with them.
+
+Letters: B batch, I input_size, H hidden_size.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnnlab.nn import checks
+from rnnlab.nn.backend import Call, Choice, choose, schedule
+from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
+from rnnlab_kernels.cells import CELLS
+from rnnlab_kernels.schedules.layout import Weights
+
+Tensors = tuple[Tensor, ...]
+
+_ATEN: dict[str, Callable[..., Any]] = {
+    "LSTM": torch._VF.lstm_cell,
+    "GRU": torch._VF.gru_cell,
+    "RNN_TANH": torch._VF.rnn_tanh_cell,
+    "RNN_RELU": torch._VF.rnn_relu_cell,
+}
+
+
+def run_cell(choice: Choice, mode: str, x: Tensor, state: Tensors, weights: Weights) -> Tensors:
+    """Return the state after one step: x (B, I), state of (B, P) and (B, H) tensors."""
+    if choice.backend == "aten":
+        hx = list(state) if mode == "LSTM" else state[0]
+        new = _ATEN[mode](x, hx, weights.ih, weights.hh, weights.bias_ih, weights.bias_hh)
+        return tuple(new) if mode == "LSTM" else (new,)
+    return schedule(choice.backend)(CELLS[mode.lower()], x.unsqueeze(0), state, weights)[1]
+
+
+class Cell(nn.RNNCellBase):
+    """What the three cells share. torch's base class keeps parameters, initialisation and repr."""
+
+    mode: str
+    backend: str
+
+    def __init__(
+        self, mode: str, input_size: int, hidden_size: int, bias: bool, device: Any, dtype: Any, backend: str
+    ) -> None:
+        checks.check_cell_sizes(input_size, hidden_size)
+        checks.check_backend_name(backend)
+        super().__init__(input_size, hidden_size, bias, len(CELLS[mode.lower()].gates), device, dtype)
+        self.mode = mode
+        self.backend = backend
+
+    def backend_call(self, input: Tensor | None = None) -> Call:
+        """Return what the choice of a backend depends on; see `explain_backend`."""
+        device = self.weight_ih.device if input is None else input.device
+        batch = 32 if input is None else 1 if input.dim() == 1 else input.shape[0]
+        dtype = autocast_to(autocast_dtype(device), self.weight_ih.new_empty(0)).dtype
+        differentiated = torch.is_grad_enabled() and self.weight_ih.requires_grad
+        return Call(self.mode, self.hidden_size, 0, device, dtype, batch, "step", differentiated, self.training)
+
+    def initial_state(self, batch_size: int) -> Tensor | Tensors:
+        """Return zeros in the form of `hx`: (B, H), for an LSTM two of them."""
+        return self._as_hidden(self._zeros(self.weight_hh, batch_size))
+
+    def _zeros(self, like: Tensor, batch: int) -> Tensors:
+        return tuple(like.new_zeros(batch, self.hidden_size) for _ in CELLS[self.mode.lower()].states)
+
+    def _as_hidden(self, states: Tensors) -> Any:
+        return states if self.mode == "LSTM" else states[0]
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        """Advance by one step.
+
+        Args:
+            input: (B, I) or (I,).
+            hx: (B, H) or (H,), for an LSTM a tuple (h, c) of such; zeros if None.
+
+        Returns:
+            The new state in the form of `hx`.
+        """
+        name = self._get_name()
+        if input.dim() not in (1, 2):
+            raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
+        states = None if hx is None else checks.split_states(hx, len(CELLS[self.mode.lower()].states), name)
+        for k, state in enumerate(states or ()):
+            if state.dim() not in (1, 2):
+                label = f"hx[{k}]" if self.mode == "LSTM" else "hidden"
+                raise ValueError(f"{name}: Expected {label} to be 1D or 2D, got {state.dim()}D instead")
+        batched = input.dim() == 2
+        x = input if batched else input.unsqueeze(0)
+        if states is None:
+            states = self._zeros(x, x.shape[0])
+        elif not batched:
+            states = tuple(state.unsqueeze(0) for state in states)
+        checks.check_cell_call(x, states, self.weight_ih, self.input_size, self.hidden_size)
+
+        cast_to = autocast_dtype(x.device)
+        weights = Weights(
+            *(None if w is None else autocast_to(cast_to, w) for w in self._parameters_in_order())  # type: ignore[arg-type]
+        )
+        choice = choose(self.backend, self.backend_call(input))
+        with without_autocast(x.device, cast_to):
+            x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, state) for state in states)
+            new = run_cell(choice, self.mode, x, states, weights)
+        return self._as_hidden(new if batched else tuple(state.squeeze(0) for state in new))
+
+    def _parameters_in_order(self) -> tuple[Tensor | None, ...]:
+        return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+
+
+class RNNCell(Cell):
+    """One step of an Elman network; arguments as torch.nn.RNNCell, `backend` as rnnlab.nn.RNN."""
+
+    nonlinearity: str
+    __constants__ = ["input_size", "hidden_size", "bias", "nonlinearity"]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        backend: str = "auto",
+    ) -> None:
+        checks.check_nonlinearity(nonlinearity)
+        super().__init__(f"RNN_{nonlinearity.upper()}", input_size, hidden_size, bias, device, dtype, backend)
+        self.nonlinearity = nonlinearity
+
+
+class LSTMCell(Cell):
+    """One step of an LSTM; arguments as torch.nn.LSTMCell, `backend` as rnnlab.nn.LSTM."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__("LSTM", input_size, hidden_size, bias, device, dtype, backend)
+
+
+class GRUCell(Cell):
+    """One step of a GRU; arguments as torch.nn.GRUCell, `backend` as rnnlab.nn.GRU."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__("GRU", input_size, hidden_size, bias, device, dtype, backend)

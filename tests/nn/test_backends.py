@@ -1,0 +1,134 @@
+"""Backends: one state_dict, one result, whichever route runs; and a request that cannot be met says why."""
+
+import os
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_padded_sequence
+
+import rnnlab.nn
+from tests.nn.cases import (
+    CELLS,
+    KINDS,
+    KINDS_AND_OPTIONS,
+    assert_same_run,
+    build,
+    every_kind,
+    named,
+    randn,
+    random_state,
+    run,
+    tolerance,
+    working_dtype,
+)
+
+every_other = pytest.mark.parametrize(
+    "backend", ["auto", "eager", "aten", pytest.param("triton", marks=pytest.mark.interpret)]
+)
+not_interpreted = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") == "1", reason="under the interpreter triton takes CPU tensors"
+)
+
+
+def plain_and_other(kind: str, backend: str, **options: Any) -> tuple[Any, Any]:
+    """A layer on the plain loop and one on another backend, with one state_dict."""
+    plain = build(rnnlab.nn, kind, 5, 7, **options, dtype=working_dtype(backend), backend="reference")
+    other = build(rnnlab.nn, kind, 5, 7, **options, dtype=working_dtype(backend), backend=backend)
+    assert list(other.state_dict()) == list(plain.state_dict())
+    other.load_state_dict(plain.state_dict())
+    return plain, other
+
+
+@pytest.mark.parametrize("kind, options", KINDS_AND_OPTIONS)
+@every_other
+def test_backends_agree_on_one_state_dict(kind, options, backend):
+    plain, other = plain_and_other(kind, backend, **options)
+    x, hx = randn(3, 2, 5, backend=backend), random_state(plain, 2)
+    assert_same_run(run(other, x, hx), run(plain, x, hx), **tolerance(backend))
+
+
+@every_kind
+@every_other
+@pytest.mark.parametrize("lengths", [[2, 5, 3], [5, 3, 2]], ids=["unsorted", "sorted"])
+def test_packed_sequences_take_every_backend(kind, backend, lengths):
+    plain, other = plain_and_other(kind, backend, num_layers=2, bidirectional=True)
+    x, hx = randn(5, 3, 5, backend=backend), random_state(plain, 3)
+    packed = pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=lengths[0] == 5)
+    assert_same_run(run(other, packed, hx), run(plain, packed, hx), **tolerance(backend))
+
+
+@every_kind
+@pytest.mark.parametrize("backend", ["auto", "reference", "eager", "aten"])
+def test_two_runs_are_bitwise_equal(kind, backend):
+    module = build(rnnlab.nn, kind, 5, 7, 2, bidirectional=True, backend=backend)
+    x = torch.randn(4, 3, 5)
+    first, second = run(module, x), run(module, x)
+    for one, two in zip(first, second, strict=True):
+        assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@every_kind
+@pytest.mark.parametrize("backend", ["reference", "eager", "aten"])
+def test_explain_backend_names_the_route(kind, backend):
+    module = build(rnnlab.nn, kind, 5, 7, backend=backend)
+    assert backend in rnnlab.nn.explain_backend(module)
+    assert backend in rnnlab.nn.explain_backend(module, torch.zeros(3, 2, 5))
+
+
+@pytest.mark.parametrize("kind", KINDS + CELLS)
+def test_explain_backend_of_auto_names_a_route_and_a_reason(kind):
+    module = build(rnnlab.nn, kind, 5, 7)
+    text = rnnlab.nn.explain_backend(module)
+    assert any(name in text for name in ("eager", "aten", "triton"))
+    assert len(text.split()) > 3
+
+
+@every_kind
+def test_explain_backend_runs_nothing(kind):
+    module = build(rnnlab.nn, kind, 5, 7)
+    calls = []
+    module.register_forward_hook(lambda *_: calls.append(1))
+    rnnlab.nn.explain_backend(module, torch.zeros(3, 2, 5))
+    assert not calls
+
+
+@not_interpreted
+@every_kind
+def test_triton_without_a_gpu_says_why(kind):
+    module = build(rnnlab.nn, kind, 5, 7, backend="triton")
+    with pytest.raises((RuntimeError, ValueError), match="(?is)triton.*(cpu|cuda)"):
+        module(torch.zeros(3, 2, 5))
+    assert "triton" in rnnlab.nn.explain_backend(module, torch.zeros(3, 2, 5))
+
+
+@pytest.mark.interpret
+@every_kind
+def test_triton_takes_cpu_tensors_under_the_interpreter(kind):
+    module = build(rnnlab.nn, kind, 5, 7, backend="triton")
+    assert named(module(torch.zeros(3, 2, 5)))["output"].shape == (3, 2, 7)
+
+
+@every_kind
+def test_aten_refuses_lengths_and_says_why(kind):
+    module = build(rnnlab.nn, kind, 5, 7, backend="aten")
+    with pytest.raises((RuntimeError, ValueError), match="(?s)aten.*lengths|lengths.*aten"):
+        module(torch.zeros(3, 2, 5), lengths=torch.tensor([3, 1]))
+
+
+def test_available_backends_of_the_cpu():
+    backends = rnnlab.nn.available_backends(torch.device("cpu"))
+    assert list(backends) == ["reference", "eager", "aten", "triton"]
+    assert not backends["reference"] + backends["eager"] + backends["aten"], "nothing stands in the way"
+    assert rnnlab.nn.available_backends("cpu") == backends
+
+
+@not_interpreted
+def test_available_backends_say_what_triton_needs():
+    assert "cpu" in rnnlab.nn.available_backends("cpu")["triton"]
+
+
+@every_kind
+def test_backend_is_kept_by_the_module(kind):
+    assert build(rnnlab.nn, kind, 5, 7, backend="eager").backend == "eager"
+    assert build(rnnlab.nn, kind, 5, 7).backend == "auto"
