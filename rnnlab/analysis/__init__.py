@@ -1,0 +1,1 @@
+"""Looking at runs and networks: pure functions from numbers to numbers or figures."""

@@ -1,0 +1,8 @@
+"""Data modules: one file a family, all in memory, every split a pure function of the arguments."""
+
+from rnnlab.data.addition import AdditionData, decode, encode
+from rnnlab.data.batches import EpochSampler, InMemoryData, Queries
+from rnnlab.data.series import CSVData
+from rnnlab.data.sines import TwoSineData
+
+__all__ = ["AdditionData", "CSVData", "EpochSampler", "InMemoryData", "Queries", "TwoSineData", "decode", "encode"]

@@ -1,0 +1,38 @@
+"""Checks of constructor arguments: each message says what was given and what is allowed."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Collection
+
+
+def check_integer(name: str, value: object, minimum: int, maximum: int | None = None) -> int:
+    """Return `value` as an int, or raise ValueError when it is no integer in [minimum, maximum]."""
+    allowed = f"an integer of at least {minimum}" if maximum is None else f"an integer from {minimum} to {maximum}"
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_integer or value < minimum or (maximum is not None and value > maximum):  # type: ignore[operator]
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    return int(value)  # type: ignore[call-overload]
+
+
+def check_fraction(name: str, value: object) -> float:
+    """Return `value` as a float, or raise ValueError when it does not lie strictly between 0 and 1."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_real or not 0 < float(value) < 1:  # type: ignore[arg-type]
+        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_choice(name: str, value: str, allowed: Collection[str]) -> str:
+    """Return `value`, or raise ValueError when it is none of the allowed names."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(sorted(allowed))}, got {value!r}")
+    return value
+
+
+def check_batch_size(batch_size: object, num_train: int) -> int:
+    """Return `batch_size`, or raise ValueError when not even one batch of it can be filled by the training part."""
+    size = check_integer("batch_size", batch_size, 1)
+    if size > num_train:
+        raise ValueError(f"batch_size must be at most the size of the training part, {num_train}, got {size}")
+    return size

@@ -1,0 +1,6 @@
+"""Models: recurrent layers with what goes before and after them; plain nn.Module, batch first outside."""
+
+from rnnlab.models.adder import Adder
+from rnnlab.models.forecaster import Forecaster
+
+__all__ = ["Adder", "Forecaster"]

@@ -1,0 +1,52 @@
+"""What the models share: building the recurrent layer, reading its last state, initialising it and the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnnlab.nn.init import initialise
+
+# `rnn(input_size=...)` gives a recurrent layer: a class of rnnlab.nn with everything else bound.
+RecurrentFactory = Callable[..., nn.Module]
+
+
+def output_width(layer: nn.Module) -> int:
+    """Return the features of a recurrent layer's output, D*H or, with a projection, D*proj_size."""
+    return (layer.proj_size or layer.hidden_size) * (2 if layer.bidirectional else 1)
+
+
+def last_output(output: Tensor, layer: nn.Module) -> Tensor:
+    """Return where each direction of the last layer ended.
+
+    Args:
+        output: time-major output of the layer (T, B, D*H).
+        layer: the layer; its reverse direction ends at time 0.
+
+    Returns:
+        (B, D*H).
+    """
+    if not layer.bidirectional:
+        return output[-1]
+    forward, reverse = output.chunk(2, dim=-1)
+    return torch.cat([forward[-1], reverse[0]], dim=-1)
+
+
+def initialise_all(layers: list[nn.Module], head: nn.Linear | None, init: Mapping[str, Any] | None) -> None:
+    """Initialise recurrent layers by name, and the head as Keras does where the layers' inputs are.
+
+    Args:
+        layers: recurrent layers, changed in place.
+        head: read-out; Glorot-uniform weight and zero bias if `init` names glorot, else left as constructed.
+        init: arguments of `rnnlab.nn.init.initialise`; None leaves everything as constructed.
+    """
+    if init is None:
+        return
+    for layer in layers:
+        initialise(layer, **init)
+    if head is not None and "glorot" in (init.get("input"), init.get("recurrent")):
+        nn.init.xavier_uniform_(head.weight)
+        nn.init.zeros_(head.bias)

@@ -1,0 +1,103 @@
+"""Training of a forecaster: mean squared error, scored at the last step and, where there are any, in original units."""
+
+from __future__ import annotations
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from rnnlab.tasks.means import Means
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers
+
+
+class ForecastingTask(pl.LightningModule):
+    """Learn to forecast the series of a data module of `rnnlab.data`.
+
+    Logged for 'val/' and 'test/', all as sums over counts: 'mse' over every forecast and 'mse_last' over those made at
+    the last step; with targets for the last step only they are equal. Where batches end with an origin, the data
+    module's `to_level` brings forecasts back to the series' own units, and 'rmse', 'mae' and 'mape' (in %, left out if
+    a true value is 0) of the last step are logged too. 'val/loss' is 'val/mse'; 'train/loss' is the mean over the
+    epoch, while the weights move.
+
+    Args:
+        model: series (B, T, I) -> forecasts, of the shape of the targets: (B, K), or (B, T, K) for every step.
+        optim: `optim(params)` gives the optimiser.
+        schedule: `schedule(optimizer, total_steps=...)` gives a schedule by update; None keeps the rate.
+
+    Attributes:
+        monitor: the metric that picks the best checkpoint, and which way is up.
+    """
+
+    monitor = ("val/mse_last", "min")
+
+    def __init__(self, model: nn.Module, optim: OptimiserFactory, schedule: ScheduleFactory | None = None) -> None:
+        super().__init__()
+        self.model, self.optim, self.schedule = model, optim, schedule
+        names = ("mse", "mse_last", "level_mse", "mae", "mape")
+        self.means = nn.ModuleDict({split: Means(*names) for split in ("val", "test")})
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
+        x, y = batch[:2]
+        loss = mse_loss(self._forecast(x, y), y)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(x))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, ...], batch_index: int) -> None:
+        self._evaluation_step(batch, "val")
+
+    def test_step(self, batch: tuple[Tensor, ...], batch_index: int) -> None:
+        self._evaluation_step(batch, "test")
+
+    def _forecast(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the model's forecasts, after making sure that they are what the targets `y` ask for."""
+        forecast = self.model(x)
+        if forecast.shape != y.shape:
+            raise ValueError(
+                f"the model forecasts {tuple(forecast.shape)} and the targets are {tuple(y.shape)}: "
+                "data.target=sequence goes with model.all_steps=true, data.target=last with false"
+            )
+        return forecast
+
+    def _evaluation_step(self, batch: tuple[Tensor, ...], split: str) -> None:
+        x, y, *origin = batch
+        forecast = self._forecast(x, y)
+        error = (forecast - y).double()
+        means = self.means[split]
+        means.update(mse=error**2, mse_last=_last_step(error) ** 2)
+        if origin:
+            to_level = self.trainer.datamodule.to_level
+            truth = to_level(_last_step(y), *origin)
+            level_error = to_level(_last_step(forecast), *origin) - truth
+            relative = torch.where(truth == 0, torch.inf, level_error / truth)
+            means.update(level_mse=level_error**2, mae=level_error.abs(), mape=100 * relative.abs())
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_means("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_means("test")
+
+    def _log_means(self, split: str) -> None:
+        means = self.means[split].report()
+        if split == "val":
+            means["loss"] = means["mse"]
+        if "level_mse" in means:
+            means["rmse"] = means.pop("level_mse").sqrt()
+            if not means["mape"].isfinite():
+                del means["mape"]
+        self.log_dict({f"{split}/{name}": value for name, value in means.items()})
+
+    def predict_step(self, batch: tuple[Tensor, ...] | Tensor, batch_index: int = 0) -> Tensor:
+        """Return the forecasts (B, K) made at the last step of series (B, T, I), alone or first in a batch."""
+        x = batch if isinstance(batch, Tensor) else batch[0]
+        return _last_step(self.model(x))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return complete_optimisers(self, self.optim, self.schedule)
+
+
+def _last_step(values: Tensor) -> Tensor:
+    """Return (B, K) of values that are (B, K) already or (B, T, K)."""
+    return values if values.ndim == 2 else values[:, -1]

@@ -1,0 +1,47 @@
+"""Known one-step results on the last 48 months of AirPassengers, reproduced through the data module."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rnnlab.data import CSVData
+
+FILE = "air-passengers/air_passengers.csv"
+
+
+@pytest.fixture(scope="module")
+def data():
+    root = os.environ.get("RNNLAB_DATA")
+    if root is None:
+        pytest.skip(f"RNNLAB_DATA is not set: {FILE} is looked for there")
+    if not (Path(root) / FILE).is_file():
+        pytest.skip(f"no file {Path(root) / FILE}")
+    return CSVData(
+        FILE,
+        "passengers",
+        window=12,
+        time_column="month",
+        transform="log",
+        difference=True,
+        lags=(12,),
+        val_size=12,
+        test_size=48,
+        season=12,
+        arima_order=(0, 1, 1),
+        arima_seasonal_order=(0, 1, 1, 12),
+    )
+
+
+def test_split_is_the_published_one(data):
+    assert (data.num_train, data.num_val, data.num_test) == (84, 12, 48)
+    assert (data.levels.min(), data.levels.max(), len(data.levels)) == (104, 622, 144)
+
+
+def test_baselines_equal_the_published_ones(data):
+    pytest.importorskip("statsmodels")
+    baselines = data.baselines()
+    assert baselines["baseline/naive_rmse"] == pytest.approx(48.04, abs=0.005)
+    assert baselines["baseline/seasonal_naive_rmse"] == pytest.approx(41.85, abs=0.005)
+    assert baselines["baseline/arima_rmse"] == pytest.approx(13.74, abs=0.005)
+    assert baselines["baseline/arima_mape"] == pytest.approx(2.57, abs=0.005)
