@@ -1,0 +1,42 @@
+# `make demo` and `make test` work from a fresh clone: the first call makes .venv and installs the pinned set, later calls
+# install nothing until pyproject.toml or constraints.txt changes. PYTHON names the interpreter the environment is made with.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
+PINS := pyproject.toml constraints.txt
+
+.PHONY: demo setup test test-gpu check
+
+demo: $(VENV)/.runtime
+	$(BIN)/rnnlab train
+
+setup: $(VENV)/.dev
+
+# Two cores are shared by two workers, hence one thread each. The interpreter has a process of its own: Triton reads
+# TRITON_INTERPRET when kernels are defined.
+test: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not interpret"
+	OMP_NUM_THREADS=2 TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -m interpret tests/kernels
+	$(BIN)/python -m rnnlab_kernels.aot
+
+test-gpu: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -m gpu
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy kernels rnnlab/nn
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The development set holds the runtime set, so installing it makes both stamps.
+$(VENV)/.runtime: $(PINS) | $(VENV)/bin/python
+	$(PIP_INSTALL) -e .
+	touch $@
+
+$(VENV)/.dev: $(PINS) | $(VENV)/bin/python
+	$(PIP_INSTALL) -e ".[dev]"
+	touch $(VENV)/.runtime $@
