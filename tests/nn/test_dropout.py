@@ -98,3 +98,16 @@ def test_dropout_works_with_lengths_and_packed_input(kind):
     assert not torch.equal(module(x, lengths=lengths)[0], output)
     packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
     assert not torch.equal(module(packed)[0].data, module(packed)[0].data)
+
+
+@every_kind
+@pytest.mark.parametrize("dropout", [0.0, 1.0])
+def test_steps_drop_what_sequences_drop(kind, dropout):
+    ours, _ = pair(kind, 3, 4, 2, dropout=dropout)
+    x, state, outputs = randn(5, 2, 3), None, []
+    for x_t in x:
+        y_t, state = ours.step(x_t, state)
+        outputs.append(y_t)
+    torch.testing.assert_close(named((torch.stack(outputs), state)), named(ours(x)), **FLOAT64)
+    ours.eval()
+    torch.testing.assert_close(ours.step(x[0])[0], ours(x[:1])[0][0], **FLOAT64)

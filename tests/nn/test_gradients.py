@@ -143,6 +143,15 @@ def test_gradients_accumulate(kind, backend):
 
 @every_kind
 @every_backend
+def test_gradients_of_two_parameters_share_no_memory(kind, backend):
+    module = build(rnnlab.nn, kind, 5, 7, 2, bidirectional=True, backend=backend)
+    module(torch.randn(3, 2, 5))[0].sum().backward()
+    gradients = [p.grad for p in module.parameters()]
+    assert len({gradient.untyped_storage().data_ptr() for gradient in gradients}) == len(gradients)
+
+
+@every_kind
+@every_backend
 @pytest.mark.parametrize("name", ["weight_hh_l0", "weight_ih_l0"])
 def test_changing_a_weight_before_backward_is_noticed(kind, backend, name):
     module = build(rnnlab.nn, kind, 5, 7, backend=backend)

@@ -65,9 +65,13 @@ def test_no_gradient_where_nothing_needs_one(kind, backend):
     assert not any(value.requires_grad for value in named(module(torch.randn(5, 2, 3))).values())
 
 
+AUTOCAST_FORMS = ["dense", "packed", "unbatched", "bfloat16 input", "float32 state", "lengths"]
+AUTOCAST_CASES = [(b, f) for b in ("auto", "reference", "eager", "aten") for f in AUTOCAST_FORMS]
+AUTOCAST_CASES.remove(("aten", "lengths"))
+
+
 @every_kind
-@pytest.mark.parametrize("backend", ["auto", "reference", "eager"])
-@pytest.mark.parametrize("form", ["dense", "packed", "lengths", "unbatched", "bfloat16 input", "float32 state"])
+@pytest.mark.parametrize("backend, form", AUTOCAST_CASES)
 def test_autocast_has_one_rule(kind, backend, form):
     module = build(rnnlab.nn, kind, 3, 4, 2, bidirectional=True, backend=backend)
     x, lengths, keywords, hx = torch.randn(5, 2, 3), torch.tensor([5, 3]), {}, None

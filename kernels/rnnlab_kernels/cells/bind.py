@@ -1,8 +1,8 @@
 """One source of gate maths, two bindings: torch functions and Triton device functions.
 
-A cell writes `gates_fwd` and `gates_bwd` over bare names (`sigmoid`, `tanh`, `fma`, ...). Binding copies such a function
-with these names looked up in another vocabulary: torch's, which makes it the CPU route and the differentiable reference,
-or Triton's, which makes it a device function that any schedule takes as a `tl.constexpr`.
+A cell writes `gates_fwd` and `gates_bwd` over bare names (`sigmoid`, `tanh`, `fma`, ...). Binding copies a function so
+that these names are looked up in another vocabulary: torch's, which makes it the CPU route and the differentiable
+reference, or Triton's, which makes it a device function that any schedule takes as a `tl.constexpr`.
 """
 
 import types

@@ -1,0 +1,71 @@
+"""Two checkpoints a run: the last epoch and the best one."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Checkpoint
+
+from rnnlab.callbacks.files import write_atomically
+
+
+class LastAndBest(Checkpoint):
+    """Save `last.ckpt` after every epoch and `best.ckpt` whenever the monitored metric improves.
+
+    Both appear by renaming, the best one first. Killed at any moment, a run leaves a loadable `last.ckpt`, or none if
+    its first epoch was not over; the epochs after it are trained again on resume and give the same files.
+
+    Args:
+        directory: where both files go; made when first needed.
+        monitor: metric and direction, ('val/loss', 'min') or (..., 'max').
+        payload: plain data to store under the key 'rnnlab', such as configuration and versions.
+    """
+
+    def __init__(self, directory: Path, monitor: tuple[str, str], payload: dict[str, Any]) -> None:
+        self.directory = directory
+        self.metric, self.mode = monitor
+        self.payload = payload
+        self.best_value: float | None = None
+        self.best_epoch: int | None = None
+
+    @property
+    def last_path(self) -> Path:
+        return self.directory / "last.ckpt"
+
+    @property
+    def best_path(self) -> Path:
+        return self.directory / "best.ckpt"
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        value = float(trainer.callback_metrics.get(self.metric, math.nan))
+        is_best = self._is_better(value)
+        if is_best:
+            self.best_value, self.best_epoch = value, trainer.current_epoch
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+        def save(part: Path) -> None:
+            trainer.save_checkpoint(part, weights_only=False)
+            if is_best:
+                write_atomically(self.best_path, lambda best: shutil.copyfile(part, best))
+
+        write_atomically(self.last_path, save)
+
+    def _is_better(self, value: float) -> bool:
+        if self.best_value is None or math.isnan(self.best_value):
+            return True  # a diverged first epoch still leaves a checkpoint to look at
+        return value > self.best_value if self.mode == "max" else value < self.best_value
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["rnnlab"] = self.payload
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_value": self.best_value, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]

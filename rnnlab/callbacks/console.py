@@ -1,0 +1,19 @@
+"""What a run tells its user: on the screen, and without colour in run.log."""
+
+from __future__ import annotations
+
+import logging
+
+from rich.console import Console
+from rich.text import Text
+
+# One console for all, so that a line printed while a progress bar is shown appears above it.
+console = Console(highlight=False, soft_wrap=True)
+log = logging.getLogger("rnnlab")
+
+
+def say(markup: str) -> None:
+    """Print one line of rich markup and note its plain text in the run's log."""
+    text = Text.from_markup(markup)
+    console.print(text)
+    log.info(text.plain)

@@ -1,0 +1,42 @@
+"""Where figures go: figures/NAME.png in the run directory, and W&B; and the end of a W&B run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import lightning.pytorch as pl
+
+from rnnlab.callbacks.files import write_atomically
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import WandbLogger
+    from matplotlib.figure import Figure
+
+
+def wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:
+    """Return the W&B loggers of a trainer, usually one or none."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+
+
+def save_figure(trainer: pl.Trainer, name: str, figure: Figure) -> None:
+    """Save a figure as PNG below the trainer's root directory and log it to W&B as figures/NAME."""
+    path = Path(trainer.default_root_dir) / "figures" / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=150))
+    for logger in wandb_loggers(trainer):
+        logger.log_image(f"figures/{name}", images=[str(path)])
+
+
+def close_wandb(exit_code: int = 0) -> None:
+    """End the W&B run of this process, if there is one, and wait until its file is complete.
+
+    Finishing a run only tells wandb's service to flush; the service's own end is what can be waited for.
+    """
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code)
+        wandb.teardown(exit_code)

@@ -1,0 +1,106 @@
+"""metrics.csv: one row an epoch, whatever else logs."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from rnnlab.callbacks.files import write_atomically
+
+Row = dict[str, float]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read a metrics.csv; empty cells are left out, a missing file is an empty list."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: _number(cell) for key, cell in row.items() if cell} for row in csv.DictReader(file)]
+
+
+def _number(cell: str) -> float:
+    """Read epoch and step back as the integers they were, so that a rewritten file is the same file."""
+    return int(cell) if cell.isdigit() else float(cell)
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write a metrics.csv atomically; columns in order of first appearance."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+
+    def write(part: Path) -> None:
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_atomically(path, write)
+
+
+class Ledger(pl.Callback):
+    """Keep metrics.csv and the clock.
+
+    Columns: epoch, step, every metric the task logs, `time/epoch_s` (training alone, without validation) and
+    `time/fit_s` (from the start of training, over all resumes). On resume, rows of epochs that are trained again are
+    dropped, and the kept ones are sent to the loggers once more, because an offline W&B run cannot be continued.
+
+    Args:
+        path: the metrics.csv.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = read_rows(path)
+        self._num_old = len(self.rows)  # rows of a former process that the loggers of this one have not seen
+        self._fit_before = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
+        self._log_old_rows(trainer)
+        self._fit_before = self.rows[-1]["time/fit_s"] if self.rows else 0.0
+        self._fit_start = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._epoch_start = time.perf_counter()
+        self._epoch_s: float | None = None
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._epoch_s = time.perf_counter() - self._epoch_start
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        now = time.perf_counter()
+        times = {
+            "time/epoch_s": round(self._epoch_s if self._epoch_s is not None else now - self._epoch_start, 4),
+            "time/fit_s": round(self._fit_before + now - self._fit_start, 4),
+        }
+        metrics = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
+        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics, **times})
+        write_rows(self.path, self.rows)
+        for logger in trainer.loggers:
+            logger.log_metrics(times, trainer.global_step)
+
+    def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
+        self._log_old_rows(trainer)  # nothing was left to train
+
+    def _log_old_rows(self, trainer: pl.Trainer) -> None:
+        for row in self.rows[: self._num_old]:
+            for logger in trainer.loggers:
+                logger.log_metrics({key: value for key, value in row.items() if key != "step"}, int(row["step"]))
+        self._num_old = 0
+
+    def summary(self) -> dict[str, Any]:
+        """Return the last epoch's validation metrics and the times, under the names of metrics.json."""
+        last = self.rows[-1]
+        # The first epoch pays for allocation, threads and compilation.
+        epochs = [row["time/epoch_s"] for row in self.rows[1:] or self.rows]
+        return {
+            **{f"{key}_last_epoch": value for key, value in last.items() if key.startswith("val/")},
+            "time/epoch_s": round(statistics.median(epochs), 4),
+            "time/fit_s": last["time/fit_s"],
+            "epochs": len(self.rows),
+        }

@@ -1,0 +1,60 @@
+"""A progress bar that costs nothing between its few updates, and one line an epoch."""
+
+from __future__ import annotations
+
+import time
+
+import lightning.pytorch as pl
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rnnlab.callbacks.console import console, say
+
+
+class EpochProgress(pl.Callback):
+    """Show the batches of the running epoch on a terminal, and print one line of metrics after every epoch.
+
+    Args:
+        refresh_s: seconds between two updates of the bar.
+    """
+
+    def __init__(self, refresh_s: float = 0.2) -> None:
+        self.refresh_s = refresh_s
+        self._bar: Progress | None = None
+        self._task = None
+        self._next_update = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not console.is_terminal:
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        # No refresh thread: it would take turns with the training loop for the interpreter.
+        self._bar = Progress(*columns, console=console, auto_refresh=False, transient=True)
+        self._task = self._bar.add_task("", total=None)
+        self._bar.start()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._bar is not None:
+            title = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self._bar.reset(self._task, total=trainer.num_training_batches, description=title)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        if self._bar is not None and time.monotonic() >= self._next_update:
+            self._bar.update(self._task, completed=batch_idx + 1, refresh=True)
+            self._next_update = time.monotonic() + self.refresh_s
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = (f"{key} [bold]{float(value):.5g}[/bold]" for key, value in sorted(trainer.callback_metrics.items()))
+        say(f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}  {'  '.join(metrics)}")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,121 @@
+"""The border between configuration and objects: below `build`, nothing knows Hydra or YAML."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+
+from rnnlab.callbacks import LastAndBest, Ledger, Reseed, reseed
+from rnnlab.cli.errors import UsageError
+from rnnlab.cli.instantiate import instantiate, root_cause
+
+
+class Run(NamedTuple):
+    """What one run is made of."""
+
+    data: pl.LightningDataModule
+    task: pl.LightningModule
+    trainer: pl.Trainer
+    ledger: Ledger | None
+    checkpoints: LastAndBest | None
+
+
+def build(config: dict[str, Any], run_dir: Path | None = None) -> Run:
+    """Build data, task and trainer from a resolved configuration.
+
+    Args:
+        config: plain data, as `conf/` composes it.
+        run_dir: where a training run keeps its records. None builds a trainer that logs and writes nothing, for
+            measuring.
+
+    Returns:
+        The run; the data is set up, so that a bad file shows before anything is written.
+
+    Raises:
+        UsageError: something in the configuration cannot be built, with the reason.
+    """
+    seed = config["seed"]
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise UsageError(f"seed must be an integer >= 0, got {seed!r}")
+    _check_accelerator(config["trainer"]["accelerator"])
+    reseed(seed)
+    try:
+        data = instantiate(config["data"])
+        data.setup()
+        model = instantiate(config["model"])(rnn=instantiate(config["rnn"]), **data.sizes)
+        schedule = instantiate(config["schedule"]) if config["schedule"] else None
+        task = instantiate(config["task"])(model=model, optim=instantiate(config["optim"]), schedule=schedule)
+    except UsageError:
+        raise
+    except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
+        raise UsageError(str(root_cause(error))) from error
+    if run_dir is None:
+        return Run(data, task, _trainer(config, callbacks=[], loggers=[]), None, None)
+    ledger = Ledger(run_dir / "metrics.csv")
+    checkpoints = LastAndBest(run_dir / "checkpoints", task.monitor, payload={"config": config})
+    extras = [instantiate(callback) for callback in config["callbacks"].values()]
+    callbacks = [Reseed(seed), ledger, *extras, checkpoints]
+    trainer = _trainer(config, callbacks, _loggers(config, run_dir), default_root_dir=run_dir)
+    return Run(data, task, trainer, ledger, checkpoints)
+
+
+def _check_accelerator(accelerator: str) -> None:
+    if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise UsageError(
+            f"trainer.accelerator={accelerator} asks for CUDA, which torch does not see here; use auto or cpu"
+        )
+
+
+def _trainer(config: dict[str, Any], callbacks: list, loggers: list, **options: Any) -> pl.Trainer:
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    fixed = {
+        "callbacks": callbacks,
+        "logger": loggers,
+        "log_every_n_steps": 0,  # metrics are logged once an epoch
+        "num_sanity_val_steps": 0,  # would draw random numbers that a resumed run does not draw
+        "enable_progress_bar": False,  # callbacks/progress.py is cheaper
+        "enable_model_summary": False,
+        "enable_checkpointing": any(isinstance(callback, LastAndBest) for callback in callbacks),
+    }
+    _quiet_lightning()
+    partial = instantiate({**config["trainer"], "_partial_": True})
+    try:
+        return partial(**{**fixed, **options})
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise UsageError(f"trainer: {error}") from error
+
+
+def _loggers(config: dict[str, Any], run_dir: Path) -> list:
+    """Build the W&B logger, if there is one; the CSV ledger is a callback and always there."""
+    if not config["logger"]:
+        return []
+    provenance = config["provenance"]
+    names = {
+        "save_dir": str(run_dir),
+        "id": provenance["id"],
+        "name": f"{config['name']}-{provenance['id']}",
+        "group": config["name"],
+        "job_type": "train",
+        "tags": config["tags"],
+        # The console already says what matters, and machine statistics would be taken from training's two cores.
+        "settings": {"silent": True, "console": "off", "x_disable_stats": True},
+    }
+    logger = instantiate({**config["logger"], "_partial_": True})(**names, config=config)
+    # Lightning always passes it on, and wandb warns of it on the screen (wandb/wandb#10909).
+    logger._wandb_init.pop("anonymous", None)
+    return [logger]
+
+
+def _quiet_lightning() -> None:
+    """Keep Lightning's announcements of devices and tips from the screen; its warnings stay."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # The data is in memory and served in whole batches; worker processes would only add copies.
+    warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers")
+    # Lightning's own use of torch's pytree (Lightning-AI/pytorch-lightning#21326).
+    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")

@@ -1,0 +1,57 @@
+"""`rnnlab evaluate`: measure a checkpoint of a run once more, as trained or under changed settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rnnlab.cli.options import take
+
+
+def main(words: list[str]) -> int:
+    """Run `rnnlab evaluate run_dir=DIR [ckpt=best|last|FILE] [overrides]` and return the exit code."""
+    options, overrides = take(words, required=("run_dir",), optional=("ckpt",))
+    evaluate(Path(options["run_dir"]), options.get("ckpt", "best"), overrides)
+    return 0
+
+
+def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]:
+    """Print a table of the checkpoint's numbers and write them to evaluate.json in the run directory.
+
+    Args:
+        run_dir: an existing run.
+        ckpt: 'best', 'last' or the path of a checkpoint.
+        overrides: `key=value` words that change the run's configuration, for example `trainer.accelerator=cpu`.
+
+    Raises:
+        UsageError: no such run, checkpoint or setting.
+    """
+    from rich.table import Table
+
+    from rnnlab.callbacks.console import console
+    from rnnlab.callbacks.files import write_json
+    from rnnlab.cli import rundir
+    from rnnlab.cli.build import build
+    from rnnlab.cli.compose import override
+    from rnnlab.cli.measure import measure
+
+    config = override(rundir.read_config(run_dir), overrides)
+    path = rundir.checkpoint_path(run_dir, ckpt)
+    rundir.load_checkpoint(path)
+    run = build(config)
+    checkpoint = rundir.load_weights(run.task, path)
+    metrics = measure(run)
+    if any(word.startswith("data.") and not word.startswith("data.batch_size=") for word in overrides):
+        console.print("note: with other data than the run's, its test split may hold what the run was trained on")
+
+    epoch = checkpoint["epoch"] + 1
+    table = Table(title=f"{config['name']}, {path.name} of epoch {epoch}", title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for key, value in metrics.items():
+        table.add_row(key, f"{value:.6g}", style="dim" if key.startswith("baseline/") else None)
+    console.print(table)
+    write_json(
+        run_dir / "evaluate.json", {"checkpoint": str(path), "epoch": epoch, "overrides": overrides, "metrics": metrics}
+    )
+    console.print(str(run_dir / "evaluate.json"))
+    return metrics

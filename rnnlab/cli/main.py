@@ -1,0 +1,70 @@
+"""`rnnlab VERB ...`: choose the verb, and turn what goes wrong into one line and an exit code.
+
+Nothing heavy is imported here, so that help and a mistyped verb answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from rnnlab import __version__
+from rnnlab.cli.errors import UsageError, nearest
+
+VERBS = {
+    "train": "train a model: rnnlab train experiment=addition/lstm rnn.hidden_size=256 seed=0",
+    "evaluate": "measure a trained run again: rnnlab evaluate run_dir=DIR [ckpt=last] [overrides]",
+    "predict": "answer the lines of a file: rnnlab predict run_dir=DIR input=FILE output=FILE",
+    "doctor": "tell what this machine can run, and what will not work",
+}
+
+HELP = f"""rnnlab {__version__}: a laboratory for recurrent networks
+
+usage: rnnlab VERB [key=value ...] [--debug]
+
+{chr(10).join(f"  {verb:<10}{text}" for verb, text in VERBS.items())}
+
+  rnnlab train --cfg job             show the whole configuration
+  rnnlab train -m seed=0,1,2         sweep
+  rnnlab train run_dir=DIR resume=true   go on with a run that was killed
+  --debug                            full traceback when something fails
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb and return the exit code: 0 done, 2 bad input, 1 anything else that failed."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv or any(word.startswith("debug=") for word in argv)
+    argv = [word for word in argv if word != "--debug"]
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP)
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(__version__)
+        return 0
+    verb, words = argv[0], argv[1:]
+    try:
+        if verb not in VERBS:
+            raise UsageError(f"unknown verb '{verb}'{nearest(verb, VERBS)}; verbs are {', '.join(VERBS)}")
+        return import_module(f"rnnlab.cli.{verb}").main(words)
+    except KeyboardInterrupt:
+        print("rnnlab: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        return report(error)
+
+
+def report(error: Exception) -> int:
+    """Print one line about an error to stderr and return the exit code it means."""
+    if isinstance(error, UsageError):
+        print(f"rnnlab: {error}", file=sys.stderr)
+        return 2
+    text = " ".join(str(error).split())
+    print(f"rnnlab: {type(error).__name__}: {text} (--debug shows the traceback)", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

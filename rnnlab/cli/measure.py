@@ -1,0 +1,25 @@
+"""Final numbers of a model beside the baselines of its data."""
+
+from __future__ import annotations
+
+from rnnlab.cli.build import Run
+
+
+def measure(run: Run) -> dict[str, float]:
+    """Return validation and test metrics of the task as it is, and the baselines of its data."""
+    metrics: dict[str, float] = {}
+    for measure_split in (run.trainer.validate, run.trainer.test):
+        for results in measure_split(run.task, datamodule=run.data, verbose=False):
+            metrics.update({key: float(value) for key, value in results.items()})
+    return {**metrics, **run.data.baselines()}
+
+
+def compare(metrics: dict[str, float]) -> list[str]:
+    """Return lines of rich markup: every test and validation number, then the baselines to compare them with."""
+    lines = []
+    for prefix, style in (("val/", ""), ("test/", "bold"), ("baseline/", "dim")):
+        for key, value in metrics.items():
+            if key.startswith(prefix):
+                text = f"{key:<28} {value:.6g}"
+                lines.append(f"[{style}]{text}[/{style}]" if style else text)
+    return lines

@@ -1,0 +1,34 @@
+"""Words of the verbs that work on an existing run."""
+
+from __future__ import annotations
+
+from rnnlab.cli.errors import UsageError, nearest
+
+
+def take(
+    words: list[str], required: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> tuple[dict[str, str], list[str]]:
+    """Split `key=value` words into the options named and the rest.
+
+    Returns:
+        The options given, by name, and all other words in their order.
+
+    Raises:
+        UsageError: a required option is missing, or a word is no assignment.
+    """
+    options: dict[str, str] = {}
+    rest = []
+    for word in words:
+        key, separator, value = word.partition("=")
+        if not separator:
+            raise UsageError(f"expected key=value, got '{word}'")
+        if key in required + optional:
+            options[key] = value
+        else:
+            rest.append(word)
+    missing = [f"{name}=..." for name in required if name not in options]
+    if missing:
+        given = [word.partition("=")[0] for word in rest]
+        hint = nearest(given[0], required) if given else ""
+        raise UsageError(f"missing {' and '.join(missing)}{hint}")
+    return options, rest

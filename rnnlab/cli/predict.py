@@ -1,0 +1,57 @@
+"""`rnnlab predict`: answer the lines of a file with a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rnnlab.cli.errors import UsageError
+from rnnlab.cli.options import take
+
+_BATCH_SIZE = 1024
+
+
+def main(words: list[str]) -> int:
+    """Run `rnnlab predict run_dir=DIR input=FILE output=FILE [ckpt=best|last|FILE]` and return the exit code."""
+    options, overrides = take(words, required=("run_dir", "input", "output"), optional=("ckpt",))
+    predict(
+        Path(options["run_dir"]),
+        Path(options["input"]),
+        Path(options["output"]),
+        options.get("ckpt", "best"),
+        overrides,
+    )
+    return 0
+
+
+def predict(run_dir: Path, source: Path, target: Path, ckpt: str, overrides: list[str]) -> None:
+    """Read queries from one file and write their answers to another, all of them or none.
+
+    Raises:
+        UsageError: no such run, file or checkpoint, or a line that is no query ("file:line: what is wrong").
+    """
+    import torch
+
+    from rnnlab.callbacks.console import console
+    from rnnlab.callbacks.files import write_text
+    from rnnlab.cli import rundir
+    from rnnlab.cli.build import build
+    from rnnlab.cli.compose import override
+
+    config = override(rundir.read_config(run_dir), overrides)
+    path = rundir.checkpoint_path(run_dir, ckpt)
+    rundir.load_checkpoint(path)
+    if not target.parent.is_dir():
+        raise UsageError(f"output={target}: the folder {target.parent} does not exist")
+    if target.is_dir():
+        raise UsageError(f"output={target} is a folder, a file is needed")
+    run = build(config)
+    rundir.load_weights(run.task, path)
+    try:
+        queries = run.data.read_queries(source)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    run.task.eval()
+    with torch.inference_mode():
+        outputs = [run.task.predict_step((batch,), 0) for batch in queries.inputs.split(_BATCH_SIZE)]
+    write_text(target, run.data.write_answers(queries, torch.cat(outputs)))
+    console.print(f"{len(queries.inputs)} answers in {target}")

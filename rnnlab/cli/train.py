@@ -1,0 +1,34 @@
+"""`rnnlab train`: one run, or one for each job of a sweep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rnnlab.cli.compose import run_jobs
+from rnnlab.cli.main import report
+
+
+def main(words: list[str]) -> int:
+    """Run `rnnlab train WORDS` and return the exit code; in a sweep a failing job does not stop the others."""
+    words = [f"paths.{word}" if word.startswith("run_dir=") else word for word in words]
+    codes: list[int] = []
+
+    def job(config: dict[str, Any]) -> None:
+        # Only now, so that `--cfg job` and a mistyped override do not wait for torch.
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        from rnnlab.cli.fit import train
+
+        hydra = HydraConfig.get()
+        if hydra.mode != RunMode.MULTIRUN:
+            train(config, given=list(hydra.overrides.task))
+            return
+        config["paths"]["run_dir"] = hydra.runtime.output_dir
+        try:
+            train(config, given=[])
+        except Exception as error:
+            codes.append(report(error))
+
+    run_jobs(words, job)
+    return max(codes, default=0)

@@ -1,0 +1,55 @@
+"""Runs small enough to be made in a second."""
+
+import pytest
+
+from rnnlab.cli.main import main
+
+# Overrides that shrink the default experiment.
+TINY = [
+    "data.digits=2",
+    "data.num_questions=400",
+    "data.num_test=50",
+    "data.batch_size=64",
+    "rnn.hidden_size=8",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+]
+
+
+@pytest.fixture(scope="session")
+def addition_run(tmp_path_factory):
+    """A finished run of the addition task with the CSV records only."""
+    run_dir = tmp_path_factory.mktemp("runs") / "addition"
+    assert main(["train", "--debug", f"run_dir={run_dir}", "logger=csv", *TINY]) == 0
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def csv_file(tmp_path_factory):
+    """Sixty rows of a noisy straight line, with a month column."""
+    path = tmp_path_factory.mktemp("data") / "series.csv"
+    months = [f"{2000 + month // 12}-{month % 12 + 1:02d}" for month in range(60)]
+    rows = [f"{month},{100 + 2 * index + (7 * index) % 5}" for index, month in enumerate(months)]
+    path.write_text("\n".join(["month,level", *rows]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def series_run(tmp_path_factory, csv_file):
+    """A finished run on the user's own series."""
+    run_dir = tmp_path_factory.mktemp("runs") / "series"
+    words = [
+        "experiment=forecasting/air_passengers",
+        f"data.path={csv_file}",
+        "data.column=level",
+        "data.test_size=10",
+        "data.val_size=5",
+        "data.window=6",
+        "data.arima_order=null",
+        "rnn.hidden_size=4",
+        "trainer.max_epochs=2",
+        "trainer.accelerator=cpu",
+        "logger=csv",
+    ]
+    assert main(["train", "--debug", f"run_dir={run_dir}", *words]) == 0
+    return run_dir

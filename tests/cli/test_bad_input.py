@@ -1,0 +1,175 @@
+"""Bad input: one clear line on stderr, exit code 2, nothing half-written."""
+
+import shutil
+
+import pytest
+import torch
+
+from rnnlab.cli.main import main
+
+
+def refuse(capsys, words, *expected):
+    """Run the command line, expect exit code 2 and one line of stderr that holds the given texts."""
+    capsys.readouterr()
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("rnnlab: ")
+    assert error.count("\n") == 1, error
+    for text in expected:
+        assert text in error
+    return error
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("experiment=addition/lsmt", "did you mean 'addition/lstm'"),
+        ("rnn=lstn", "did you mean 'lstm'"),
+        ("data.digitz=3", "did you mean 'data.digits'"),
+        ("hidden_size=3", "did you mean 'rnn.hidden_size'"),
+        ("rrn=gru", "did you mean 'rnn'"),
+        ("digits", "digits"),
+        ("optim.lr=[1", "[1"),
+        ("data=csv", "data.column, data.path must be given"),
+        ("trainer.max_epochs=${nowhere}", "nowhere"),
+        ("data.digits=0", "digits must be"),
+        ("data.digits=three", "digits must be"),
+        ("data.batch_size=100000", "batch_size"),
+        ("data.num_questions=100000000", "num_questions"),
+        ("+data.colour=red", "colour"),
+        ("rnn.hidden_size=0", "hidden_size"),
+        ("rnn.backend=cuda", "backend"),
+        ("seed=-1", "seed must be an integer >= 0, got -1"),
+        ("seed=null", "seed must be an integer >= 0, got None"),
+        ("model._target_=os.system", "'os.system' is not allowed"),
+        ("model._target_=rnnlab.models.Addr", "rnnlab.models.Addr"),
+        ("model.init.recurrent=orthodox", "orthodox"),
+        ("trainer.precision=7", "trainer"),
+        ("resume=true", "resume=true needs run_dir=DIR"),
+    ],
+)
+def test_train_refuses(word, expected, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refuse(capsys, ["train", word], expected)
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_refuses_cuda_where_there_is_none(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for accelerator in ("cuda", "gpu"):
+        words = ["train", f"run_dir={tmp_path / 'run'}", f"trainer.accelerator={accelerator}"]
+        refuse(capsys, words, f"trainer.accelerator={accelerator}", "use auto or cpu")
+    assert not (tmp_path / "run").exists()
+
+
+CSV_WORDS = ["train", "experiment=forecasting/air_passengers"]
+
+
+def test_train_refuses_a_missing_csv(capsys, tmp_path):
+    refuse(capsys, [*CSV_WORDS, f"run_dir={tmp_path / 'run'}", f"data.path={tmp_path / 'no.csv'}"], "no.csv")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("cell", ["nan", "", "many"])
+def test_train_refuses_a_csv_with_a_gap(cell, capsys, tmp_path, csv_file):
+    lines = csv_file.read_text().splitlines()
+    lines[4] = lines[4].split(",")[0] + "," + cell
+    path = tmp_path / "gap.csv"
+    path.write_text("\n".join(lines))
+    words = [*CSV_WORDS, f"run_dir={tmp_path / 'run'}", f"data.path={path}", "data.column=level"]
+    refuse(capsys, words, "gap.csv:5", "level")
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_refuses_a_used_directory(capsys, addition_run):
+    before = (addition_run / "metrics.json").read_text()
+    refuse(capsys, ["train", f"run_dir={addition_run}"], "is not empty", "resume=true")
+    assert (addition_run / "metrics.json").read_text() == before
+
+
+def test_resume_refuses_other_settings(capsys, addition_run, tmp_path):
+    run_dir = shutil.copytree(addition_run, tmp_path / "run")
+    refuse(capsys, ["train", f"run_dir={run_dir}", "resume=true", "rnn=gru"], "a resumed run keeps its configuration")
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "train"])
+def test_directory_without_a_run(verb, capsys, addition_run, tmp_path):
+    files = {"predict": ["input=a", "output=b"], "train": ["resume=true"], "evaluate": []}[verb]
+    refuse(capsys, [verb, f"run_dir={tmp_path}", *files], "holds no run")
+    wrong = addition_run.with_name("additoin")
+    refuse(capsys, [verb, f"run_dir={wrong}", *files], "did you mean 'addition'")
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "train"])
+@pytest.mark.parametrize("kind", ["garbage", "truncated", "foreign", "pickle", "other_model"])
+def test_checkpoint_that_is_none(verb, kind, capsys, addition_run, tmp_path):
+    run_dir = shutil.copytree(addition_run, tmp_path / "run")
+    (run_dir / "metrics.json").unlink()
+    for name in ("best", "last"):
+        path = run_dir / "checkpoints" / f"{name}.ckpt"
+        if kind == "garbage":
+            path.write_bytes(b"not a checkpoint")
+        elif kind == "truncated":
+            path.write_bytes(path.read_bytes()[:1000])
+        elif kind == "foreign":
+            torch.save({"weights": torch.zeros(3)}, path)
+        elif kind == "pickle":
+            torch.save({"model": torch.nn.Linear(2, 2)}, path)
+        else:
+            checkpoint = torch.load(path, weights_only=True)
+            checkpoint["state_dict"] = {"model.weight": torch.zeros(1)}
+            torch.save(checkpoint, path)
+    (tmp_path / "in.txt").write_text("1+1\n")
+    files = {"predict": [f"input={tmp_path / 'in.txt'}", f"output={tmp_path / 'out.txt'}"], "train": ["resume=true"]}
+    refuse(capsys, [verb, f"run_dir={run_dir}", *files.get(verb, [])], "checkpoint", ".ckpt")
+    assert not (tmp_path / "out.txt").exists()
+    assert not (run_dir / "evaluate.json").exists()
+
+
+def test_missing_checkpoint(capsys, addition_run):
+    refuse(capsys, ["evaluate", f"run_dir={addition_run}", "ckpt=first"], "use best, last or the path of a checkpoint")
+
+
+def test_foreign_configuration(capsys, tmp_path):
+    (tmp_path / "config.yaml").write_text("model: resnet\n")
+    refuse(capsys, ["evaluate", f"run_dir={tmp_path}"], "is not the configuration of an rnnlab run")
+    (tmp_path / "config.yaml").write_text("a: [1\n")
+    refuse(capsys, ["evaluate", f"run_dir={tmp_path}"], "cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["evaluate"], "missing run_dir=..."),
+        (["evaluate", "rundir=x"], "did you mean 'run_dir'?"),
+        (["evaluate", "run_dir"], "expected key=value, got 'run_dir'"),
+        (["predict", "run_dir=x"], "missing input=... and output=..."),
+        (["doctor", "now"], "doctor takes no options, got 'now'"),
+    ],
+)
+def test_words_of_the_other_verbs(words, expected, capsys):
+    refuse(capsys, words, expected)
+
+
+def test_evaluate_refuses_an_unknown_setting(capsys, addition_run):
+    refuse(capsys, ["evaluate", f"run_dir={addition_run}", "data.bach_size=2"], "did you mean 'data.batch_size'")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("1+1\nfoo\n", "in.txt:2"), ("1+1111111\n", "in.txt:1"), ("", "is empty"), (None, "cannot be read")],
+)
+def test_predict_refuses_bad_lines(content, expected, capsys, addition_run, tmp_path):
+    source = tmp_path / "in.txt"
+    if content is not None:
+        source.write_text(content)
+    words = ["predict", f"run_dir={addition_run}", f"input={source}", f"output={tmp_path / 'out.txt'}"]
+    refuse(capsys, words, expected)
+    assert [path.name for path in tmp_path.iterdir()] == (["in.txt"] if content is not None else [])
+
+
+def test_predict_refuses_an_impossible_output(capsys, addition_run, tmp_path):
+    (tmp_path / "in.txt").write_text("1+1\n")
+    words = ["predict", f"run_dir={addition_run}", f"input={tmp_path / 'in.txt'}"]
+    refuse(capsys, [*words, f"output={tmp_path / 'no' / 'out.txt'}"], "does not exist")
+    refuse(capsys, [*words, f"output={tmp_path}"], "is a folder")

@@ -1,0 +1,109 @@
+"""Every file of conf/ composes, every experiment instantiates."""
+
+import re
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+
+from rnnlab.cli.build import build
+from rnnlab.cli.compose import conf_dir, flatten, groups, options, settings, to_plain
+
+# Overrides by experiment that make its data and model small.
+SMALL = {
+    "addition": ["data.num_questions=300", "data.num_test=50", "rnn.hidden_size=4"],
+    "forecasting": ["trainer.max_epochs=1"],
+}
+EXPERIMENTS = options("experiment")
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("train", overrides=list(overrides), return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        return to_plain(config)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiment_instantiates(experiment, tmp_path, csv_file):
+    overrides = [f"experiment={experiment}", *SMALL[experiment.split("/")[0]], "logger=csv", "trainer.accelerator=cpu"]
+    if experiment == "forecasting/air_passengers":
+        overrides += [f"data.path={csv_file}", "data.column=level", "data.test_size=10", "data.window=6"]
+    config = composed(*overrides)
+    assert config["name"] == experiment
+    run = build(config, tmp_path)
+    batch = next(iter(run.data.train_dataloader()))
+    run.task.train()
+    prediction = run.task.model(batch[0])
+    assert prediction.shape[: batch[1].ndim] == batch[1].shape
+    assert run.task.monitor[0].startswith("val/")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiment_says_what_it_is(experiment):
+    lines = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    assert lines[0] == "# @package _global_"
+    for line, label in zip(lines[1:5], ("question", "command", "expected", "hardware"), strict=True):
+        assert re.fullmatch(rf"# {label}: +\S.*", line), line
+    assert lines[2].endswith(f"rnnlab train experiment={experiment}")
+
+
+OPTIONS = [(group, option) for group in groups() if group not in ("experiment", "machine") for option in options(group)]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids="/".join)
+def test_option_composes(group, option):
+    needed = ["data.path=x.csv", "data.column=y"] if (group, option) == ("data", "csv") else []
+    config = composed(f"{group}={option}", *needed)
+    assert config["name"] == "addition/lstm"
+
+
+def test_groups_are_frozen_and_in_the_table():
+    expected = [
+        "callbacks",
+        "data",
+        "debug",
+        "experiment",
+        "logger",
+        "model",
+        "optim",
+        "paths",
+        "rnn",
+        "schedule",
+        "task",
+    ]
+    assert [group for group in groups() if group != "machine"] == [*expected, "trainer"]
+    table = (conf_dir() / "README.md").read_text()
+    for group in groups():
+        assert f"`{group}`" in table
+        for option in options(group):
+            assert group == "machine" or f"`{option}`" in table, f"{group}={option} is not in conf/README.md"
+
+
+def test_overrides_have_the_last_word():
+    assert composed("experiment=addition/gru", "rnn=lstm", "rnn.hidden_size=7")["rnn"] | {"_partial_": True} == {
+        "_target_": "rnnlab.nn.LSTM",
+        "_partial_": True,
+        "hidden_size": 7,
+        "num_layers": 1,
+        "dropout": 0.0,
+        "backend": "auto",
+    }
+    assert composed("optim=sgd")["schedule"]["max_lr"] == 0.1
+
+
+def test_settings_lists_what_can_be_overridden():
+    keys = set(flatten(composed())) | set(groups())
+    assert {"rnn.hidden_size", "data.digits", "seed", "experiment"} <= set(settings())
+    assert not [key for key in settings() if key.split(".")[0] not in {name.split(".")[0] for name in keys}]
+
+
+def test_yaml_files_are_tidy():
+    for path in conf_dir().rglob("*.yaml"):
+        content = path.read_text()
+        assert content.endswith("\n") and "\t" not in content, path
+        assert isinstance(yaml.safe_load(content), dict), path

@@ -1,0 +1,17 @@
+from rnnlab.cli.main import main
+
+
+def test_doctor_names_versions_backends_and_places(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("RNNLAB_DATA", str(tmp_path))
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for text in ("torch", "triton", "LSTM on cpu", "GRUCell on cpu", "eager on cpu", f"RNNLAB_DATA={tmp_path}", "W&B"):
+        assert text in out
+
+
+def test_doctor_flags_a_missing_data_root(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("RNNLAB_DATA", str(tmp_path / "no"))
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "which is no folder" in out
+    assert "marked with !" in out

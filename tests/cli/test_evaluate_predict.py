@@ -1,0 +1,49 @@
+import json
+
+import pytest
+
+from rnnlab.cli.main import main
+
+
+def test_evaluate_repeats_the_final_numbers(addition_run, capsys):
+    assert main(["evaluate", f"run_dir={addition_run}"]) == 0
+    result = json.loads((addition_run / "evaluate.json").read_text())
+    (addition_run / "evaluate.json").unlink()
+    final = json.loads((addition_run / "metrics.json").read_text())
+    assert result["epoch"] == final["best_epoch"]
+    assert result["metrics"] == {key: final[key] for key in result["metrics"]}
+    assert "test/exact_match" in capsys.readouterr().out
+
+
+def test_evaluate_last_under_other_settings(addition_run, capsys):
+    assert main(["evaluate", f"run_dir={addition_run}", "ckpt=last", "data.batch_size=7"]) == 0
+    result = json.loads((addition_run / "evaluate.json").read_text())
+    (addition_run / "evaluate.json").unlink()
+    final = json.loads((addition_run / "metrics.json").read_text())
+    assert result["overrides"] == ["data.batch_size=7"]
+    assert result["metrics"]["val/loss"] == pytest.approx(final["val/loss_last_epoch"])
+    assert "may hold what the run was trained on" not in capsys.readouterr().out
+
+
+def test_evaluate_warns_of_other_data(addition_run, capsys):
+    assert main(["evaluate", f"run_dir={addition_run}", "data.seed=5"]) == 0
+    (addition_run / "evaluate.json").unlink()
+    assert "may hold what the run was trained on" in capsys.readouterr().out
+
+
+def test_predict_answers_every_line(addition_run, tmp_path):
+    (tmp_path / "in.txt").write_text("1+1\n12+34\n 5 + 99\n")
+    words = [f"run_dir={addition_run}", f"input={tmp_path / 'in.txt'}", f"output={tmp_path / 'out.txt'}"]
+    assert main(["predict", *words]) == 0
+    lines = [line.split("\t") for line in (tmp_path / "out.txt").read_text().splitlines()]
+    assert [question for question, _ in lines] == ["1+1", "12+34", "5+99"]
+    assert {path.name for path in tmp_path.iterdir()} == {"in.txt", "out.txt"}
+
+
+def test_predict_continues_a_series(series_run, csv_file, tmp_path):
+    words = [f"run_dir={series_run}", f"input={csv_file}", f"output={tmp_path / 'out.csv'}", "ckpt=last"]
+    assert main(["predict", *words]) == 0
+    header, row = (tmp_path / "out.csv").read_text().splitlines()
+    assert header == "step,level"
+    step, value = row.split(",")
+    assert (int(step), float(value) > 0) == (1, True)

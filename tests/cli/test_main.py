@@ -1,0 +1,59 @@
+import subprocess
+import sys
+
+import pytest
+
+from rnnlab import __version__
+from rnnlab.cli.errors import UsageError, nearest
+from rnnlab.cli.main import VERBS, main
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["help"]])
+def test_help_names_every_verb(words, capsys):
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert all(verb in text for verb in ("train", "evaluate", "predict", "doctor"))
+
+
+def test_verbs_are_frozen():
+    assert list(VERBS) == ["train", "evaluate", "predict", "doctor"]
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+def test_unknown_verb_names_the_nearest(capsys):
+    assert main(["trian"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "did you mean 'train'?" in error
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys; from rnnlab.cli.main import main; main([]); assert not {'torch', 'hydra'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_console_script_and_module_are_the_same():
+    result = subprocess.run([sys.executable, "-m", "rnnlab.cli.main", "--version"], capture_output=True, text=True)
+    assert (result.returncode, result.stdout.strip()) == (0, __version__)
+
+
+def test_unexpected_errors_are_one_line_and_code_1(monkeypatch, capsys):
+    monkeypatch.setattr("rnnlab.cli.doctor.main", lambda words: 1 / 0)
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().err == "rnnlab: ZeroDivisionError: division by zero (--debug shows the traceback)\n"
+    with pytest.raises(ZeroDivisionError):
+        main(["doctor", "--debug"])
+
+
+def test_nearest_prefers_the_whole_name_then_the_last_part():
+    assert nearest("addition/lsmt", ["addition/lstm", "forecasting/x"]) == ", did you mean 'addition/lstm'?"
+    assert nearest("hidden_size", ["rnn.hidden_size", "optim.lr"]) == ", did you mean 'rnn.hidden_size'?"
+    assert nearest("qqq", ["rnn.hidden_size"]) == ""
+
+
+def test_usage_errors_are_one_line():
+    assert str(UsageError("a\n  b")) == "a b"

@@ -1,0 +1,152 @@
+"""What a run leaves behind."""
+
+import csv
+import json
+import math
+
+import pytest
+import torch
+import yaml
+
+from rnnlab.cli.main import main
+from tests.cli.conftest import TINY
+
+
+def read_rows(run_dir):
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_run_directory_holds_the_records(addition_run):
+    files = {path.relative_to(addition_run).as_posix() for path in addition_run.rglob("*") if path.is_file()}
+    assert files == {
+        "config.yaml",
+        "metrics.csv",
+        "metrics.json",
+        "run.log",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "figures/learning_curves.png",
+    }
+    assert (addition_run / "figures/learning_curves.png").read_bytes().startswith(b"\x89PNG")
+    assert "epoch   2/2" in (addition_run / "run.log").read_text()
+
+
+def test_config_is_resolved_and_says_where_it_came_from(addition_run):
+    config = yaml.safe_load((addition_run / "config.yaml").read_text())
+    assert config["name"] == "addition/lstm"
+    assert config["data"]["seed"] == config["seed"] == 0
+    assert "${" not in (addition_run / "config.yaml").read_text()
+    provenance = config["provenance"]
+    assert provenance["versions"]["torch"] == torch.__version__
+    assert provenance.keys() >= {"id", "git_commit", "git_dirty", "command", "started", "device"}
+
+
+def test_metrics_csv_has_one_row_an_epoch(addition_run):
+    rows = read_rows(addition_run)
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert rows[0].keys() >= {"step", "train/loss", "val/loss", "val/exact_match", "time/epoch_s", "time/fit_s"}
+    assert all(math.isfinite(float(cell)) for row in rows for cell in row.values())
+    assert float(rows[0]["time/fit_s"]) < float(rows[1]["time/fit_s"])
+
+
+def test_metrics_json_of_addition(addition_run):
+    metrics = json.loads((addition_run / "metrics.json").read_text())
+    expected = {"val/exact_match", "test/exact_match", "test/char_accuracy", "time/epoch_s", "time/fit_s"}
+    assert metrics.keys() >= expected | {"val/exact_match_last_epoch", "best_epoch", "epochs"}
+    rows = read_rows(addition_run)
+    best = rows[metrics["best_epoch"] - 1]
+    assert (
+        metrics["val/exact_match"] == float(best["val/exact_match"]) == max(float(r["val/exact_match"]) for r in rows)
+    )
+    assert metrics["val/loss_last_epoch"] == float(rows[-1]["val/loss"])
+
+
+def test_metrics_json_of_a_series(series_run):
+    metrics = json.loads((series_run / "metrics.json").read_text())
+    assert metrics.keys() >= {
+        "val/mse",
+        "test/mse",
+        "val/mse_last",
+        "test/mse_last",
+        "test/rmse",
+        "baseline/naive_rmse",
+    }
+    assert (series_run / "figures/forecasts.png").exists()
+
+
+def test_two_sine_prints_its_baselines(tmp_path, capsys):
+    words = ["experiment=forecasting/one_step_gru", "rnn.hidden_size=4", "trainer.max_epochs=1", "logger=csv"]
+    small = ["data.num_steps=10", "+trainer.limit_train_batches=5", "trainer.accelerator=cpu"]
+    assert main(["train", f"run_dir={tmp_path / 'run'}", *words, *small]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1] == str(tmp_path / "run")
+    assert all(f"\n{key} " in out for key in ("test/mse_last", "baseline/naive", "baseline/ols"))
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics.keys() >= {"val/mse", "test/mse", "val/mse_last", "test/mse_last", "baseline/naive", "baseline/ols"}
+    assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {"learning_curves.png", "forecasts.png"}
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_checkpoint_is_plain_data_and_weights(name, addition_run):
+    checkpoint = torch.load(addition_run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    config = checkpoint["rnnlab"]["config"]
+    assert config == yaml.safe_load((addition_run / "config.yaml").read_text())
+    assert all(isinstance(value, torch.Tensor) for value in checkpoint["state_dict"].values())
+
+
+def test_samples_are_printed_with_a_mark(tmp_path, capsys):
+    assert main(["train", f"run_dir={tmp_path / 'run'}", "logger=csv", *TINY, "callbacks.samples.num_samples=3"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if " Q " in line]
+    assert len(lines) == 2 * 3
+    assert all("☑" in line or "☒" in line for line in lines)
+
+
+def test_equal_seeds_give_equal_weights(addition_run, tmp_path):
+    def weights(run_dir):
+        return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+    for seed in (0, 1):
+        words = [f"run_dir={tmp_path / str(seed)}", "logger=csv", "callbacks=none", *TINY, f"seed={seed}"]
+        assert main(["train", *words]) == 0
+    first = weights(addition_run)
+    assert all(torch.equal(value, first[key]) for key, value in weights(tmp_path / "0").items())
+    assert not all(torch.equal(value, first[key]) for key, value in weights(tmp_path / "1").items())
+
+
+def test_default_directory_is_named_after_experiment_and_time(tmp_path, capsys):
+    root = tmp_path / "runs"
+    assert main(["train", f"paths.root={root}", "logger=csv", "callbacks=none", *TINY]) == 0
+    (run_dir,) = (root / "addition" / "lstm").iterdir()
+    assert capsys.readouterr().out.splitlines()[-1] == str(run_dir)
+
+
+def test_sweep_makes_a_directory_each_and_outlives_a_failing_job(tmp_path, capsys):
+    words = ["-m", f"paths.root={tmp_path}", "logger=csv", "callbacks=none", *TINY, "data.batch_size=16,4000,32"]
+    assert main(["train", *words]) == 2
+    assert "batch_size" in capsys.readouterr().err
+    (sweep,) = (tmp_path / "addition" / "lstm").iterdir()
+    sizes = {
+        path.parent.name: yaml.safe_load(path.read_text())["data"]["batch_size"] for path in sweep.glob("*/config.yaml")
+    }
+    assert sizes == {"0": 16, "2": 32}
+    assert len(list(sweep.glob("*/metrics.json"))) == 2
+
+
+def test_debug_group_shortens_the_run(tmp_path):
+    words = [f"run_dir={tmp_path / 'run'}", "debug=limit", *(word for word in TINY if "max_epochs" not in word)]
+    assert main(["train", *words]) == 0
+    assert [row["step"] for row in read_rows(tmp_path / "run")] == ["5", "10"]
+    assert not (tmp_path / "run" / "wandb").exists()
+
+
+def test_cfg_shows_the_configuration(capsys):
+    assert main(["train", "--cfg", "job", "rnn=gru"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["rnn"]["_target_"] == "rnnlab.nn.GRU"
+
+
+def test_a_finished_run_is_not_resumed(addition_run, capsys):
+    before = {path: path.stat().st_mtime_ns for path in addition_run.rglob("*")}
+    assert main(["train", f"run_dir={addition_run}", "resume=true"]) == 0
+    assert "is finished already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in addition_run.rglob("*")} == before

@@ -1,0 +1,100 @@
+"""The offline W&B run, read back from its own datastore file."""
+
+import json
+import struct
+
+import pytest
+from wandb.proto.wandb_internal_pb2 import Record
+
+from rnnlab.cli.main import main
+from tests.cli.conftest import TINY
+
+# The file is a LevelDB log: after a header of its own, blocks that hold chunks of (checksum, length, type, data).
+MAGIC, BLOCK, CHUNK_HEADER = b":W&B", 32_768, struct.Struct("<IHB")
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+
+
+def read_records(path):
+    content = path.read_bytes()
+    assert content.startswith(MAGIC)
+    position, data = CHUNK_HEADER.size, b""
+    while position + CHUNK_HEADER.size <= len(content):
+        if BLOCK - position % BLOCK < CHUNK_HEADER.size:  # too little room for a chunk: zeros
+            position += BLOCK - position % BLOCK
+            continue
+        _, length, kind = CHUNK_HEADER.unpack_from(content, position)
+        position += CHUNK_HEADER.size
+        chunk = content[position : position + length]
+        data = chunk if kind in (FULL, FIRST) else data + chunk
+        position += length
+        if kind in (FULL, LAST):
+            yield Record.FromString(data)
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("runs") / "wandb"
+    assert main(["train", "--debug", f"run_dir={run_dir}", *TINY, "tags=[trial]"]) == 0
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def records(run_dir):
+    (path,) = run_dir.glob("wandb/offline-run-*/*.wandb")
+    return list(read_records(path))
+
+
+@pytest.fixture(scope="module")
+def history(records):
+    """Every logged item as (key, value)."""
+    items = [
+        item for record in records if record.WhichOneof("record_type") == "history" for item in record.history.item
+    ]
+    return [("/".join(item.nested_key) or item.key, json.loads(item.value_json)) for item in items]
+
+
+def test_run_is_named_and_grouped(records):
+    (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
+    assert (run.project, run.run_group, run.job_type, list(run.tags)) == ("rnnlab", "addition/lstm", "train", ["trial"])
+
+
+def test_config_commit_and_versions_are_there(records, run_dir):
+    (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
+    config = {update.key: json.loads(update.value_json) for update in run.config.update}
+    assert config["data"]["digits"] == 2
+    assert config["rnn"]["_target_"] == "rnnlab.nn.LSTM"
+    provenance = config["provenance"]
+    assert provenance["id"] == run.run_id
+    assert provenance["versions"].keys() >= {"rnnlab", "torch", "lightning", "triton"}
+    assert provenance.keys() >= {"git_commit", "git_dirty"}
+
+
+def test_metrics_of_every_epoch_and_the_final_ones_are_there(history):
+    for key in ("train/loss", "val/loss", "val/exact_match", "time/epoch_s"):
+        assert len([value for name, value in history if name == key]) >= 2, key
+    assert {"test/exact_match", "test/char_accuracy", "time/fit_s"} <= {name for name, _ in history}
+
+
+def test_figures_are_there(history, run_dir):
+    assert ("figures/learning_curves/_type", "images/separated") in history
+    assert list(run_dir.glob("wandb/offline-run-*/files/media/images/figures/learning_curves*.png"))
+
+
+def test_sample_table_is_there(history, run_dir):
+    assert ("samples/_type", "table-file") in history
+    (path,) = run_dir.glob("wandb/offline-run-*/files/media/table/samples*.json")
+    content = json.loads(path.read_text())
+    assert content["columns"] == ["epoch", "question", "answer", "prediction", "is_correct"]
+    assert [row[0] for row in content["data"]] == [0] * 10 + [1] * 10
+
+
+def test_resume_keeps_the_id_and_logs_the_whole_history(run_dir):
+    former = set(run_dir.glob("wandb/offline-run-*"))
+    (run_dir / "metrics.json").unlink()
+    assert main(["train", f"run_dir={run_dir}", "resume=true"]) == 0
+    (resumed,) = set(run_dir.glob("wandb/offline-run-*")) - former
+    assert {path.name.rsplit("-", 1)[1] for path in former} == {resumed.name.rsplit("-", 1)[1]}
+    (path,) = resumed.glob("*.wandb")
+    items = [item for record in read_records(path) for item in record.history.item]
+    losses = [item for item in items if list(item.nested_key) == ["train/loss"]]
+    assert len(losses) == 2
