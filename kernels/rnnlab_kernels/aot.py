@@ -107,14 +107,14 @@ def _pointwise_bwd(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) 
     from rnnlab_kernels.schedules.pointwise import _pointwise_bwd_kernel
 
     storage, pointers = f"*{TYPE_NAMES[dtype]}", _pointers(cell, dtype)
-    strides = ("stride_dstate_b", "stride_saved_s", "stride_carried_b", "stride_state_b", "stride_dgates_b")
+    strides = [f"stride_{name}" for name in ("dstate_b", "saved_s", "carried_b", "state_b", "dgates_b", "dsplit_b")]
     types = {
         "dstate_ptrs": pointers["dstate"],
         "saved_ptr": storage,
         "carried_ptrs": pointers["carried"],
         "state_ptrs": pointers["state"],
-        "dgates_x_ptr": storage,
         "dgates_h_ptr": storage,
+        "dsplit_x_ptr": storage,
         "dcarried_ptrs": pointers["dcarried"],
         **dict.fromkeys(("B", "H", *strides), "i32"),
     }

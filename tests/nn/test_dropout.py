@@ -7,6 +7,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import rnnlab.nn
 from tests.nn.cases import assert_same_run, build, every_kind, named, pair, randn, run, tolerance, working_dtype
+from tests.tolerances import FLOAT64
 
 every_backend = pytest.mark.parametrize("backend", ["auto", "reference", "eager", "aten"])
 

@@ -20,14 +20,15 @@ step are computed in it. Backward writes into no saved tensor and no incoming gr
 of the gradients, they are computed again on the plain loop, which can be differentiated any number of times.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from rnnlab_kernels.cells import Cell, bind_torch
 from rnnlab_kernels.schedules.layout import Weights, slots, zero_padding
+from rnnlab_kernels.schedules.products import bind_product, bind_product_added, blockwise, scratch, weight_gradient
 from rnnlab_kernels.schedules.reference import reference
 
 Tensors = tuple[Tensor, ...]
@@ -51,12 +52,16 @@ class Step(Protocol):
         recurrent parts in `gates_h`. Both are scratch memory that the step may overwrite.
         """
 
-    def bwd(
-        self, dstate: Tensors, saved: Tensors, carried: Tensors, state: Tensors, dgates_x: Tensor, dgates_h: Tensor
-    ) -> Tensors:
-        """Write the gate gradients (B, G*H) and return the gradients of the carried states.
+    def views(self, buffer: Tensor, num_gates: int) -> Sequence[Any]:
+        """Return, for each time step of a buffer (T, B, num_gates*H), the form in which `bwd` wants its part."""
 
-        `dgates_h` is `dgates_x` itself unless the cell has split gates.
+    def bwd(
+        self, dstate: Tensors, saved: Tensors, carried: Tensors, state: Tensors, dgates_h: Any, dsplit_x: Any
+    ) -> Tensors:
+        """Write the gate gradients and return the gradients of the carried states.
+
+        `dgates_h` takes those of all gates; where input and recurrent part differ, of the recurrent part, and
+        `dsplit_x` takes those of the input parts (None for a cell without split gates).
         """
 
 
@@ -77,32 +82,31 @@ class TorchStep:
         else:
             gates_x, gates_h = gates_x.to(work), gates_h.to(work)
             width = gates_x.shape[1] // num_gates * num_merged
-            gates_x[:, :width] += gates_h[:, :width]
-            gates = (*gates_x.chunk(num_gates, 1), *gates_h.chunk(num_gates, 1)[num_merged:])
+            gates_h[:, :width] += gates_x[:, :width]
+            parts = gates_h.chunk(num_gates, 1)
+            gates = (*parts[:num_merged], *gates_x[:, width:].chunk(self.cell.split, 1), *parts[num_merged:])
         state, saved = self._fwd(gates, tuple(value.to(work) for value in carried))
         for target, value in zip(out, state, strict=True):
             target.copy_(value)
         return saved
 
+    def views(self, buffer: Tensor, num_gates: int) -> Sequence[Tensors]:
+        return list(zip(*(gate.unbind(0) for gate in buffer.chunk(num_gates, -1)), strict=True))
+
     def bwd(
-        self, dstate: Tensors, saved: Tensors, carried: Tensors, state: Tensors, dgates_x: Tensor, dgates_h: Tensor
+        self, dstate: Tensors, saved: Tensors, carried: Tensors, state: Tensors, dgates_h: Tensors, dsplit_x: Any
     ) -> Tensors:
         num_gates, num_merged = self.cell.num_gates, self.cell.num_merged
         work = dstate[0].dtype
         dgates, dcarried = self._bwd(
             dstate, saved, tuple(value.to(work) for value in carried), tuple(value.to(work) for value in state)
         )
-        _write_gates(dgates[:num_gates], dgates_x)
-        if self.cell.split:
-            _write_gates((*dgates[:num_merged], *dgates[num_gates:]), dgates_h)
+        # One copy a gate: torch.cat into strided memory measured four times slower.
+        for target, value in zip(dgates_h, (*dgates[:num_merged], *dgates[num_gates:]), strict=True):
+            target.copy_(value)
+        for target, value in zip(dsplit_x or (), dgates[num_merged:num_gates], strict=True):
+            target.copy_(value)
         return dcarried
-
-
-def _write_gates(parts: Tensors, out: Tensor) -> None:
-    if parts[0].dtype == out.dtype:
-        torch.cat(parts, 1, out=out)
-    else:
-        out.copy_(torch.cat(parts, 1))
 
 
 class _Recurrence(torch.autograd.Function):
@@ -119,8 +123,9 @@ class _Recurrence(torch.autograd.Function):
         bias = weights.bias_ih
         if not cell.split and bias is not None and weights.bias_hh is not None:
             bias = bias + weights.bias_hh
-        gates_x = linear(inputs, weights.ih, bias).unbind(0)
-        weight_hh_t = weights.hh.t()
+        gates_x = blockwise(bind_product(weights.ih, num_steps * batch, bias), inputs, weights.ih.shape[0], reverse)
+        recurrent = bind_product(weights.hh, batch, weights.bias_hh)
+        recurrent_added = bind_product_added(weights.hh, batch)
 
         buffers = [x.new_empty(num_steps + 1, batch, weights.hh.shape[1])]
         buffers += [x.new_empty(num_steps + 1, batch, hidden, dtype=working_dtype(x.dtype)) for _ in cell.states[1:]]
@@ -131,20 +136,18 @@ class _Recurrence(torch.autograd.Function):
         carried_index = cell.carried_index()
 
         saved: list[Tensor] = []
-        for t, before, after in slots(num_steps, reverse):
-            gates_h = None
-            if not cell.split:
-                gates_x[t].addmm_(states[0][before], weight_hh_t)
-            elif weights.bias_hh is None:
-                gates_h = states[0][before] @ weight_hh_t
+        gates_h: Tensor | None = None
+        for (t, before, after), gates in zip(slots(num_steps, reverse), gates_x, strict=True):
+            if cell.split:
+                gates_h = recurrent(states[0][before])
             else:
-                gates_h = torch.addmm(weights.bias_hh, states[0][before], weight_hh_t)
+                gates = recurrent_added(states[0][before], gates)
             carried = tuple(states[k][before] for k in carried_index)
             out = tuple(state[after] for state in states)
             if unprojected is None or weights.hr is None:
-                kept = step.fwd(gates_x[t], gates_h, carried, out)
+                kept = step.fwd(gates, gates_h, carried, out)
             else:
-                kept = step.fwd(gates_x[t], gates_h, carried, (unprojected[t], *out[1:]))
+                kept = step.fwd(gates, gates_h, carried, (unprojected[t], *out[1:]))
                 torch.mm(unprojected[t], weights.hr.t(), out=out[0])
             if keep:
                 saved += kept
@@ -188,6 +191,7 @@ class _Recurrence(torch.autograd.Function):
                 rest[num_states:],
                 doutput,
                 dstate_n,
+                need_dx=needed[0],
             )
         return (None, None, None, None, *(grad if need else None for grad, need in zip(grads, needed, strict=True)))
 
@@ -203,17 +207,21 @@ def _backward(
     saved: list[Tensor],
     doutput: Tensor | None,
     dstate_n: tuple[Tensor | None, ...],
+    *,
+    need_dx: bool,
 ) -> list[Tensor | None]:
     """Walk back over time writing gate gradients only, then form all other gradients from them at once."""
     cell, work = step.cell, working_dtype(x.dtype)
     num_steps, batch = x.shape[:2]
-    gates_width = weights.hh.shape[0]
+    hidden = weights.hh.shape[0] // cell.num_gates
     num_saved, carried_index = len(saved) // max(num_steps, 1), cell.carried_index()
     states = [buffer.unbind(0) for buffer in buffers]
-    dgates_x = x.new_empty(num_steps, batch, gates_width)
-    dgates_h = torch.empty_like(dgates_x) if cell.split else dgates_x
+    dgates_h = scratch("dgates_h", x, num_steps, batch, cell.num_gates * hidden)
+    dsplit_x = scratch("dsplit_x", x, num_steps, batch, cell.split * hidden)
+    dgates_h_steps, dgates_h_views = dgates_h.unbind(0), step.views(dgates_h, cell.num_gates)
+    dsplit_x_views = step.views(dsplit_x, cell.split) if cell.split else [None] * num_steps
     dprojected = None if weights.hr is None else x.new_empty(num_steps, batch, weights.hr.shape[0])
-    dgates_x_steps, dgates_h_steps = dgates_x.unbind(0), dgates_h.unbind(0)
+    recurrent = bind_product(weights.hh.t(), batch)
 
     dstate = [
         buffer.new_zeros(buffer.shape[1:], dtype=work) if grad is None else grad.to(work)
@@ -237,30 +245,36 @@ def _backward(
             tuple(saved[position * num_saved : (position + 1) * num_saved]),
             tuple(states[k][before] for k in carried_index),
             state,
-            dgates_x_steps[t],
-            dgates_h_steps[t],
+            dgates_h_views[t],
+            dsplit_x_views[t],
         )
         direct = dict(zip(carried_index, dcarried, strict=True))
-        dstate = [torch.mm(dgates_h_steps[t], weights.hh).to(work), *(direct[k] for k in range(1, len(states)))]
+        dstate = [recurrent(dgates_h_steps[t]).to(work), *(direct[k] for k in range(1, len(states)))]
         if 0 in direct:
             dstate[0] += direct[0]
         if held is not None:
             dstate = [grad + kept for grad, kept in zip(dstate, held, strict=True)]
 
-    inputs = x if mask is None else zero_padding(x, mask)
-    previous = buffers[0][1:] if reverse else buffers[0][:-1]
-    flat_x, flat_h = dgates_x.flatten(0, 1), dgates_h.flatten(0, 1)
-    dbias_ih = dbias_hh = None
+    inputs = (x if mask is None else zero_padding(x, mask)).flatten(0, 1)
+    previous = (buffers[0][1:] if reverse else buffers[0][:-1]).flatten(0, 1)
+    merged = cell.num_merged * hidden
+    flat_h = dgates_h.flatten(0, 1)
+    parts_x = [(flat_h[:, :merged], weights.ih[:merged])]
+    if cell.split:
+        parts_x.append((dsplit_x.flatten(0, 1), weights.ih[merged:]))
+    dx = dbias_ih = dbias_hh = dweight_hr = None
+    if need_dx:
+        products = [bind_product(weight.t(), len(part))(part) for part, weight in parts_x]
+        dx = torch.stack(products).sum(0).view_as(x) if cell.split else products[0].view_as(x)
     if weights.bias_ih is not None:
-        dbias_ih = flat_x.sum(0, dtype=work).to(x.dtype)
-        dbias_hh = flat_h.sum(0, dtype=work).to(x.dtype) if cell.split else dbias_ih.clone()
-    dweight_hr = None
+        dbias_hh = flat_h.sum(0, dtype=work).to(x.dtype)
+        dbias_ih = torch.cat([part.sum(0, dtype=work).to(x.dtype) for part, _ in parts_x])
     if dprojected is not None and unprojected is not None:
-        dweight_hr = dprojected.flatten(0, 1).t() @ unprojected.flatten(0, 1)
+        dweight_hr = weight_gradient(dprojected.flatten(0, 1), unprojected.flatten(0, 1))
     return [
-        torch.matmul(dgates_x, weights.ih),
-        flat_x.t() @ inputs.flatten(0, 1),
-        flat_h.t() @ previous.flatten(0, 1),
+        dx,
+        torch.cat([weight_gradient(part, inputs) for part, _ in parts_x]),
+        weight_gradient(flat_h, previous),
         dbias_ih,
         dbias_hh,
         dweight_hr,

@@ -11,7 +11,9 @@ B batch, H units, G gates of which the first NUM_MERGED reach the cell as one su
 # mypy: disable-error-code="assignment"
 # The checker does not know that a Triton kernel unrolls static loops, so that a growing tuple has one type at a time.
 
+from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 import triton
@@ -76,8 +78,8 @@ def _pointwise_bwd_kernel(
     saved_ptr,
     carried_ptrs,
     state_ptrs,
-    dgates_x_ptr,
     dgates_h_ptr,
+    dsplit_x_ptr,
     dcarried_ptrs,
     B,
     H,
@@ -86,6 +88,7 @@ def _pointwise_bwd_kernel(
     stride_carried_b,
     stride_state_b,
     stride_dgates_b,
+    stride_dsplit_b,
     GATES_BWD: tl.constexpr,
     G: tl.constexpr,
     NUM_MERGED: tl.constexpr,
@@ -117,13 +120,11 @@ def _pointwise_bwd_kernel(
     dgates, dcarried = GATES_BWD(dstate, saved, carried, state)
 
     o_gates = i_b * stride_dgates_b + i_h
-    for k in tl.static_range(G):
-        tl.store(dgates_x_ptr + o_gates + k * H, dgates[k], mask=m)
-    if NUM_MERGED < G:
-        for k in tl.static_range(NUM_MERGED):
-            tl.store(dgates_h_ptr + o_gates + k * H, dgates[k], mask=m)
-        for k in tl.static_range(NUM_MERGED, G):
-            tl.store(dgates_h_ptr + o_gates + k * H, dgates[G + k - NUM_MERGED], mask=m)
+    for k in tl.static_range(NUM_MERGED):
+        tl.store(dgates_h_ptr + o_gates + k * H, dgates[k], mask=m)
+    for k in tl.static_range(NUM_MERGED, G):
+        tl.store(dgates_h_ptr + o_gates + k * H, dgates[G + k - NUM_MERGED], mask=m)
+        tl.store(dsplit_x_ptr + i_b * stride_dsplit_b + i_h + (k - NUM_MERGED) * H, dgates[k], mask=m)
     for k in tl.static_range(len(dcarried_ptrs)):
         tl.store(dcarried_ptrs[k] + i_b * H + i_h, dcarried[k], mask=m)
 
@@ -161,8 +162,11 @@ class PointwiseStep:
         )
         return (saved,) if num_saved else ()
 
+    def views(self, buffer: Tensor, num_gates: int) -> Sequence[Tensor]:
+        return buffer.unbind(0)
+
     def bwd(
-        self, dstate: Tensors, saved: Tensors, carried: Tensors, state: Tensors, dgates_x: Tensor, dgates_h: Tensor
+        self, dstate: Tensors, saved: Tensors, carried: Tensors, state: Tensors, dgates_h: Tensor, dsplit_x: Any
     ) -> Tensors:
         batch, hidden = state[0].shape
         dstate = tuple(grad.contiguous() for grad in dstate)  # an upstream gradient may be expanded or transposed
@@ -170,11 +174,11 @@ class PointwiseStep:
         block = pointwise_block(batch, hidden)
         _pointwise_bwd_kernel[block.grid](
             dstate_ptrs=dstate,
-            saved_ptr=saved[0] if saved else dgates_x,
+            saved_ptr=saved[0] if saved else dgates_h,
             carried_ptrs=carried,
             state_ptrs=state,
-            dgates_x_ptr=dgates_x,
             dgates_h_ptr=dgates_h,
+            dsplit_x_ptr=dgates_h if dsplit_x is None else dsplit_x,
             dcarried_ptrs=dcarried,
             B=batch,
             H=hidden,
@@ -182,7 +186,8 @@ class PointwiseStep:
             stride_saved_s=saved[0].stride(0) if saved else 0,
             stride_carried_b=carried[0].stride(0) if carried else 0,
             stride_state_b=state[0].stride(0),
-            stride_dgates_b=dgates_x.stride(0),
+            stride_dgates_b=dgates_h.stride(0),
+            stride_dsplit_b=0 if dsplit_x is None else dsplit_x.stride(0),
             GATES_BWD=bind_triton(self.cell.gates_bwd),
             G=self.cell.num_gates,
             NUM_MERGED=self.cell.num_merged,

@@ -1,0 +1,96 @@
+"""Matrix products and scratch memory of the eager schedule.
+
+torch sends float32 products on x86 to MKL, which on processors of other makers runs at about half the speed of oneDNN
+(kernels/README.md, "CPU products"). torch carries oneDNN as well and calls it for its own LSTM and for compiled code;
+the operators used here are those that compiled code calls. Autograd is no concern: all this happens inside one node.
+Whether oneDNN pays is decided once for a loop, not at each step.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+# Below this many multiplications oneDNN's fixed cost of about 15 us is not earned back.
+MIN_MULTIPLICATIONS = 2_000_000
+# A weight gradient with fewer columns than this is a product of long rows and few results, which MKL does better.
+MIN_GRADIENT_COLUMNS = 64
+# Elements of input products computed ahead of the recurrence on a CPU.
+MAX_BLOCK_ELEMENTS = 1 << 18
+# Scratch beyond this many bytes is not kept from call to call.
+MAX_SCRATCH_BYTES = 1 << 26
+
+_memory = threading.local()
+
+
+def pays(like: Tensor, num_rows: int, num_inner: int, num_columns: int) -> bool:
+    """Return whether oneDNN does (rows, inner) x (inner, columns) on tensors such as `like` faster."""
+    return (
+        num_rows * num_inner * num_columns >= MIN_MULTIPLICATIONS
+        and like.dtype == torch.float32
+        and like.device.type == "cpu"
+        and bool(torch.backends.mkldnn.enabled)
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+def bind_product(weight: Tensor, num_rows: int, bias: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """Return the function x (..., K) -> x @ weight (N, K).t() + bias (N,) for inputs of `num_rows` rows."""
+    if pays(weight, num_rows, weight.shape[1], weight.shape[0]):
+        onednn = torch.ops.mkldnn._linear_pointwise.default
+        return lambda x: onednn(x, weight, bias, "none", [], "")
+    return lambda x: linear(x, weight, bias)
+
+
+def bind_product_added(weight: Tensor, num_rows: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return (x (B, K), addend (B, N)) -> x @ weight (N, K).t() + addend, which may overwrite `addend`."""
+    if pays(weight, num_rows, weight.shape[1], weight.shape[0]):
+        onednn = torch.ops.mkldnn._linear_pointwise.binary
+        return lambda x, addend: onednn(x, addend, weight, None, "add")
+    weight_t = weight.t()
+    return lambda x, addend: addend.addmm_(x, weight_t)
+
+
+def blockwise(product: Callable[[Tensor], Tensor], x: Tensor, num_columns: int, reverse: bool) -> Iterator[Tensor]:
+    """Yield `product(x)` step by step in the order of the walk, computed for as many steps at once as is good.
+
+    On a CPU that is about a megabyte of results: they are still in cache when the recurrence reads them, and the memory
+    allocator hands the same pages out again. Elsewhere it is all steps.
+    """
+    num_steps, batch = x.shape[:2]
+    block = num_steps
+    if x.device.type == "cpu":
+        block = max(1, MAX_BLOCK_ELEMENTS // max(batch * num_columns, 1))
+    for start in range(0, num_steps, block):
+        stop = min(start + block, num_steps)
+        if reverse:
+            yield from reversed(product(x[num_steps - stop : num_steps - start]).unbind(0))
+        else:
+            yield from product(x[start:stop]).unbind(0)
+
+
+def weight_gradient(dy: Tensor, x: Tensor) -> Tensor:
+    """Return dy (R, N).t() @ x (R, K): the gradient (N, K) of a weight, summed over all rows at once."""
+    if x.shape[1] >= MIN_GRADIENT_COLUMNS and pays(x, dy.shape[1], dy.shape[0], x.shape[1]):
+        return torch.ops.mkldnn._linear_pointwise.default(dy.t(), x.t(), None, "none", [], "")
+    return dy.t() @ x
+
+
+def scratch(name: str, like: Tensor, *shape: int) -> Tensor:
+    """Return uninitialised memory of dtype and device of `like` that no result may share.
+
+    On a CPU it is kept for the next call of the same name in the same thread: fresh memory of some megabytes comes as
+    untouched pages, and touching them took a third of a GRU layer's time.
+    """
+    num_elements = int(torch.Size(shape).numel())
+    if like.device.type != "cpu" or num_elements * like.element_size() > MAX_SCRATCH_BYTES:
+        return like.new_empty(shape)
+    kept: dict[Any, Tensor] = _memory.__dict__
+    key = (name, like.dtype)
+    if key not in kept or kept[key].numel() < num_elements:
+        kept[key] = like.new_empty(num_elements)
+    return kept[key][:num_elements].view(shape)
