@@ -7,7 +7,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from rnnlab.tasks.means import Means
+from rnnlab.tasks.means import EpochLoss, Means
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers
 
 
@@ -35,11 +35,12 @@ class AdditionTask(pl.LightningModule):
         self.model, self.optim, self.schedule = model, optim, schedule
         names = ("loss", "exact_match", "char_accuracy")
         self.means = nn.ModuleDict({split: Means(*names) for split in ("val", "test")})
+        self.train_loss = EpochLoss()
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         questions, answers = batch
         loss = _loss(self.model(questions), answers)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(questions))
+        self.train_loss.add(self, loss, len(questions))
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from rnnlab.tasks.means import Means
+from rnnlab.tasks.means import EpochLoss, Means
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers
 
 
@@ -37,11 +37,12 @@ class ForecastingTask(pl.LightningModule):
         self.model, self.optim, self.schedule = model, optim, schedule
         names = ("mse", "mse_last", "level_mse", "mae", "mape")
         self.means = nn.ModuleDict({split: Means(*names) for split in ("val", "test")})
+        self.train_loss = EpochLoss()
 
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
         x, y = batch[:2]
         loss = mse_loss(self._forecast(x, y), y)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(x))
+        self.train_loss.add(self, loss, len(x))
         return loss
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_index: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
@@ -29,3 +30,19 @@ class Means(nn.Module):
         for metric in self.metrics.values():
             metric.reset()
         return result
+
+
+class EpochLoss:
+    """The mean training loss of an epoch, logged once: Lightning's own per-step logging costs a tenth of a small step."""
+
+    def __init__(self) -> None:
+        self._total: Tensor | float = 0.0
+        self._count = 0
+
+    def add(self, task: pl.LightningModule, loss: Tensor, count: int) -> None:
+        """Add the mean `loss` of `count` items; with the last batch of the epoch, log 'train/loss' and start anew."""
+        self._total = self._total + loss.detach() * count
+        self._count += count
+        if task.trainer.is_last_batch:
+            task.log("train/loss", self._total / self._count, on_step=False, on_epoch=True, batch_size=self._count)
+            self._total, self._count = 0.0, 0
