@@ -1,0 +1,28 @@
+"""Gather finished runs into one table: `python experiments/collect.py runs/001_addition > results.csv`.
+
+One row a run: its name and seed, commit, the final numbers of metrics.json. Runs that have not finished are left out.
+"""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import yaml
+
+
+def main(folder: Path) -> None:
+    rows = []
+    for metrics_file in sorted(folder.glob("*/metrics.json")):
+        config = yaml.safe_load((metrics_file.parent / "config.yaml").read_text(encoding="utf-8"))
+        commit = config["provenance"]["commit"] + ("+changes" if config["provenance"]["dirty"] else "")
+        names = {"experiment": config["name"], "seed": config["seed"], "commit": commit}
+        rows.append({**names, **json.loads(metrics_file.read_text(encoding="utf-8"))})
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
