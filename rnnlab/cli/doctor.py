@@ -9,8 +9,10 @@ from pathlib import Path
 
 from rnnlab.cli.errors import UsageError
 
-# Label, text, and whether it is as it should be.
-Finding = tuple[str, str, bool]
+# Label, text, and whether it is as it should be; None where there is nothing to judge, only less to choose from.
+Finding = tuple[str, str, bool | None]
+
+MARKS = {True: "[green]ok[/green]", False: "[red]! [/red]", None: "- "}
 
 
 def main(words: list[str]) -> int:
@@ -23,8 +25,8 @@ def main(words: list[str]) -> int:
     for title, section in SECTIONS.items():
         console.print(f"[bold]{title}[/bold]")
         for label, text, is_fine in section():
-            num_problems += not is_fine
-            mark = "[green]ok[/green]" if is_fine else "[red]! [/red]"
+            num_problems += is_fine is False
+            mark = MARKS[is_fine]
             console.print(f"  {mark} {label:<20}", end="")
             console.print(text, markup=False)
     console.print(f"{num_problems} finding{'s'[: num_problems != 1]} marked with !" if num_problems else "all is well")
@@ -48,7 +50,7 @@ def _devices() -> Iterator[Finding]:
     yield "cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads", True
     if not torch.cuda.is_available():
         reason = "this torch is built without CUDA" if torch.version.cuda is None else "torch sees no GPU"
-        yield "cuda", f"{reason}; trainer.accelerator=cuda will not work", torch.version.cuda is None
+        yield "cuda", f"{reason}; trainer.accelerator=cuda will not work", None if torch.version.cuda is None else False
     for index in range(torch.cuda.device_count()):
         capability = ".".join(map(str, torch.cuda.get_device_capability(index)))
         yield f"cuda:{index}", f"{torch.cuda.get_device_name(index)}, capability {capability}", True
@@ -62,7 +64,11 @@ def _backends() -> Iterator[Finding]:
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     for device in devices:
         for backend, obstacle in nn.available_backends(device).items():
-            yield f"{backend} on {device}", obstacle or "can run", True
+            yield (
+                f"{backend} on {device}",
+                f"will not work: {obstacle}" if obstacle else "can run",
+                None if obstacle else True,
+            )
         for cell in (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell):
             yield f"{cell.__name__} on {device}", nn.explain_backend(cell(128, 128).to(device)), True
 

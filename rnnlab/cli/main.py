@@ -15,6 +15,7 @@ VERBS = {
     "train": "train a model: rnnlab train experiment=addition/lstm rnn.hidden_size=256 seed=0",
     "evaluate": "measure a trained run again: rnnlab evaluate run_dir=DIR [ckpt=last] [overrides]",
     "predict": "answer the lines of a file: rnnlab predict run_dir=DIR input=FILE output=FILE",
+    "bench": "time layers against torch.nn: rnnlab bench [rounds=20] [output=FILE.json]",
     "doctor": "tell what this machine can run, and what will not work",
 }
 

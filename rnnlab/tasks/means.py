@@ -33,7 +33,7 @@ class Means(nn.Module):
 
 
 class EpochLoss:
-    """The mean training loss of an epoch, logged once: Lightning's own per-step logging costs a tenth of a small step."""
+    """The mean training loss of an epoch, logged once: logging at each step costs a tenth of a small step."""
 
     def __init__(self) -> None:
         self._total: Tensor | float = 0.0

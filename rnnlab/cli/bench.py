@@ -1,0 +1,154 @@
+"""`rnnlab bench`: layers of rnnlab.nn against torch.nn on this machine, side by side in one process.
+
+Every arm of a row runs in turn, round after round, so that a slow moment of the machine meets all of them; ratios are
+medians over rounds of the time of an arm over torch's in the same round. A row is timed only after its arms agree.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rnnlab.cli.errors import UsageError
+from rnnlab.cli.options import take
+
+SIZES = ((32, 50, 1, 20), (128, 32, 12, 128), (64, 128, 64, 256), (32, 64, 512, 512))  # (B, T, I, H)
+MODULES = ("RNN", "LSTM", "GRU")
+ARMS = ("auto", "eager")
+
+
+class Row(NamedTuple):
+    """One line of the table. Times in milliseconds."""
+
+    module: str
+    size: tuple[int, int, int, int]
+    trained: bool
+    backend: str
+    torch_ms: float
+    times_ms: dict[str, float]
+    ratios: dict[str, tuple[float, float, float]]  # median, 20th and 80th percentile of arm over torch
+
+
+def main(words: list[str]) -> int:
+    """Run `rnnlab bench [rounds=20] [output=FILE.json]` and return the exit code."""
+    options, rest = take(words, required=(), optional=("rounds", "output"))
+    if rest:
+        raise UsageError(f"bench takes rounds= and output=, got '{rest[0]}'")
+    rounds = options.get("rounds", "20")
+    if not rounds.isdigit() or int(rounds) < 3:
+        raise UsageError(f"rounds must be an integer of at least 3, got '{rounds}'")
+    rows = []
+    print("| (B, T, I, H) | module | pass | torch.nn ms | auto | auto / torch | eager / torch |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for size in SIZES:
+        for module in MODULES:
+            for trained in (False, True):
+                row = measure(module, size, trained, int(rounds))
+                rows.append(row._asdict())
+                print(_line(row), flush=True)
+    if "output" in options:
+        _write(Path(options["output"]), rows, int(rounds))
+    return 0
+
+
+def _line(row: Row) -> str:
+    ratios = " | ".join(f"{row.ratios[arm][0]:.2f} ({row.ratios[arm][1]:.2f}-{row.ratios[arm][2]:.2f})" for arm in ARMS)
+    kind = "forward + backward" if row.trained else "forward"
+    return f"| {row.size} | {row.module} | {kind} | {row.torch_ms:.2f} | {row.backend} | {ratios} |"
+
+
+def measure(module: str, size: tuple[int, int, int, int], trained: bool, rounds: int) -> Row:
+    """Time one module at one size: forward without autograd, or forward and backward from a random gradient.
+
+    Raises:
+        RuntimeError: the arms do not compute the same.
+    """
+    import torch
+
+    from rnnlab import nn
+
+    batch, num_steps, num_inputs, hidden = size
+    torch.manual_seed(0)
+    x, grad = torch.randn(num_steps, batch, num_inputs), torch.randn(num_steps, batch, hidden)
+    layers = {"torch": getattr(torch.nn, module)(num_inputs, hidden)}
+    for arm in ARMS:
+        layers[arm] = getattr(nn, module)(num_inputs, hidden, backend=arm)
+        layers[arm].load_state_dict(layers["torch"].state_dict())
+    _check(layers, x, grad)
+
+    def run(layer: Any) -> None:
+        if not trained:
+            with torch.no_grad():
+                layer(x)
+            return
+        layer(x)[0].backward(grad)
+        layer.zero_grad(set_to_none=True)
+
+    times: dict[str, list[float]] = {name: [] for name in layers}
+    repeats = _repeats(lambda: run(layers["torch"]))
+    for _ in range(rounds + 1):
+        for name, layer in layers.items():
+            start = time.perf_counter()
+            for _ in range(repeats):
+                run(layer)
+            times[name].append(1e3 * (time.perf_counter() - start) / repeats)
+    times = {name: values[1:] for name, values in times.items()}  # the first round warms up
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    ratios = {arm: _spread([a / b for a, b in zip(times[arm], times["torch"], strict=True)]) for arm in ARMS}
+    backend = nn.explain_backend(layers["auto"], x).split(" ")[1]
+    return Row(module, size, trained, backend, medians["torch"], medians, ratios)
+
+
+def _check(layers: dict[str, Any], x: Any, grad: Any) -> None:
+    """Refuse to time what is wrong: outputs and gradients of all arms must agree with torch's."""
+    import torch
+
+    expected: list[Any] = []
+    for name, layer in layers.items():
+        output = layer(x)[0]
+        output.backward(grad)
+        results = [output.detach(), *(parameter.grad for parameter in layer.parameters())]
+        layer.zero_grad(set_to_none=True)
+        expected = expected or results
+        for ours, theirs in zip(results, expected, strict=True):
+            error = float((ours - theirs).abs().max() / theirs.abs().max())
+            if not error < 1e-4:
+                raise RuntimeError(f"backend {name} differs from torch.nn by {error:.1e}: no timing of a wrong result")
+    torch.manual_seed(0)
+
+
+def _repeats(call: Callable[[], None]) -> int:
+    """Return how often to run within one round so that it lasts about 20 ms."""
+    call()
+    start = time.perf_counter()
+    call()
+    return max(1, round(0.02 / (time.perf_counter() - start)))
+
+
+def _spread(values: list[float]) -> tuple[float, float, float]:
+    cuts = statistics.quantiles(values, n=5)
+    return round(statistics.median(values), 3), round(cuts[0], 3), round(cuts[-1], 3)
+
+
+def _write(path: Path, rows: list[dict[str, Any]], rounds: int) -> None:
+    import torch
+
+    from rnnlab.callbacks.files import write_json
+    from rnnlab.cli.rundir import provenance
+
+    machine = {"processor": _processor(), "threads": torch.get_num_threads(), "system": platform.system()}
+    write_json(path, {"machine": machine, "provenance": provenance(), "rounds": rounds, "rows": rows})
+
+
+def _processor() -> str:
+    """Return the processor's name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

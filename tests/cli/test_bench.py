@@ -1,0 +1,33 @@
+"""`rnnlab bench`: the table, the record, and the refusal to time what is wrong."""
+
+import json
+
+import pytest
+import torch
+
+from rnnlab.cli import bench
+from rnnlab.cli.main import main
+
+
+def test_bench_prints_a_row_for_each_module_and_pass(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(bench, "SIZES", ((2, 3, 1, 4),))
+    assert main(["bench", "rounds=3", f"output={tmp_path / 'bench.json'}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(bench.MODULES) * 2
+    assert all("| (2, 3, 1, 4) |" in line for line in lines[2:])
+    record = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    assert record["provenance"]["versions"]["torch"] and record["machine"]["threads"] >= 1
+    assert [row["module"] for row in record["rows"]] == ["RNN", "RNN", "LSTM", "LSTM", "GRU", "GRU"]
+
+
+def test_bench_refuses_to_time_a_wrong_result():
+    x, grad = torch.randn(3, 2, 1), torch.randn(3, 2, 4)
+    layers = {"torch": torch.nn.GRU(1, 4), "eager": torch.nn.GRU(1, 4)}
+    with pytest.raises(RuntimeError, match="backend eager differs from torch.nn"):
+        bench._check(layers, x, grad)
+
+
+@pytest.mark.parametrize("word", ["rounds=0", "rounds=many", "size=3"])
+def test_bench_refuses_other_options(word, capsys):
+    assert main(["bench", word]) == 2
+    assert word.partition("=")[0] in capsys.readouterr().err
