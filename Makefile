@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 PINS := pyproject.toml constraints.txt
 
-.PHONY: demo setup test test-gpu check
+.PHONY: demo setup test test-gpu check bench
 
 demo: $(VENV)/.runtime
 	$(BIN)/rnnlab train
@@ -22,6 +22,9 @@ test: $(VENV)/.dev
 
 test-gpu: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m gpu
+
+bench: $(VENV)/.runtime
+	$(BIN)/rnnlab bench
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
