@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.vocabulary import tanh, tanh_grad
 from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.reference import reference
-
 from tests.kernels.problems import make_problem
 from tests.tolerances import FLOAT64
 

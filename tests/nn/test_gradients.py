@@ -189,3 +189,17 @@ def test_bias_gradients_come_in_equal_pairs_but_for_the_candidate_of_the_gru(kin
     torch.testing.assert_close(module.bias_ih_l0.grad[equal], module.bias_hh_l0.grad[equal], **tolerance(backend))
     if kind == "GRU":
         assert not torch.allclose(module.bias_ih_l0.grad[14:], module.bias_hh_l0.grad[14:])
+
+
+@every_kind
+@pytest.mark.parametrize("backend", ["eager", "reference"])
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])
+def test_output_and_final_state_may_be_changed_in_place(kind, backend, ragged):
+    layer = build(rnnlab.nn, kind, 3, 4, dtype=torch.float64, backend=backend)
+    x, lengths = torch.randn(5, 2, 3, dtype=torch.float64), [5, 3] if ragged else None
+    plain, _ = layer(x, lengths=lengths)
+    expected = torch.autograd.grad(plain.tanh().sum(), layer.weight_hh_l0)
+    output, state = layer(x, lengths=lengths)
+    (state if torch.is_tensor(state) else state[0]).zero_()
+    actual = torch.autograd.grad(output.tanh_().sum(), layer.weight_hh_l0)
+    torch.testing.assert_close(actual, expected)

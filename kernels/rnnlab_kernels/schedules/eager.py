@@ -160,7 +160,8 @@ class _Recurrence(torch.autograd.Function):
         output = buffers[0][:-1] if reverse else buffers[0][1:]
         last = 0 if reverse else num_steps
         state_n = [buffer[last].to(x.dtype, copy=True) for buffer in buffers]
-        return (output if mask is None else zero_padding(output, mask), *state_n)
+        # A copy, so that callers may change the output in place, as they may with torch.nn.
+        return (output.clone() if mask is None else zero_padding(output, mask), *state_n)
 
     @staticmethod
     def backward(ctx: Any, doutput: Tensor | None, *dstate_n: Tensor | None) -> tuple[Tensor | None, ...]:
