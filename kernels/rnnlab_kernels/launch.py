@@ -1,6 +1,5 @@
 """Which inputs the kernels take, and with which blocks they are launched: pure functions, no tuning at run time."""
 
-import importlib.metadata
 import importlib.util
 from functools import cache
 from typing import Any, NamedTuple
@@ -28,10 +27,29 @@ def pointwise_block(batch: int, hidden: int) -> Block:
 
 @cache
 def triton_version() -> str | None:
-    """Return the version of the installed Triton, or None. Does not import it."""
+    """Return the version of the installed Triton, under whatever name it was installed, or None."""
     if importlib.util.find_spec("triton") is None:
         return None
-    return importlib.metadata.version("triton")
+    import triton
+
+    return triton.__version__
+
+
+@cache
+def has_numba() -> bool:
+    """Return whether Numba is installed. Does not import it."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def fused_supported(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
+    """Return whether the fused CPU schedule takes such tensors, and the reason in a few words."""
+    if device.type != "cpu":
+        return False, f"compiled loops run on a CPU, not on {device.type}"
+    if dtype != torch.float32:
+        return False, f"compiled loops compute in float32, not {str(dtype).removeprefix('torch.')}"
+    if not has_numba():
+        return False, 'Numba is not installed: pip install "rnnlab[cpu]"'
+    return True, "float32 on a CPU, and Numba present"
 
 
 def is_interpreting() -> bool:

@@ -4,6 +4,7 @@ from rnnlab.nn import init
 from rnnlab.nn.backend import available_backends, explain_backend
 from rnnlab.nn.cells import GRUCell, LSTMCell, RNNCell
 from rnnlab.nn.rnn import GRU, LSTM, RNN
+from rnnlab.nn.state import detach_state
 
 __all__ = [
     "GRU",
@@ -13,6 +14,7 @@ __all__ = [
     "LSTMCell",
     "RNNCell",
     "available_backends",
+    "detach_state",
     "explain_backend",
     "init",
 ]

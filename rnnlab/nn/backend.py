@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from rnnlab.nn.checks import BACKENDS
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.schedules.eager import eager
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from rnnlab.nn.cells import Cell
     from rnnlab.nn.layer import Layer
 
-# Multiplications a step, B*G*H*H, from which the eager schedule beats torch's own loop on a CPU, forward and trained.
-EAGER_FROM = {"RNN_TANH": 4e6, "RNN_RELU": 4e6, "GRU": 8e6}
+# Multiplications a step, B*G*H*H, from which a schedule beats torch's own loop on a CPU, forward and trained.
+FASTER_FROM = {
+    "fused": {"RNN_TANH": 4e6, "RNN_RELU": 4e6, "GRU": 0.0},
+    "eager": {"RNN_TANH": 4e6, "RNN_RELU": 4e6, "GRU": 8e6},
+}
 
 logger = logging.getLogger("rnnlab")
 
@@ -78,6 +82,10 @@ def schedule(backend: str) -> Callable[..., Any]:
         from rnnlab_kernels.schedules.pointwise import pointwise
 
         return pointwise
+    if backend == "fused":
+        from rnnlab_kernels.schedules.fused import fused
+
+        return fused
     return {"reference": reference, "eager": eager}[backend]
 
 
@@ -99,8 +107,9 @@ def _obstacle(backend: str, call: Call) -> str:
         return "complex numbers need the reference or aten backend"
     if call.device.type == "meta":
         return "the meta device needs the reference or aten backend"
-    if backend == "triton":
-        possible, reason = launch.supported(call.device, call.dtype)
+    if backend in ("triton", "fused"):
+        supported = launch.supported if backend == "triton" else launch.fused_supported
+        possible, reason = supported(call.device, call.dtype)
         return "" if possible else reason
     return ""
 
@@ -112,28 +121,32 @@ def _is_transformed() -> bool:
 
 def _prefer(call: Call) -> Choice:
     """Return the fastest route that can take the call, by the committed measurements."""
+    if _is_transformed():
+        return Choice("reference", "functorch transforms and forward-mode differentiation take the plain loop")
     if call.layout == "step":
         if call.proj_size:
             return Choice("reference", "torch has no projecting cell, and a single step has nothing to hoist")
         return Choice("aten", "torch's cell function is the cheapest way to take one step")
-    if call.device.type == "cuda" and not _is_transformed():
+    if call.device.type == "cuda":
         return _prefer_cuda(call)
     obstacle = _obstacle("eager", call)
     if obstacle:
-        plain = _is_transformed() or call.layout == "lengths"
-        return Choice("reference" if plain else "aten", obstacle)
+        return Choice("reference" if call.layout == "lengths" else "aten", obstacle)
+    ours = "eager" if _obstacle("fused", call) else "fused"
     if call.layout == "lengths":
-        return Choice("eager", "padded input with lengths; torch's own kernels take none")
+        return Choice(ours, "padded input with lengths; torch's own kernels take none")
     if call.layout == "packed":
         return Choice("aten", "torch's own kernels read the packed layout directly")
     if call.proj_size:
-        return Choice("eager", "projecting LSTM on CPU: outside oneDNN's fused layer")
+        return Choice(ours, "projecting LSTM on CPU: outside oneDNN's fused layer")
     if call.mode == "LSTM":
         return Choice("aten", "LSTM on CPU: oneDNN's fused layer measured fastest")
     work = call.batch * CELLS[call.mode.lower()].num_gates * call.hidden_size**2
-    if call.dtype == torch.float32 and work >= EAGER_FROM[call.mode]:
-        return Choice("eager", f"{call.mode} on CPU: {work:.1e} multiplications a step, where oneDNN's products decide")
-    return Choice("aten", f"{call.mode} on CPU: {work:.1e} multiplications a step, too few to repay a loop in Python")
+    at = f"{call.mode} on CPU, {work:.1e} multiplications a step"
+    if call.dtype == torch.float32 and work >= FASTER_FROM[ours][call.mode]:
+        return Choice(ours, f"{at}: measured faster than torch's own loop")
+    hint = "" if ours == "fused" else '; pip install "rnnlab[cpu]" for compiled gate loops'
+    return Choice("aten", f"{at}: too few to repay a loop in Python{hint}")
 
 
 def _prefer_cuda(call: Call) -> Choice:
@@ -157,16 +170,17 @@ def _log_fallback(backend: str, reason: str) -> None:
 def available_backends(device: torch.device | str = "cpu") -> dict[str, str]:
     """Return, for each backend by name, "" if it runs float32 layers on `device`, else what stands in the way."""
     call = Call("GRU", 1, 0, torch.device(device), torch.float32, 1)
-    return {backend: _obstacle(backend, call) for backend in ("reference", "eager", "aten", "triton")}
+    return {backend: _obstacle(backend, call) for backend in BACKENDS if backend != "auto"}
 
 
-def explain_backend(module: "Layer | Cell", input: Any = None) -> str:
+def explain_backend(module: "Layer | Cell", input: Any = None, lengths: Any = None) -> str:
     """Say which path runs a module, and why.
 
     Args:
         module: a layer or cell of rnnlab.nn.
         input: a tensor or PackedSequence as the module would get it; None for a batch of 32 float rows on the module's
             device.
+        lengths: as the layer would get them; cells take none.
 
     Returns:
         One line: module, backend, reason. A backend asked for by name that cannot run says so.
@@ -180,7 +194,8 @@ def explain_backend(module: "Layer | Cell", input: Any = None) -> str:
         raise TypeError(f"expected a layer or cell of rnnlab.nn, got: {type(module).__name__}")
     name = type(module).__name__
     try:
-        choice = choose(module.backend, module.backend_call(input))
+        call = module.backend_call(input) if lengths is None else module.backend_call(input, lengths)
+        choice = choose(module.backend, call)
     except RuntimeError as error:
         return f"{name}: none ({error})"
     return f"{name}: {choice.backend} ({choice.reason})"

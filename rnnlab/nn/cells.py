@@ -49,8 +49,8 @@ class Cell(nn.RNNCellBase):
         self.mode = mode
         self.backend = backend
 
-    def backend_call(self, input: Tensor | None = None) -> Call:
-        """Return what the choice of a backend depends on; see `explain_backend`."""
+    def backend_call(self, input: Tensor | None = None, lengths: None = None) -> Call:
+        """Return what the choice of a backend depends on; see `explain_backend`. A cell has no use for lengths."""
         device = self.weight_ih.device if input is None else input.device
         batch = 32 if input is None else 1 if input.dim() == 1 else input.shape[0]
         dtype = autocast_to(autocast_dtype(device), self.weight_ih.new_empty(0)).dtype
@@ -91,9 +91,8 @@ class Cell(nn.RNNCellBase):
             states = self._zeros(x, x.shape[0])
         elif not batched:
             states = tuple(state.unsqueeze(0) for state in states)
-        checks.check_cell_call(x, states, self.weight_ih, self.input_size, self.hidden_size)
-
         cast_to = autocast_dtype(x.device)
+        checks.check_cell_call(x, states, self.weight_ih, self.input_size, self.hidden_size, cast_to is not None)
         weights = Weights(
             *(None if w is None else autocast_to(cast_to, w) for w in self._parameters_in_order())  # type: ignore[arg-type]
         )

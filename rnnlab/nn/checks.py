@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-BACKENDS = ("auto", "reference", "eager", "aten", "triton")
+BACKENDS = ("auto", "reference", "eager", "fused", "aten", "triton")
 
 
 def check_backend_name(backend: str) -> None:
@@ -135,8 +135,13 @@ def check_states(
             raise RuntimeError(f"hx dtype ({state.dtype}) does not match weight dtype ({weight.dtype})")
 
 
-def check_cell_call(x: Tensor, states: Sequence[Tensor], weight: Tensor, input_size: int, hidden_size: int) -> None:
+def check_cell_call(
+    x: Tensor, states: Sequence[Tensor], weight: Tensor, input_size: int, hidden_size: int, autocast: bool
+) -> None:
     """Check the batched input (B, I) and states (B, H) of a cell."""
+    for name, tensor in (("input", x), *((f"hidden{k}", state) for k, state in enumerate(states))):
+        if not autocast and tensor.dtype != weight.dtype:
+            raise RuntimeError(f"{name} dtype ({tensor.dtype}) does not match weight dtype ({weight.dtype})")
     if x.shape[1] != input_size:
         raise RuntimeError(f"input has inconsistent input_size: got {x.shape[1]} expected {input_size}")
     for k, state in enumerate(states):
@@ -164,11 +169,12 @@ def check_lengths(lengths: object, batch: int, num_steps: int, device: torch.dev
     then raises a device-side assertion at the next synchronisation.
     """
     if not isinstance(lengths, Tensor):
-        lengths = torch.as_tensor(lengths)
+        lengths = torch.as_tensor(lengths) if len(lengths) else torch.zeros(0, dtype=torch.int64)  # type: ignore[arg-type]
     if lengths.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
         raise TypeError(f"lengths should be integers, got: {lengths.dtype}")
     if tuple(lengths.shape) != (batch,):
         raise ValueError(f"lengths should have shape ({batch},), one for each row, got {tuple(lengths.shape)}")
+    lengths = lengths.long()  # before comparing: T may be beyond a narrow type
     if lengths.device.type == "cpu":
         for bad, rule in ((lengths > num_steps, f"at most T = {num_steps}"), (lengths < 0, "at least 0")):
             if bad.any():
@@ -176,4 +182,4 @@ def check_lengths(lengths: object, batch: int, num_steps: int, device: torch.dev
                 raise ValueError(f"lengths should be {rule}, got {int(lengths[row])} in row {row}")
     elif lengths.device.type != "meta":
         torch._assert_async(((lengths >= 0) & (lengths <= num_steps)).all())
-    return lengths.to(device, non_blocking=True)
+    return lengths.to(device, non_blocking=device.type == "cuda")

@@ -48,7 +48,7 @@ def initialise(
     """Initialise a recurrent layer or cell in place.
 
     Args:
-        module: has parameters named `weight_ih*` (G*H, I), `weight_hh*` (G*H, P), `bias_ih*`, `bias_hh*` (G*H,).
+        module: a recurrent layer or cell of rnnlab.nn or torch.nn, or a module that contains some.
         input: for `weight_ih`: torch (leave as constructed), glorot, orthogonal, identity or zeros.
         recurrent: for `weight_hh`, same names.
         bias: torch or zeros.
@@ -59,7 +59,7 @@ def initialise(
         The module.
 
     Raises:
-        ValueError: an unknown name, or "identity" for weights that are not square per gate.
+        ValueError: an unknown name, "identity" for weights that are not square per gate, or nothing recurrent inside.
 
     Example:
         >>> import rnnlab.nn
@@ -74,23 +74,33 @@ def initialise(
     ):
         if name not in allowed:
             raise ValueError(f"Unknown initialiser {argument}={name!r}. Select from {', '.join(allowed)}.")
+    layers = [part for part in module.modules() if isinstance(part, nn.RNNBase | nn.RNNCellBase)]
+    if not layers:
+        raise ValueError(
+            f"expected a recurrent layer or cell, or a module with one inside, got: {type(module).__name__}"
+        )
     with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            kind = name.rpartition(".")[2]
-            if kind.startswith("weight_ih"):
-                _apply(input, parameter)
-            elif kind.startswith("weight_hh"):
-                _apply(recurrent, parameter)
-            elif kind.startswith("bias_"):
-                if bias == "zeros":
-                    parameter.zero_()
-                if forget_bias is not None and getattr(module, "mode", "") == "LSTM":
-                    hidden = parameter.shape[0] // LSTM_GATES
-                    parameter[hidden : 2 * hidden] = forget_bias if kind.startswith("bias_ih") else 0.0
+        for layer in layers:
+            _initialise_one(layer, input, recurrent, bias, forget_bias)
     return module
 
 
-def _apply(name: str, weight: Tensor) -> None:
-    if name == "identity" and weight.shape[0] % weight.shape[1]:
-        raise ValueError(f"identity needs square gate blocks, got a weight of shape {tuple(weight.shape)}")
+def _initialise_one(layer: nn.Module, input: str, recurrent: str, bias: str, forget_bias: float | None) -> None:
+    hidden = int(layer.hidden_size)  # type: ignore[arg-type]
+    for name, parameter in layer.named_parameters():
+        kind = name.rpartition(".")[2]
+        if kind.startswith("weight_ih"):
+            _apply(input, parameter, hidden)
+        elif kind.startswith("weight_hh"):
+            _apply(recurrent, parameter, hidden)
+        elif kind.startswith("bias_"):
+            if bias == "zeros":
+                parameter.zero_()
+            if forget_bias is not None and parameter.shape[0] == LSTM_GATES * hidden:
+                parameter[hidden : 2 * hidden] = forget_bias if kind.startswith("bias_ih") else 0.0
+
+
+def _apply(name: str, weight: Tensor, hidden: int) -> None:
+    if name == "identity" and weight.shape[1] != hidden:
+        raise ValueError(f"identity needs square gate blocks, got {tuple(weight.shape)} for {hidden} units")
     WEIGHTS[name](weight)

@@ -60,7 +60,11 @@ class Layer(nn.RNNBase):
         self.backend = backend
 
     def flatten_parameters(self) -> None:
-        """Do nothing: no backend here needs the weights in one flat buffer."""
+        """Do nothing: where cuDNN wants the weights in one buffer, the call that runs on it sees to that."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._is_flat = False  # moving or casting a module scatters its weights
+        return super()._apply(fn, recurse)
 
     def extra_repr(self) -> str:
         backend = "" if self.backend == "auto" else f", backend={self.backend}"
@@ -95,20 +99,26 @@ class Layer(nn.RNNBase):
     def _as_hidden(self, states: Sequence[Tensor]) -> Hidden:
         return tuple(states) if len(self._cell.states) > 1 else states[0]
 
-    def backend_call(self, input: Tensor | PackedSequence | None = None, lengths: Any = None) -> Call:
+    def backend_call(
+        self, input: Tensor | PackedSequence | None = None, lengths: Any = None, states: Tensors = ()
+    ) -> Call:
         """Return what the choice of a backend depends on; see `explain_backend`."""
         if isinstance(input, PackedSequence):
-            return self._call(input.data, "packed", int(input.batch_sizes[0]))
+            return self._call(input.data, "packed", int(input.batch_sizes[0]), states)
+        layout = "padded" if lengths is None else "lengths"
         if input is None:
-            return self._call(getattr(self, self._flat_weights_names[0]), "padded", 32)
+            return self._call(getattr(self, self._flat_weights_names[0]), layout, 32, states)
         batch = 1 if input.dim() == 2 else input.shape[0 if self.batch_first else 1]
-        return self._call(input, "padded" if lengths is None else "lengths", batch)
+        return self._call(input, layout, batch, states)
 
-    def _call(self, input: Tensor, layout: str, batch: int) -> Call:
+    def _call(self, input: Tensor, layout: str, batch: int, states: Tensors) -> Call:
         weight = getattr(self, self._flat_weights_names[0])
         cast_to = autocast_dtype(input.device)
         dtype = weight.dtype if cast_to is None else autocast_to(cast_to, weight.new_empty(0)).dtype
-        differentiated = torch.is_grad_enabled() and (weight.requires_grad or input.requires_grad)
+        differentiated = torch.is_grad_enabled() and (
+            any(tensor.requires_grad for tensor in (input, *states))
+            or any(getattr(self, name).requires_grad for name in self._flat_weights_names)
+        )
         return Call(
             self.mode,
             self.hidden_size,
@@ -173,7 +183,7 @@ class Layer(nn.RNNBase):
                 raise ValueError("lengths go with batched input (T, B, I), got an unbatched one")
             mask = lengths_to_mask(checks.check_lengths(lengths, batch, num_steps, input.device), num_steps)
 
-        choice = choose(self.backend, self.backend_call(input, lengths))
+        choice = choose(self.backend, self.backend_call(input, lengths, states))
         with without_autocast(input.device, cast_to):
             x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, state) for state in states)
             weights = self._weights(lambda weight: autocast_to(cast_to, weight))
@@ -212,7 +222,7 @@ class Layer(nn.RNNBase):
                 f"{int(batch_sizes.sum())}: a length was larger than the padded sequence"
             )
         states = self._states(hx, int(batch_sizes[0]), data, True, cast_to)
-        choice = choose(self.backend, self.backend_call(input))
+        choice = choose(self.backend, self.backend_call(input, states=states))
         with without_autocast(data.device, cast_to):
             data, states = autocast_to(cast_to, data), tuple(autocast_to(cast_to, state) for state in states)
             weights = self._weights(lambda weight: autocast_to(cast_to, weight))
@@ -232,6 +242,9 @@ class Layer(nn.RNNBase):
     def _aten(
         self, x: Tensor, states: Tensors, weights: list[Tensor], batch_sizes: Tensor | None = None
     ) -> tuple[Tensor, Tensors]:
+        if x.is_cuda and not getattr(self, "_is_flat", False):
+            super().flatten_parameters()
+            self._is_flat = True
         hx: Any = list(states) if self.mode == "LSTM" else states[0]
         options = (self.bias, self.num_layers, self.dropout, self.training, bool(self.bidirectional))
         if batch_sizes is None:
@@ -292,7 +305,7 @@ class Layer(nn.RNNBase):
         states = self._states(state, x.shape[0], x, batched, cast_to)
         weights = self._weights(lambda weight: autocast_to(cast_to, weight))
         per_layer = len(weights) // self.num_layers
-        choice = choose(self.backend, self._call(x, "step", x.shape[0]))
+        choice = choose(self.backend, self._call(x, "step", x.shape[0], states))
         with without_autocast(x.device, cast_to):
             x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, part) for part in states)
             finals = []

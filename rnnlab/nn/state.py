@@ -1,4 +1,4 @@
-"""Helpers on recurrent states: zeros, detaching, autocast."""
+"""Recurrent states: detaching them between windows, and what autocast does to them."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar

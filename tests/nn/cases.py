@@ -18,7 +18,7 @@ from tests.tolerances import FLOAT64
 KINDS = ("RNN_TANH", "RNN_RELU", "GRU", "LSTM")
 CELLS = ("RNNCell_TANH", "RNNCell_RELU", "GRUCell", "LSTMCell")
 SIZES = ((1, 1, 1, 1), (3, 2, 5, 7), (17, 3, 8, 63), (33, 5, 20, 100))  # (T, B, I, H)
-OWN_BACKENDS = ("reference", "eager", pytest.param("triton", marks=pytest.mark.interpret))
+OWN_BACKENDS = ("reference", "eager", "fused", pytest.param("triton", marks=pytest.mark.interpret))
 BACKENDS = (*OWN_BACKENDS, "aten")
 
 both_libraries = pytest.mark.parametrize("library", [nn, rnnlab.nn], ids=["torch", "rnnlab"])
@@ -41,12 +41,12 @@ def build(library: ModuleType, kind: str, *args: Any, **kwargs: Any) -> Any:
 
 def working_dtype(backend: str) -> torch.dtype:
     """The precision in which a backend is compared: float64, but for the kernels, which stop at float32."""
-    return torch.float32 if backend == "triton" else torch.float64
+    return torch.float32 if backend in ("triton", "fused") else torch.float64
 
 
 def tolerance(backend: str) -> dict[str, float]:
     """The tolerance that goes with `working_dtype`; assert_close's own for float32."""
-    return {} if backend == "triton" else FLOAT64
+    return {} if backend in ("triton", "fused") else FLOAT64
 
 
 def randn(*shape: int, backend: str = "auto") -> Tensor:

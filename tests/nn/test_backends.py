@@ -24,7 +24,7 @@ from tests.nn.cases import (
 )
 
 every_other = pytest.mark.parametrize(
-    "backend", ["auto", "eager", "aten", pytest.param("triton", marks=pytest.mark.interpret)]
+    "backend", ["auto", "eager", "fused", "aten", pytest.param("triton", marks=pytest.mark.interpret)]
 )
 not_interpreted = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") == "1", reason="under the interpreter triton takes CPU tensors"
@@ -80,7 +80,7 @@ def test_explain_backend_names_the_route(kind, backend):
 def test_explain_backend_of_auto_names_a_route_and_a_reason(kind):
     module = build(rnnlab.nn, kind, 5, 7)
     text = rnnlab.nn.explain_backend(module)
-    assert any(name in text for name in ("eager", "aten", "triton"))
+    assert any(name in text for name in ("eager", "fused", "aten", "triton"))
     assert len(text.split()) > 3
 
 
@@ -118,8 +118,8 @@ def test_aten_refuses_lengths_and_says_why(kind):
 
 def test_available_backends_of_the_cpu():
     backends = rnnlab.nn.available_backends(torch.device("cpu"))
-    assert list(backends) == ["reference", "eager", "aten", "triton"]
-    assert not backends["reference"] + backends["eager"] + backends["aten"], "nothing stands in the way"
+    assert list(backends) == ["reference", "eager", "fused", "aten", "triton"]
+    assert not "".join(backends[name] for name in ("reference", "eager", "fused", "aten")), "nothing stands in the way"
     assert rnnlab.nn.available_backends("cpu") == backends
 
 

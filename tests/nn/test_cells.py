@@ -197,3 +197,17 @@ def test_cells_follow_autocast(kind):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = cell(torch.randn(2, 3), random_cell_state(kind, 2, 4, torch.float32))
     assert [state.dtype for state in states(result)] == [torch.bfloat16] * len(states(result))
+
+
+@pytest.mark.parametrize("backend", ["auto", "eager", "reference", "aten"])
+def test_cell_refuses_a_state_of_another_dtype(backend):
+    with pytest.raises(RuntimeError, match="hidden0 dtype"):
+        rnnlab.nn.GRUCell(3, 4, backend=backend)(torch.zeros(2, 3), torch.zeros(2, 4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_vmap_over_a_cell(name):
+    cell = getattr(rnnlab.nn, name)(3, 4)
+    x = torch.randn(6, 2, 3)
+    state = torch.func.vmap(cell)(x)
+    torch.testing.assert_close(state, torch.utils._pytree.tree_map(lambda *s: torch.stack(s), *map(cell, x)))

@@ -224,3 +224,23 @@ def test_wrong_number_of_lengths_is_refused(kind, lengths):
 def test_lengths_without_a_batch_are_refused(kind):
     with pytest.raises(ValueError, match="length"):
         build(rnnlab.nn, kind, 3, 4)(torch.zeros(6, 3), lengths=torch.tensor([3]))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32])
+def test_lengths_of_a_narrow_type_reach_long_sequences(dtype):
+    layer = rnnlab.nn.GRU(1, 2)
+    x = torch.randn(300, 2, 1)
+    actual, _ = layer(x, lengths=torch.tensor([5, 100], dtype=dtype))
+    expected, _ = layer(x, lengths=[5, 100])
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+def test_lengths_of_an_empty_batch():
+    output, _ = rnnlab.nn.GRU(1, 2)(torch.randn(3, 0, 1), lengths=[])
+    assert output.shape == (3, 0, 2)
+
+
+def test_explain_backend_knows_of_lengths():
+    layer, x = rnnlab.nn.LSTM(1, 2), torch.randn(3, 2, 1)
+    assert "aten" in rnnlab.nn.explain_backend(layer, x)
+    assert "aten" not in rnnlab.nn.explain_backend(layer, x, lengths=[3, 1]).split("(")[0]

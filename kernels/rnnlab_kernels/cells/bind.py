@@ -1,8 +1,8 @@
-"""One source of gate maths, two bindings: torch functions and Triton device functions.
+"""One source of gate maths, three bindings: torch functions, Triton device functions, compiled CPU loops.
 
 A cell writes `gates_fwd` and `gates_bwd` over bare names (`sigmoid`, `tanh`, `fma`, ...). Binding copies a function so
 that these names are looked up in another vocabulary: torch's, which makes it the CPU route and the differentiable
-reference, or Triton's, which makes it a device function that any schedule takes as a `tl.constexpr`.
+reference, Triton's, which makes it a device function that any schedule takes as a `tl.constexpr`, or Numba's.
 """
 
 import types
@@ -90,14 +90,14 @@ def bind_triton(function: Maths) -> Any:
 
     from rnnlab_kernels.cells import device
 
-    names = {
-        "tl": tl,
-        "sigmoid": tl.sigmoid,
-        "tanh": device.tanh,
-        "relu": device.relu,
-        "fma": device.fma,
-        "sigmoid_grad": device.sigmoid_grad,
-        "tanh_grad": device.tanh_grad,
-        "relu_grad": device.relu_grad,
-    }
+    names = {"tl": tl, **{name: getattr(device, name) for name in TORCH_NAMES}}
     return triton.jit(_rebind(function, names))
+
+
+@cache
+def bind_numba(function: Maths) -> Any:
+    """Return `function` as a Numba function on float32 scalars, inlined where it is called. Imports Numba."""
+    from rnnlab_kernels.cells import compiled
+
+    names = {name: getattr(compiled, name) for name in TORCH_NAMES}
+    return compiled.inline(_rebind(function, names))

@@ -5,6 +5,11 @@ import triton.language as tl
 
 
 @triton.jit
+def sigmoid(x):
+    return tl.sigmoid(x)
+
+
+@triton.jit
 def tanh(x):
     """tanh through the logistic function: finite for any x, where a ratio of exponentials overflows."""
     return 2.0 * tl.sigmoid(2.0 * x) - 1.0

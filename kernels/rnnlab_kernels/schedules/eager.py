@@ -84,7 +84,9 @@ class TorchStep:
             width = gates_x.shape[1] // num_gates * num_merged
             gates_h[:, :width] += gates_x[:, :width]
             parts = gates_h.chunk(num_gates, 1)
-            gates = (*parts[:num_merged], *gates_x[:, width:].chunk(self.cell.split, 1), *parts[num_merged:])
+            # Copies, or what is kept of them for backward would keep the merged parts in memory too.
+            parts_h = [part.clone() for part in parts[num_merged:]]
+            gates = (*parts[:num_merged], *gates_x[:, width:].chunk(self.cell.split, 1), *parts_h)
         state, saved = self._fwd(gates, tuple(value.to(work) for value in carried))
         for target, value in zip(out, state, strict=True):
             target.copy_(value)
@@ -192,7 +194,7 @@ class _Recurrence(torch.autograd.Function):
                 rest[num_states:],
                 doutput,
                 dstate_n,
-                need_dx=needed[0],
+                needed,
             )
         return (None, None, None, None, *(grad if need else None for grad, need in zip(grads, needed, strict=True)))
 
@@ -208,8 +210,7 @@ def _backward(
     saved: list[Tensor],
     doutput: Tensor | None,
     dstate_n: tuple[Tensor | None, ...],
-    *,
-    need_dx: bool,
+    needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
     """Walk back over time writing gate gradients only, then form all other gradients from them at once."""
     cell, work = step.cell, working_dtype(x.dtype)
@@ -263,24 +264,21 @@ def _backward(
     parts_x = [(flat_h[:, :merged], weights.ih[:merged])]
     if cell.split:
         parts_x.append((dsplit_x.flatten(0, 1), weights.ih[merged:]))
-    dx = dbias_ih = dbias_hh = dweight_hr = None
-    if need_dx:
+    grads: list[Tensor | None] = [None] * 6
+    if needed[0]:
         products = [bind_product(weight.t(), len(part))(part) for part, weight in parts_x]
-        dx = torch.stack(products).sum(0).view_as(x) if cell.split else products[0].view_as(x)
-    if weights.bias_ih is not None:
-        dbias_hh = flat_h.sum(0, dtype=work).to(x.dtype)
-        dbias_ih = torch.cat([part.sum(0, dtype=work).to(x.dtype) for part, _ in parts_x])
-    if dprojected is not None and unprojected is not None:
-        dweight_hr = weight_gradient(dprojected.flatten(0, 1), unprojected.flatten(0, 1))
-    return [
-        dx,
-        torch.cat([weight_gradient(part, inputs) for part, _ in parts_x]),
-        weight_gradient(flat_h, previous),
-        dbias_ih,
-        dbias_hh,
-        dweight_hr,
-        *(grad.to(x.dtype) for grad in dstate),
-    ]
+        grads[0] = torch.stack(products).sum(0).view_as(x) if cell.split else products[0].view_as(x)
+    if needed[1]:
+        grads[1] = torch.cat([weight_gradient(part, inputs) for part, _ in parts_x])
+    if needed[2]:
+        grads[2] = weight_gradient(flat_h, previous)
+    if needed[3]:
+        grads[3] = torch.cat([part.sum(0, dtype=work).to(x.dtype) for part, _ in parts_x])
+    if needed[4]:
+        grads[4] = flat_h.sum(0, dtype=work).to(x.dtype)
+    if needed[5] and dprojected is not None and unprojected is not None:
+        grads[5] = weight_gradient(dprojected.flatten(0, 1), unprojected.flatten(0, 1))
+    return [*grads, *(grad.to(x.dtype) for grad in dstate)]
 
 
 def _differentiable_backward(
@@ -294,10 +292,16 @@ def _differentiable_backward(
     doutput: Tensor | None,
     dstate_n: tuple[Tensor | None, ...],
 ) -> list[Tensor | None]:
-    """Return the same gradients with a graph behind them, through the plain loop."""
-    output, state_n = reference(cell, x, tuple(state_0), weights, mask, reverse=reverse)
+    """Return the same gradients with a graph behind them, through the plain loop.
+
+    It runs on aliases of the inputs: the originals may be the same tensor twice, or have a history through each other,
+    and a gradient must stop at this call.
+    """
+    aliases = [None if tensor is None else tensor.view_as(tensor) for tensor in (x, *weights, *state_0)]
+    first, own, start = cast(Tensor, aliases[0]), Weights(*cast(Any, aliases[1:6])), cast(Tensors, tuple(aliases[6:]))
+    output, state_n = reference(cell, first, start, own, mask, reverse=reverse)
     pairs = [(y, dy) for y, dy in zip((output, *state_n), (doutput, *dstate_n), strict=True) if dy is not None]
-    inputs: list[Any] = [tensor for tensor, need in zip((x, *weights, *state_0), needed, strict=True) if need]
+    inputs: list[Any] = [tensor for tensor, need in zip(aliases, needed, strict=True) if need]
     found = torch.autograd.grad(
         [y for y, _ in pairs], inputs, [dy for _, dy in pairs], create_graph=True, allow_unused=True
     )

@@ -83,14 +83,18 @@ def weight_gradient(dy: Tensor, x: Tensor) -> Tensor:
 def scratch(name: str, like: Tensor, *shape: int) -> Tensor:
     """Return uninitialised memory of dtype and device of `like` that no result may share.
 
-    On a CPU it is kept for the next call of the same name in the same thread: fresh memory of some megabytes comes as
-    untouched pages, and touching them took a third of a GRU layer's time.
+    On a CPU it is kept for the next call of the same name in the same thread, up to MAX_SCRATCH_BYTES for each name and
+    dtype: fresh memory of some megabytes comes as untouched pages, and touching them took a third of a layer's time.
+    Tensors of modes (inference, fake tensors) are not kept: ordinary calls could not use them.
     """
     num_elements = int(torch.Size(shape).numel())
     if like.device.type != "cpu" or num_elements * like.element_size() > MAX_SCRATCH_BYTES:
         return like.new_empty(shape)
     kept: dict[Any, Tensor] = _memory.__dict__
     key = (name, like.dtype)
-    if key not in kept or kept[key].numel() < num_elements:
-        kept[key] = like.new_empty(num_elements)
-    return kept[key][:num_elements].view(shape)
+    buffer = kept.get(key)
+    if buffer is None or buffer.numel() < num_elements or type(like) not in (Tensor, torch.nn.Parameter):
+        buffer = like.new_empty(num_elements)
+        if type(buffer) is Tensor and not buffer.is_inference():
+            kept[key] = buffer
+    return buffer[:num_elements].view(shape)

@@ -1,0 +1,93 @@
+"""Numba's side of the vocabulary in which cells write their gate maths (see bind.py). Values are float32 scalars.
+
+Written so that the compiler can turn a loop over them into vector instructions: no library calls, no branches.
+"""
+
+# mypy: disable-error-code="call-arg"
+# The checker does not know that Numba passes the first argument of an intrinsic itself.
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+F = np.float32
+
+# Everything fast-math allows but the assumption that there are no NaN and no infinities: a diverged run must show.
+FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
+inline = numba.njit(inline="always", fastmath=FASTMATH)
+
+
+@intrinsic
+def _float_of_bits(typing_context, bits):
+    """Return the float32 with the bits of an int32."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@inline
+def exp(x):
+    """exp(x) = 2^n exp(r): a polynomial in r, |r| <= ln(2)/2, times a power of two put together from bits.
+
+    Coefficients of the minimax polynomial: Cephes library, expf (Moshier); relative error below 2e-7. Saturates outside
+    +-87, where float32 ends.
+    """
+    clipped = min(max(x, F(-87.0)), F(87.0))
+    n = np.floor(clipped * F(1.44269504) + F(0.5))
+    r = clipped - n * F(0.693359375) - n * F(-2.12194440e-4)
+    p = F(1.9875691500e-4)
+    p = p * r + F(1.3981999507e-3)
+    p = p * r + F(8.3334519073e-3)
+    p = p * r + F(4.1665795894e-2)
+    p = p * r + F(1.6666665459e-1)
+    p = p * r + F(5.0000001201e-1)
+    y = (p * r * r + r + F(1.0)) * _float_of_bits((np.int32(n) + np.int32(127)) << np.int32(23))
+    return y if x == x else x
+
+
+@inline
+def sigmoid(x):
+    return F(1.0) / (F(1.0) + exp(-x))
+
+
+@inline
+def tanh(x):
+    """tanh through the logistic function, but near 0, where that would cancel, by Cephes' polynomial (tanhf)."""
+    z = x * x
+    p = F(-5.70498872745e-3)
+    p = p * z + F(2.06390887954e-2)
+    p = p * z + F(-5.37397155531e-2)
+    p = p * z + F(1.33314422036e-1)
+    p = p * z + F(-3.33332819422e-1)
+    near = p * z * x + x
+    far = F(2.0) * sigmoid(F(2.0) * x) - F(1.0)
+    return near if z < F(0.390625) else far
+
+
+@inline
+def relu(x):
+    return x if not x <= F(0.0) else F(0.0)
+
+
+@inline
+def fma(a, b, c):
+    return a * b + c
+
+
+@inline
+def sigmoid_grad(dy, y):
+    return dy * y * (F(1.0) - y)
+
+
+@inline
+def tanh_grad(dy, y):
+    return dy * (F(1.0) - y * y)
+
+
+@inline
+def relu_grad(dy, y):
+    return dy if not y <= F(0.0) else F(0.0)
