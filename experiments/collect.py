@@ -15,7 +15,9 @@ def main(folder: Path) -> None:
     rows = []
     for metrics_file in sorted(folder.glob("*/metrics.json")):
         config = yaml.safe_load((metrics_file.parent / "config.yaml").read_text(encoding="utf-8"))
-        commit = config["provenance"]["git_commit"] + ("+changes" if config["provenance"]["git_dirty"] else "")
+        provenance = config["provenance"]
+        # None where the code was installed without its clone.
+        commit = (provenance["git_commit"] or "unknown") + ("+changes" if provenance["git_dirty"] else "")
         names = {"experiment": config["name"], "seed": config["seed"], "commit": commit}
         rows.append({**names, **json.loads(metrics_file.read_text(encoding="utf-8"))})
     columns = list(dict.fromkeys(key for row in rows for key in row))

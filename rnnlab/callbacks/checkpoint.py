@@ -19,6 +19,9 @@ class LastAndBest(Checkpoint):
     Both appear by renaming, the best one first. Killed at any moment, a run leaves a loadable `last.ckpt`, or none if
     its first epoch was not over; the epochs after it are trained again on resume and give the same files.
 
+    An epoch whose metric is missing, for want of a validation, or not finite is never the best, so a run that diverged
+    at once has no `best.ckpt`.
+
     Args:
         directory: where both files go; made when first needed.
         monitor: metric and direction, ('val/loss', 'min') or (..., 'max').
@@ -42,6 +45,7 @@ class LastAndBest(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         value = float(trainer.callback_metrics.get(self.metric, math.nan))
+        # Without a validation in this epoch the value is that of a former one, and never better than itself.
         is_best = self._is_better(value)
         if is_best:
             self.best_value, self.best_epoch = value, trainer.current_epoch
@@ -55,8 +59,10 @@ class LastAndBest(Checkpoint):
         write_atomically(self.last_path, save)
 
     def _is_better(self, value: float) -> bool:
-        if self.best_value is None or math.isnan(self.best_value):
-            return True  # a diverged first epoch still leaves a checkpoint to look at
+        if not math.isfinite(value):
+            return False
+        if self.best_value is None:
+            return True
         return value > self.best_value if self.mode == "max" else value < self.best_value
 
     def on_save_checkpoint(

@@ -12,6 +12,15 @@ console = Console(highlight=False, soft_wrap=True)
 log = logging.getLogger("rnnlab")
 
 
+def can_print(text: str) -> bool:
+    """Tell whether the encoding of the screen has all characters of a text."""
+    try:
+        text.encode(console.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def say(markup: str) -> None:
     """Print one line of rich markup and note its plain text in the run's log."""
     text = Text.from_markup(markup)

@@ -8,9 +8,10 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from rnnlab.callbacks.console import say
+from rnnlab.callbacks.console import can_print, say
 from rnnlab.callbacks.figures import wandb_loggers
 
+MARKS, PLAIN_MARKS = {True: "☑", False: "☒"}, {True: "+", False: "-"}
 COLUMNS = ["epoch", "question", "answer", "prediction", "is_correct"]
 
 
@@ -38,13 +39,15 @@ class Samples(pl.Callback):
         with torch.inference_mode():
             logits = pl_module.model(questions[chosen].to(pl_module.device))  # (B, digits+1, V)
         pl_module.train()
+        marks = MARKS if can_print("".join(MARKS.values())) else PLAIN_MARKS
         for question_ids, answer_ids, predicted_ids in zip(
             questions[chosen], answers[chosen], logits.argmax(-1).cpu(), strict=True
         ):
             question, answer = data.question_text(question_ids), data.answer_text(answer_ids)
             predicted = data.answer_text(predicted_ids)
             is_correct = predicted == answer
-            mark = "[green]☑[/green]" if is_correct else "[red]☒[/red]"
+            colour = "green" if is_correct else "red"
+            mark = f"[{colour}]{marks[is_correct]}[/{colour}]"
             say(f"    Q {question:<{data.question_length}} T {answer:<{data.answer_length}} {mark} {predicted}")
             self.rows.append([epoch, question, answer, predicted, is_correct])
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
-import torch
 
 from rnnlab.callbacks import LastAndBest, Ledger, Reseed, reseed
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.instantiate import instantiate, root_cause
+from rnnlab.cli.rehearse import check_length, check_trainer, rehearse_step, rehearse_update
 
 
 class Run(NamedTuple):
@@ -34,7 +34,7 @@ def build(config: dict[str, Any], run_dir: Path | None = None) -> Run:
             measuring.
 
     Returns:
-        The run; the data is set up, so that a bad file shows before anything is written.
+        The run; the data is set up, and one step and optimiser are tried, so that what cannot be trained shows here.
 
     Raises:
         UsageError: something in the configuration cannot be built, with the reason.
@@ -42,7 +42,9 @@ def build(config: dict[str, Any], run_dir: Path | None = None) -> Run:
     seed = config["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise UsageError(f"seed must be an integer >= 0, got {seed!r}")
-    _check_accelerator(config["trainer"]["accelerator"])
+    check_trainer(config["trainer"])
+    if run_dir is not None:
+        check_length(config["trainer"])
     reseed(seed)
     try:
         data = instantiate(config["data"])
@@ -55,20 +57,17 @@ def build(config: dict[str, Any], run_dir: Path | None = None) -> Run:
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
         raise UsageError(str(root_cause(error))) from error
     if run_dir is None:
-        return Run(data, task, _trainer(config, callbacks=[], loggers=[]), None, None)
+        trainer = _trainer(config, callbacks=[], loggers=[])
+        rehearse_step(task, data, trainer)
+        return Run(data, task, trainer, None, None)
     ledger = Ledger(run_dir / "metrics.csv")
     checkpoints = LastAndBest(run_dir / "checkpoints", task.monitor, payload={"config": config})
     extras = [instantiate(callback) for callback in config["callbacks"].values()]
     callbacks = [Reseed(seed), ledger, *extras, checkpoints]
     trainer = _trainer(config, callbacks, _loggers(config, run_dir), default_root_dir=run_dir)
+    rehearse_step(task, data, trainer)
+    rehearse_update(task, trainer)
     return Run(data, task, trainer, ledger, checkpoints)
-
-
-def _check_accelerator(accelerator: str) -> None:
-    if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
-        raise UsageError(
-            f"trainer.accelerator={accelerator} asks for CUDA, which torch does not see here; use auto or cpu"
-        )
 
 
 def _trainer(config: dict[str, Any], callbacks: list, loggers: list, **options: Any) -> pl.Trainer:

@@ -39,17 +39,18 @@ def run_jobs(words: list[str], job: Callable[[dict[str, Any]], None]) -> None:
     failures: list[Exception] = []
 
     def task(config: DictConfig) -> None:
+        sys.argv = [argv[0], "train", *words]  # the command that a run notes down
         try:
             job(to_plain(config))
         except Exception as error:  # kept from Hydra, which would print lines of its own about it
             failures.append(error)
 
-    argv, sys.argv = sys.argv, ["rnnlab train", *words]
+    argv, sys.argv = sys.argv, ["rnnlab train", *words]  # what Hydra parses, and calls itself in its messages
     full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # raise, print nothing
     try:
         hydra.main(config_path=str(conf_dir()), config_name="train", version_base="1.3")(task)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(explain(error)) from error
+        raise UsageError(explain(error, words)) from error
     finally:
         sys.argv = argv
         if full_error is None:
@@ -75,8 +76,8 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
         raise UsageError(str(error)) from error
 
 
-def explain(error: Exception) -> str:
-    """Return one line about what Hydra could not compose, with the nearest valid names."""
+def explain(error: Exception, words: Iterable[str] = ()) -> str:
+    """Return one line about what Hydra could not compose of these words, with the nearest valid names."""
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = _group_and_option(error.missing_cfg_file)
@@ -87,7 +88,7 @@ def explain(error: Exception) -> str:
     if match:
         key = match.group(1).split("@")[0]
         hint = f"`rnnlab train --cfg job` shows all, +{key}= adds one"
-        return f"no setting is called '{key}'{nearest(key, settings())}; {hint}"
+        return f"no setting is called '{key}'{nearest(key, settings(words))}; {hint}"
     return text
 
 
@@ -102,17 +103,18 @@ def groups() -> list[str]:
     return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 
 
-def settings() -> list[str]:
-    """Return every key that some file of `conf/` defines, with its group as prefix, and the groups themselves."""
-    found = set(groups())
-    for path in conf_dir().rglob("*.yaml"):
-        if path.parent.name in ("debug", "machine"):
-            continue
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        group = path.relative_to(conf_dir()).parts[0] if path.parent != conf_dir() else ""
-        prefix = "" if group in ("", "experiment") else f"{group}."
-        found.update(prefix + key for key in flatten(content) if not key.startswith(("defaults", "hydra")))
-    return sorted(key for key in found if not key.rsplit(".", 1)[-1].startswith("_"))
+def settings(words: Iterable[str] = ()) -> list[str]:
+    """Return every key of the configuration under the groups that `words` choose, and the groups themselves."""
+    known = groups()
+    choices = [word for word in words if word.partition("=")[0] in known]
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        try:
+            config = hydra.compose("train", overrides=choices)
+        except HydraException:  # choices of a sweep
+            config = hydra.compose("train")
+    return sorted(
+        key for key in {*flatten(OmegaConf.to_container(config)), *known} if not key.rsplit(".", 1)[-1].startswith("_")
+    )
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -130,7 +132,8 @@ def override(config: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
     """Return a copy of a plain configuration changed by `key=value` words.
 
     Raises:
-        UsageError: a word is no assignment, or names a key that the configuration does not have.
+        UsageError: a word is no assignment, names a key that the configuration does not have, or a value that is no
+            YAML.
     """
     known = flatten(config)
     words = list(words)
@@ -141,7 +144,11 @@ def override(config: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
         if key not in known:
             names = [name for name in known if not name.rsplit(".", 1)[-1].startswith("_")]
             raise UsageError(f"no setting of this run is called '{key}'{nearest(key, names)}")
-    return to_plain(OmegaConf.merge(OmegaConf.create(config), OmegaConf.from_dotlist(words)))
+    try:
+        changes = OmegaConf.from_dotlist(words)
+    except yaml.YAMLError as error:
+        raise UsageError(f"cannot read the values of {' '.join(words)}: {error}") from error
+    return to_plain(OmegaConf.merge(OmegaConf.create(config), changes))
 
 
 def _group_and_option(missing: str) -> tuple[str, str, str]:

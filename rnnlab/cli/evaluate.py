@@ -26,6 +26,7 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
         UsageError: no such run, checkpoint or setting.
     """
     from rich.table import Table
+    from rich.text import Text
 
     from rnnlab.callbacks.console import console
     from rnnlab.callbacks.files import write_json
@@ -38,13 +39,13 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
     path = rundir.checkpoint_path(run_dir, ckpt)
     rundir.load_checkpoint(path)
     run = build(config)
-    checkpoint = rundir.load_weights(run.task, path)
+    checkpoint = rundir.restore(run, path)
     metrics = measure(run)
     if any(word.startswith("data.") and not word.startswith("data.batch_size=") for word in overrides):
         console.print("note: with other data than the run's, its test split may hold what the run was trained on")
 
     epoch = checkpoint["epoch"] + 1
-    table = Table(title=f"{config['name']}, {path.name} of epoch {epoch}", title_justify="left")
+    table = Table(title=Text(f"{config['name']}, {path.name} of epoch {epoch}"), title_justify="left")
     table.add_column("metric")
     table.add_column("value", justify="right")
     for key, value in metrics.items():
@@ -53,5 +54,5 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
     write_json(
         run_dir / "evaluate.json", {"checkpoint": str(path), "epoch": epoch, "overrides": overrides, "metrics": metrics}
     )
-    console.print(str(run_dir / "evaluate.json"))
+    console.print(str(run_dir / "evaluate.json"), markup=False)
     return metrics

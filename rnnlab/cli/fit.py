@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+from rnnlab.callbacks import LastAndBest, Ledger
 from rnnlab.callbacks.console import console, log, say
 from rnnlab.callbacks.figures import close_wandb
 from rnnlab.callbacks.files import write_json
@@ -14,7 +16,8 @@ from rnnlab.cli import rundir
 from rnnlab.cli.build import Run, build
 from rnnlab.cli.compose import flatten
 from rnnlab.cli.errors import UsageError
-from rnnlab.cli.measure import compare, measure
+from rnnlab.cli.measure import compare, interruptible, measure
+from rnnlab.cli.memory import keep_freed_memory
 
 # Keys that may differ between a stored run and the command that resumes it.
 _FREE_ON_RESUME = ("resume", "paths.", "provenance.")
@@ -33,23 +36,23 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
     Raises:
         UsageError: bad input; nothing has been written then.
     """
+    keep_freed_memory()
     if config["resume"]:
         run_dir, config = _stored(config, given)
         if (run_dir / "metrics.json").exists():
-            console.print(f"run {run_dir} is finished already, nothing to resume")
-            console.print(str(run_dir))
+            console.print(f"run {run_dir} is finished already, nothing to resume", markup=False)
+            console.print(str(run_dir), markup=False)
             return run_dir
+        run = build(config, run_dir)
     else:
-        run_dir = rundir.choose(config)
         config = {**config, "provenance": rundir.provenance()}
-    run = build(config, run_dir)
+        with rundir.claim(config) as run_dir:
+            run = build(config, run_dir)
     resume_from = run.checkpoints.last_path if config["resume"] and run.checkpoints.last_path.exists() else None
     if resume_from is not None:
-        rundir.load_weights(run.task, resume_from)  # says clearly what is wrong with a broken file
+        rundir.restore(run, resume_from)  # says clearly what is wrong with a broken file
     elif config["resume"]:
         say("no epoch was finished yet, starting over")
-    if not config["resume"]:
-        rundir.write_config(run_dir, config)
     handler = _open_log(run_dir)
     try:
         _fit(run, run_dir, resume_from)
@@ -59,7 +62,7 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
     finally:
         log.removeHandler(handler)
         handler.close()
-    console.print(str(run_dir))
+    console.print(str(run_dir), markup=False)
     return run_dir
 
 
@@ -83,11 +86,9 @@ def _stored(config: dict[str, Any], given: list[str]) -> tuple[Path, dict[str, A
 def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:
     """Train, measure the best checkpoint, and write the final numbers; metrics.json comes last and marks the end."""
     assert run.ledger is not None and run.checkpoints is not None
-    run.trainer.fit(run.task, datamodule=run.data, ckpt_path=resume_from, weights_only=True)
-    if run.trainer.interrupted:
-        raise KeyboardInterrupt
-    best_path = run.checkpoints.best_path
-    best = rundir.load_weights(run.task, best_path)
+    with interruptible(run.trainer):
+        run.trainer.fit(run.task, datamodule=run.data, ckpt_path=resume_from, weights_only=True)
+    best = rundir.load_weights(run.task, _checkpoint_to_measure(run.checkpoints, run.ledger))
     metrics = {**measure(run), **run.ledger.summary(), "best_epoch": best["epoch"] + 1}
     for callback in run.trainer.callbacks:
         if hasattr(callback, "on_run_end"):
@@ -100,6 +101,20 @@ def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:
     write_json(run_dir / "metrics.json", metrics)
 
 
+def _checkpoint_to_measure(checkpoints: LastAndBest, ledger: Ledger) -> Path:
+    """Return the best checkpoint, or the last one of a run so short that it was never validated.
+
+    Raises:
+        RuntimeError: every validation gave NaN or infinity.
+    """
+    if checkpoints.best_path.exists():
+        return checkpoints.best_path
+    if any(checkpoints.metric in row for row in ledger.rows):
+        raise RuntimeError(f"training diverged: {checkpoints.metric} was not finite after any epoch")
+    say(f"{checkpoints.metric} was never measured in training, the final numbers are of the last checkpoint")
+    return checkpoints.last_path
+
+
 def _open_log(run_dir: Path) -> logging.Handler:
     """Send what the run says to run.log as well."""
     handler = logging.FileHandler(run_dir / "run.log", encoding="utf-8")
@@ -107,5 +122,5 @@ def _open_log(run_dir: Path) -> logging.Handler:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
-    log.info("rnnlab %s", " ".join(sys.argv[1:]))
+    log.info("rnnlab %s", shlex.join(sys.argv[1:]))
     return handler

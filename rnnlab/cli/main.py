@@ -11,20 +11,23 @@ from importlib import import_module
 from rnnlab import __version__
 from rnnlab.cli.errors import UsageError, nearest
 
+# What a verb does, and its options.
 VERBS = {
-    "train": "train a model: rnnlab train experiment=addition/lstm rnn.hidden_size=256 seed=0",
-    "evaluate": "measure a trained run again: rnnlab evaluate run_dir=DIR [ckpt=last] [overrides]",
-    "predict": "answer the lines of a file: rnnlab predict run_dir=DIR input=FILE output=FILE",
-    "bench": "time layers against torch.nn: rnnlab bench [rounds=20] [output=FILE.json]",
-    "doctor": "tell what this machine can run, and what will not work",
+    "train": ("train a model", "[experiment=NAME] [key=value ...] [run_dir=DIR [resume=true]] [-m] [--cfg job]"),
+    "evaluate": ("measure a trained run again", "run_dir=DIR [ckpt=best|last|FILE] [key=value ...]"),
+    "predict": ("answer the lines of a file", "run_dir=DIR input=FILE output=FILE [ckpt=best|last|FILE]"),
+    "bench": ("time layers against torch.nn", "[rounds=20] [output=FILE.json]"),
+    "doctor": ("tell what this machine can run, and what will not work", ""),
 }
 
 HELP = f"""rnnlab {__version__}: a laboratory for recurrent networks
 
 usage: rnnlab VERB [key=value ...] [--debug]
 
-{chr(10).join(f"  {verb:<10}{text}" for verb, text in VERBS.items())}
+{chr(10).join(f"  {verb:<10}{text}" for verb, (text, _) in VERBS.items())}
 
+  rnnlab VERB --help                 the options of a verb
+  rnnlab train experiment=addition/lstm rnn.hidden_size=256 seed=0
   rnnlab train --cfg job             show the whole configuration
   rnnlab train -m seed=0,1,2         sweep
   rnnlab train run_dir=DIR resume=true   go on with a run that was killed
@@ -47,6 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if verb not in VERBS:
             raise UsageError(f"unknown verb '{verb}'{nearest(verb, VERBS)}; verbs are {', '.join(VERBS)}")
+        if "-h" in words or "--help" in words:
+            text, options = VERBS[verb]
+            print(f"usage: rnnlab {verb} {options}".rstrip() + f"\n\n{text}")
+            return 0
         return import_module(f"rnnlab.cli.{verb}").main(words)
     except KeyboardInterrupt:
         print("rnnlab: interrupted", file=sys.stderr)

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import lightning.pytorch as pl
+
 from rnnlab.cli.build import Run
+
+
+@contextmanager
+def interruptible(trainer: pl.Trainer) -> Iterator[None]:
+    """Turn Lightning's answer to Ctrl-C, to exit with code 1 and be deaf to more of it, back into what it was."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        signal.signal(signal.SIGINT, handler)
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def measure(run: Run) -> dict[str, float]:
     """Return validation and test metrics of the task as it is, and the baselines of its data."""
     metrics: dict[str, float] = {}
     for measure_split in (run.trainer.validate, run.trainer.test):
-        for results in measure_split(run.task, datamodule=run.data, verbose=False):
+        with interruptible(run.trainer):
+            results_by_loader = measure_split(run.task, datamodule=run.data, verbose=False)
+        for results in results_by_loader:
             metrics.update({key: float(value) for key, value in results.items()})
     return {**metrics, **run.data.baselines()}
 

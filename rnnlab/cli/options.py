@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rnnlab.cli.errors import UsageError, nearest
 
 
@@ -32,3 +34,17 @@ def take(
         hint = nearest(given[0], required) if given else ""
         raise UsageError(f"missing {' and '.join(missing)}{hint}")
     return options, rest
+
+
+def check_output(name: str) -> Path:
+    """Return the path that `output=NAME` stands for, before any work is done for it.
+
+    Raises:
+        UsageError: no file can be written there.
+    """
+    path = Path(name)
+    if not path.parent.is_dir():
+        raise UsageError(f"output={path}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise UsageError(f"output={path} is a folder, a file is needed")
+    return path

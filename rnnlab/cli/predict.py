@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rnnlab.cli.errors import UsageError
-from rnnlab.cli.options import take
+from rnnlab.cli.options import check_output, take
 
 _BATCH_SIZE = 1024
 
@@ -16,7 +16,7 @@ def main(words: list[str]) -> int:
     predict(
         Path(options["run_dir"]),
         Path(options["input"]),
-        Path(options["output"]),
+        check_output(options["output"]),
         options.get("ckpt", "best"),
         overrides,
     )
@@ -40,12 +40,8 @@ def predict(run_dir: Path, source: Path, target: Path, ckpt: str, overrides: lis
     config = override(rundir.read_config(run_dir), overrides)
     path = rundir.checkpoint_path(run_dir, ckpt)
     rundir.load_checkpoint(path)
-    if not target.parent.is_dir():
-        raise UsageError(f"output={target}: the folder {target.parent} does not exist")
-    if target.is_dir():
-        raise UsageError(f"output={target} is a folder, a file is needed")
     run = build(config)
-    rundir.load_weights(run.task, path)
+    rundir.restore(run, path)
     try:
         queries = run.data.read_queries(source)
     except ValueError as error:
@@ -54,4 +50,4 @@ def predict(run_dir: Path, source: Path, target: Path, ckpt: str, overrides: lis
     with torch.inference_mode():
         outputs = [run.task.predict_step((batch,), 0) for batch in queries.inputs.split(_BATCH_SIZE)]
     write_text(target, run.data.write_answers(queries, torch.cat(outputs)))
-    console.print(f"{len(queries.inputs)} answers in {target}")
+    console.print(f"{len(queries.inputs)} answers in {target}", markup=False)

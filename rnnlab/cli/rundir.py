@@ -3,46 +3,90 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import platform
 import secrets
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 
 import rnnlab
-from rnnlab.callbacks.files import is_empty, write_text
+from rnnlab.callbacks.files import is_empty
 from rnnlab.cli.errors import UsageError, nearest
 
-VERSIONED = ("torch", "triton", "lightning", "hydra-core", "wandb", "numpy")
+if TYPE_CHECKING:
+    from rnnlab.cli.build import Run
+
+CONFIG = "config.yaml"
+VERSIONED = ("torch", "triton", "lightning", "hydra-core", "wandb", "numpy", "numba")
 
 
-def choose(config: dict[str, Any]) -> Path:
-    """Return the directory of a new run: `paths.run_dir`, or a fresh one named after the experiment and the time.
+@contextmanager
+def claim(config: dict[str, Any]) -> Iterator[Path]:
+    """Make the directory of a new run: `paths.run_dir`, or a fresh one named after the experiment and the time.
+
+    Its first file is config.yaml, which no two processes can create: they never share a directory. If the block
+    fails, everything made here is gone again.
 
     Raises:
-        UsageError: the directory holds something already.
+        UsageError: the directory holds something already, or cannot be made.
     """
-    if config["paths"]["run_dir"] is not None:
-        run_dir = Path(config["paths"]["run_dir"])
-        if run_dir.exists() and not run_dir.is_dir():
-            raise UsageError(f"run_dir={run_dir} is a file, a directory is needed")
-        if not is_empty(run_dir):
-            raise UsageError(
-                f"run_dir={run_dir} is not empty; add resume=true to go on with its run, or choose another"
-            )
-        return run_dir
-    parent = Path(config["paths"]["root"]) / config["name"]
-    stamp = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"
-    run_dir, count = parent / stamp, 1
-    while run_dir.exists():
-        count += 1
-        run_dir = parent / f"{stamp}_{count}"
-    return run_dir
+    given = config["paths"]["run_dir"]
+    for run_dir in [Path(given)] if given is not None else _fresh_names(config):
+        made = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
+        try:
+            if not is_empty(run_dir):
+                raise FileExistsError
+            run_dir.mkdir(parents=True, exist_ok=True)
+            _create_config(run_dir, config)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            _remove_empty(made)
+            raise UsageError(f"run_dir={run_dir} cannot be written: {error}") from error
+        break
+    else:
+        raise UsageError(f"run_dir={given} is not empty; add resume=true to go on with its run, or choose another")
+    try:
+        yield run_dir
+    except BaseException:
+        (run_dir / CONFIG).unlink()
+        _remove_empty(made)
+        raise
+
+
+def _fresh_names(config: dict[str, Any]) -> Iterator[Path]:
+    """Yield this second's name for a run, then the same with _2, _3 and so on."""
+    first = Path(config["paths"]["root"]) / config["name"] / f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"
+    yield first
+    for count in itertools.count(2):
+        yield first.with_name(f"{first.name}_{count}")
+
+
+def _create_config(run_dir: Path, config: dict[str, Any]) -> None:
+    with (run_dir / CONFIG).open("x", encoding="utf-8") as file:
+        try:
+            yaml.safe_dump(config, file, sort_keys=False, allow_unicode=True)
+            file.flush()
+        except BaseException:  # a full disk
+            (run_dir / CONFIG).unlink()
+            raise
+
+
+def _remove_empty(directories: Iterable[Path]) -> None:
+    """Remove directories, the innermost first, up to one in which another process has put something."""
+    for directory in directories:
+        try:
+            directory.rmdir()
+        except OSError:
+            return
 
 
 def provenance() -> dict[str, Any]:
@@ -88,19 +132,13 @@ def _git_state() -> tuple[str | None, bool | None]:
         return None, None
 
 
-def write_config(run_dir: Path, config: dict[str, Any]) -> None:
-    """Write config.yaml, the first file of a run."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_text(run_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-
-
 def read_config(run_dir: Path) -> dict[str, Any]:
     """Return the configuration of an existing run.
 
     Raises:
         UsageError: there is no run in this directory, or its configuration is not one of rnnlab.
     """
-    path = run_dir / "config.yaml"
+    path = run_dir / CONFIG
     if not path.is_file():
         raise UsageError(f"run_dir={run_dir} holds no run: {path} is missing{_other_runs(run_dir)}")
     try:
@@ -159,4 +197,20 @@ def load_weights(task: torch.nn.Module, path: Path) -> dict[str, Any]:
         task.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
         raise UsageError(f"checkpoint {path} does not fit this model: {error}") from error
+    return checkpoint
+
+
+def restore(run: Run, path: Path) -> dict[str, Any]:
+    """Load a checkpoint's weights and what its data remembers into a run, and return the checkpoint.
+
+    Raises:
+        UsageError: as `load_weights`, or the run was trained on other data.
+    """
+    checkpoint = load_weights(run.task, path)
+    state = checkpoint.get(type(run.data).__qualname__)  # where Lightning puts it
+    if state is not None:
+        try:
+            run.data.load_state_dict(state)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     return checkpoint

@@ -10,7 +10,7 @@ from rnnlab.cli.main import report
 
 def main(words: list[str]) -> int:
     """Run `rnnlab train WORDS` and return the exit code; in a sweep a failing job does not stop the others."""
-    words = [f"paths.{word}" if word.startswith("run_dir=") else word for word in words]
+    words = [_run_dir_override(word) if word.startswith("run_dir=") else word for word in words]
     codes: list[int] = []
 
     def job(config: dict[str, Any]) -> None:
@@ -32,3 +32,12 @@ def main(words: list[str]) -> int:
 
     run_jobs(words, job)
     return max(codes, default=0)
+
+
+def _run_dir_override(word: str) -> str:
+    """Return Hydra's form of `run_dir=DIR`, quoted, since a path may hold what its grammar reads as more than text."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    value = word.partition("=")[2]
+    is_plain = value in ("", "null") or value[0] in "'\""
+    return f"paths.run_dir={value if is_plain else QuotedString(value, Quote.single).with_quotes()}"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import importlib.util
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +18,7 @@ from torch import Tensor
 from rnnlab.baselines import arima, fit_ols, naive, seasonal_naive
 from rnnlab.data.batches import InMemoryData, Queries
 from rnnlab.data.checks import check_batch_size, check_choice, check_fraction, check_integer
-from rnnlab.data.csv_text import Column, check_regular_times, read_columns
+from rnnlab.data.csv_text import Column, check_regular_times, find_file, read_columns
 
 
 class CSVData(InMemoryData):
@@ -81,6 +85,7 @@ class CSVData(InMemoryData):
         self.arima_order, self.arima_seasonal_order = arima_order, arima_seasonal_order
 
         self.levels = self._read(path)  # (rows,) in the series' own units
+        self.sha256 = hashlib.sha256(find_file(path).read_bytes()).hexdigest()
         self.num_val = _part_size("val_size", val_size, len(self.levels))
         self.num_test = _part_size("test_size", test_size, len(self.levels))
         self.num_train = len(self.levels) - self.num_val - self.num_test
@@ -94,6 +99,25 @@ class CSVData(InMemoryData):
         if not self.deviation > 0:
             raise ValueError(f"column {column!r} is constant over the training part: scale must be false")
         self.sizes = {"input_size": 1 + len(self.lags), "output_size": self.horizon}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a trained model takes for granted: the file it was trained on, and the scaling of that."""
+        return {"sha256": self.sha256, "mean": self.mean, "deviation": self.deviation}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Scale as the run did that left this state.
+
+        Raises:
+            ValueError: the file is not the one of that run.
+        """
+        if state_dict["sha256"] != self.sha256:
+            raise ValueError(
+                f"{self.path} is not the file this run was trained on: its sha256 begins with {self.sha256[:12]}, not "
+                f"{state_dict['sha256'][:12]}; bring the former file back, or train anew"
+            )
+        if (self.mean, self.deviation) != (state_dict["mean"], state_dict["deviation"]):
+            self.mean, self.deviation = state_dict["mean"], state_dict["deviation"]
+            self.splits = self.make_splits()
 
     @property
     def context(self) -> int:
@@ -218,8 +242,11 @@ class CSVData(InMemoryData):
     def write_answers(self, queries: Queries, outputs: Tensor) -> str:
         """Return CSV lines "step,<column>", steps counted from the last row read, in the series' own units."""
         forecast = self.to_level(outputs, queries.context)[0]
-        lines = [f"{step},{value:.6g}" for step, value in enumerate(forecast.tolist(), start=1)]
-        return "\n".join([f"step,{self.column}", *lines]) + "\n"
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["step", self.column])
+        writer.writerows((step, f"{value:.6g}") for step, value in enumerate(forecast.tolist(), start=1))
+        return text.getvalue()
 
 
 def _check_times(stamps: Column) -> None:

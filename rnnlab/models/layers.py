@@ -15,7 +15,13 @@ RecurrentFactory = Callable[..., nn.Module]
 
 
 def output_width(layer: nn.Module) -> int:
-    """Return the features of a recurrent layer's output, D*H or, with a projection, D*proj_size."""
+    """Return the features of a recurrent layer's output, D*H or, with a projection, D*proj_size.
+
+    Raises:
+        ValueError: the layer expects batch-major input, and the models feed it time-major.
+    """
+    if getattr(layer, "batch_first", False):
+        raise ValueError("rnn.batch_first must be false, got True: the models feed their layers time-major")
     return (layer.proj_size or layer.hidden_size) * (2 if layer.bidirectional else 1)
 
 

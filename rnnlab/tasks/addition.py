@@ -49,6 +49,13 @@ class AdditionTask(pl.LightningModule):
     def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         self._evaluation_step(batch, "test")
 
+    def check(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Raise ValueError unless the model's logits for a batch are one row for each character of the answers."""
+        questions, answers = batch
+        logits = self.model(questions)
+        if logits.shape[:-1] != answers.shape:
+            raise ValueError(f"the model answers {tuple(logits.shape)} and the answers are {tuple(answers.shape)}")
+
     def _evaluation_step(self, batch: tuple[Tensor, Tensor], split: str) -> None:
         questions, answers = batch
         logits = self.model(questions)

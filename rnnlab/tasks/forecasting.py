@@ -51,6 +51,10 @@ class ForecastingTask(pl.LightningModule):
     def test_step(self, batch: tuple[Tensor, ...], batch_index: int) -> None:
         self._evaluation_step(batch, "test")
 
+    def check(self, batch: tuple[Tensor, ...]) -> None:
+        """Raise ValueError unless the model's forecasts of a batch have the shape of its targets."""
+        self._forecast(*batch[:2])
+
     def _forecast(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the model's forecasts, after making sure that they are what the targets `y` ask for."""
         forecast = self.model(x)

@@ -11,13 +11,17 @@ from torchmetrics import MeanMetric
 class Means(nn.Module):
     """Named means over all elements given since the last report, in float64; sums travel between processes.
 
+    A NaN makes its mean NaN: a model that diverged must not be scored by the examples it still answers.
+
     Args:
         names: the values that may be given.
     """
 
     def __init__(self, *names: str) -> None:
         super().__init__()
-        self.metrics = nn.ModuleDict({name: MeanMetric().set_dtype(torch.float64) for name in names})
+        self.metrics = nn.ModuleDict(
+            {name: MeanMetric(nan_strategy="disable").set_dtype(torch.float64) for name in names}
+        )
 
     def update(self, **values: Tensor) -> None:
         """Add every element of the given tensors, each of any shape, to the mean of its name."""

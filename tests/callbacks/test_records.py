@@ -46,8 +46,9 @@ def test_summary_leaves_the_first_epoch_out_of_the_median(tmp_path):
 @pytest.mark.parametrize(
     ("mode", "best", "value", "expected"),
     [
-        ("max", None, math.nan, True),
-        ("max", math.nan, 0.0, True),
+        ("max", None, math.nan, False),
+        ("min", None, math.inf, False),
+        ("max", None, 0.0, True),
         ("max", 0.5, 0.5, False),
         ("max", 0.5, 0.6, True),
         ("min", 0.5, 0.6, False),
@@ -70,3 +71,18 @@ def test_reseed_is_a_function_of_seed_and_epoch():
 
     assert draw(0, 3) == draw(0, 3)
     assert len({tuple(draw(seed, epoch)) for seed in range(3) for epoch in range(-1, 3)}) == 12
+
+
+def test_epochs_without_a_fresh_finite_value_are_never_the_best(tmp_path):
+    checkpoints = LastAndBest(tmp_path, ("val/loss", "min"), payload={})
+    values = [{}, {"val/loss": math.nan}, {"val/loss": 0.5}, {"val/loss": 0.5}, {"val/loss": math.nan}]
+    for epoch, metrics in enumerate(values):
+        trainer = SimpleNamespace(
+            callback_metrics=metrics,
+            current_epoch=epoch,
+            save_checkpoint=lambda path, weights_only, epoch=epoch: path.write_text(str(epoch)),
+        )
+        checkpoints.on_train_epoch_end(trainer, None)
+        assert checkpoints.last_path.read_text() == str(epoch)
+        assert checkpoints.best_path.exists() is (epoch >= 2)
+    assert (checkpoints.best_path.read_text(), checkpoints.best_epoch) == ("2", 2)

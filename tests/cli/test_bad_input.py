@@ -45,6 +45,17 @@ def refuse(capsys, words, *expected):
         ("model._target_=rnnlab.models.Addr", "rnnlab.models.Addr"),
         ("model.init.recurrent=orthodox", "orthodox"),
         ("trainer.precision=7", "trainer"),
+        ("trainer.precision=bf16-mixed", "add optim.fused=false"),
+        ("trainer.devices=2", "trainer.devices must be 1, got 2"),
+        ("trainer.devices=auto", "trainer.devices must be 1, got 'auto'"),
+        ("+trainer.num_nodes=2", "trainer.num_nodes must be 1, got 2"),
+        ("trainer.max_epochs=0", "trainer.max_epochs must be an integer of at least 1"),
+        ("trainer.max_epochs=-1", "trainer.max_epochs must be an integer of at least 1"),
+        ("+trainer.max_steps=0", "trainer.max_steps must be an integer of at least 1"),
+        ("optim.lr=-1", "Adam(lr=-1, fused=True): Invalid learning rate: -1"),
+        ("optim.lr=abc", "Adam(lr='abc', fused=True)"),
+        ("+schedule.pct_start=2", "one_cycle(max_lr=0.005, pct_start=2)"),
+        ("+rnn.batch_first=true", "rnn.batch_first must be false"),
         ("resume=true", "resume=true needs run_dir=DIR"),
     ],
 )
@@ -60,6 +71,43 @@ def test_train_refuses_cuda_where_there_is_none(capsys, tmp_path, monkeypatch):
         words = ["train", f"run_dir={tmp_path / 'run'}", f"trainer.accelerator={accelerator}"]
         refuse(capsys, words, f"trainer.accelerator={accelerator}", "use auto or cpu")
     assert not (tmp_path / "run").exists()
+
+
+def test_train_refuses_targets_the_model_does_not_forecast(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "experiment=forecasting/one_step_gru", "trainer.accelerator=cpu", "data.target=sequence"]
+    refuse(capsys, words, "data.target=sequence goes with model.all_steps=true")
+    assert not list(tmp_path.iterdir())
+
+
+def test_hint_names_only_settings_of_the_chosen_groups(capsys):
+    error = refuse(capsys, ["train", "optim=sgd", "optim.weight_decay=0.1"], "no setting is called")
+    assert "did you mean 'optim.weight_decay'" not in error
+    refuse(capsys, ["train", "optim=sgd", "optim.momentun=0.1"], "did you mean 'optim.momentum'")
+    refuse(capsys, ["train", "-m", "rnn=lstm,gru", "rnn.hiden_size=1"], "did you mean 'rnn.hidden_size'")
+
+
+def test_train_refuses_a_file_as_directory(capsys, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    refuse(capsys, ["train", f"run_dir={tmp_path / 'file'}"], "cannot be written")
+    refuse(capsys, ["train", f"run_dir={tmp_path / 'file' / 'run'}"], "cannot be written")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "train"])
+def test_a_changed_training_file_is_refused(verb, capsys, series_run, csv_file, tmp_path):
+    run_dir = shutil.copytree(series_run, tmp_path / "run")
+    (run_dir / "metrics.json").unlink()
+    changed = tmp_path / "series.csv"
+    changed.write_text(csv_file.read_text().replace(",100", ",101"))
+    config = (run_dir / "config.yaml").read_text()
+    (run_dir / "config.yaml").write_text(config.replace(str(csv_file), str(changed)))
+    before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
+    files = {"predict": [f"input={csv_file}", f"output={tmp_path / 'out.csv'}"], "train": ["resume=true"]}
+    words = [verb, f"run_dir={run_dir}", *files.get(verb, [])]
+    refuse(capsys, words, "series.csv is not the file this run was trained on")
+    assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
+    assert not (tmp_path / "out.csv").exists()
 
 
 CSV_WORDS = ["train", "experiment=forecasting/air_passengers"]
@@ -153,6 +201,7 @@ def test_words_of_the_other_verbs(words, expected, capsys):
 
 def test_evaluate_refuses_an_unknown_setting(capsys, addition_run):
     refuse(capsys, ["evaluate", f"run_dir={addition_run}", "data.bach_size=2"], "did you mean 'data.batch_size'")
+    refuse(capsys, ["evaluate", f"run_dir={addition_run}", "data.batch_size=[1"], "cannot read the values of")
 
 
 @pytest.mark.parametrize(

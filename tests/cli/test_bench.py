@@ -20,6 +20,14 @@ def test_bench_prints_a_row_for_each_module_and_pass(monkeypatch, capsys, tmp_pa
     assert [row["module"] for row in record["rows"]] == ["RNN", "RNN", "LSTM", "LSTM", "GRU", "GRU"]
 
 
+def test_bench_refuses_an_impossible_output_before_timing(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(bench, "measure", lambda *_: pytest.fail("timed"))
+    assert main(["bench", f"output={tmp_path / 'no' / 'x.json'}"]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert main(["bench", f"output={tmp_path}"]) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
 def test_bench_refuses_to_time_a_wrong_result():
     x, grad = torch.randn(3, 2, 1), torch.randn(3, 2, 4)
     layers = {"torch": torch.nn.GRU(1, 4), "eager": torch.nn.GRU(1, 4)}

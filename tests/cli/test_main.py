@@ -15,6 +15,13 @@ def test_help_names_every_verb(words, capsys):
     assert all(verb in text for verb in ("train", "evaluate", "predict", "doctor"))
 
 
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_of_a_verb(verb, flag, capsys):
+    assert main([verb, flag]) == 0
+    assert capsys.readouterr().out.startswith(f"usage: rnnlab {verb}")
+
+
 def test_verbs_are_frozen():
     assert list(VERBS) == ["train", "evaluate", "predict", "bench", "doctor"]
 

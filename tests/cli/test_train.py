@@ -39,6 +39,8 @@ def test_config_is_resolved_and_says_where_it_came_from(addition_run):
     assert "${" not in (addition_run / "config.yaml").read_text()
     provenance = config["provenance"]
     assert provenance["versions"]["torch"] == torch.__version__
+    assert provenance["command"][:3] == ["rnnlab", "train", f"paths.run_dir='{addition_run}'"]
+    assert " rnnlab train 'paths.run_dir=" in (addition_run / "run.log").read_text().splitlines()[0]
     assert provenance.keys() >= {"id", "git_commit", "git_dirty", "command", "started", "device"}
 
 
@@ -150,3 +152,30 @@ def test_a_finished_run_is_not_resumed(addition_run, capsys):
     assert main(["train", f"run_dir={addition_run}", "resume=true"]) == 0
     assert "is finished already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in addition_run.rglob("*")} == before
+
+
+@pytest.mark.parametrize("name", ["lr=0.1", "a,b", "it's", "[b]run[/b]", "(1)", "a b"])
+def test_a_directory_may_have_any_name(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("rnnlab.cli.fit._fit", lambda *_: None)
+    run_dir = tmp_path / name
+    assert main(["train", f"run_dir={run_dir}", "logger=csv", "callbacks=none", *TINY]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(run_dir)
+    assert yaml.safe_load((run_dir / "config.yaml").read_text())["paths"]["run_dir"] == str(run_dir)
+
+
+def test_a_run_that_diverges_at_once_has_no_best_checkpoint(tmp_path, capsys):
+    words = ["experiment=forecasting/one_step_gru", "rnn.hidden_size=4", "trainer.max_epochs=1", "logger=csv"]
+    small = ["data.num_steps=10", "+trainer.limit_train_batches=5", "trainer.accelerator=cpu", "optim=sgd"]
+    ruin = ["optim.lr=1e38", "schedule=constant", "trainer.gradient_clip_val=null"]
+    assert main(["train", f"run_dir={tmp_path / 'run'}", *words, *small, *ruin]) == 1
+    assert "training diverged: val/mse_last was not finite after any epoch" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"last.ckpt"}
+    assert math.isnan(float(read_rows(tmp_path / "run")[0]["val/mse_last"]))
+
+
+def test_a_run_too_short_to_be_validated_is_measured_by_its_last_checkpoint(tmp_path, capsys):
+    words = [f"run_dir={tmp_path / 'run'}", "logger=csv", "callbacks=none", *TINY]
+    assert main(["train", *words, "trainer.max_epochs=-1", "+trainer.max_steps=3"]) == 0
+    assert "val/exact_match was never measured in training" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"last.ckpt"}
+    assert math.isfinite(json.loads((tmp_path / "run" / "metrics.json").read_text())["test/loss"])

@@ -1,5 +1,8 @@
 """The user's own series: windows, splits by time, scaling on train only, and the way back to original units."""
 
+import csv
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -151,3 +154,30 @@ def test_bad_files_are_refused(write, tmp_path):
     path.write_text(path.read_text().replace("\n30,", "\n30.5,"))
     with pytest.raises(ValueError, match=r"s\.csv:32, column 'month': irregular step from '29' to '30.5', 1.5 times"):
         made(path, time_column="month")
+
+
+def test_state_is_the_file_and_its_scaling(write):
+    path = write(levels())
+    data = made(path)
+    state = data.state_dict()
+    assert state.keys() == {"sha256", "mean", "deviation"}
+    other = made(path, val_size=8)  # a longer training part
+    assert other.mean != data.mean
+    other.load_state_dict(state)
+    assert (other.mean, other.deviation) == (data.mean, data.deviation)
+    torch.testing.assert_close(other.splits["test"][0], data.splits["test"][0], rtol=0, atol=0)
+
+
+def test_state_of_another_file_is_refused(write):
+    state = made(write(levels())).state_dict()
+    with pytest.raises(ValueError, match="is not the file this run was trained on"):
+        made(write(2 * levels())).load_state_dict(state)
+
+
+def test_answers_quote_a_column_name_that_csv_would_cut(tmp_path):
+    name = 'load, "net"'
+    lines = ['"load, ""net"""', *(str(100 + 3 * index % 7) for index in range(60))]
+    (tmp_path / "s.csv").write_text("\n".join(lines) + "\n")
+    data = CSVData(tmp_path / "s.csv", name, window=4, val_size=10, test_size=12, batch_size=8)
+    text = data.write_answers(data.read_queries(tmp_path / "s.csv"), torch.zeros(1, 1))
+    assert next(csv.reader(io.StringIO(text))) == ["step", name]

@@ -117,3 +117,10 @@ def test_init_without_glorot_leaves_the_head():
 
     assert torch.equal(head(None).weight, head({"bias": "zeros"}).weight)
     assert head({"bias": "zeros"}).bias.any()
+
+
+def test_batch_first_layers_are_refused():
+    rnn = partial(rnnlab.nn.GRU, hidden_size=4, batch_first=True)
+    for build in (lambda: Adder(rnn, 12, 4), lambda: Forecaster(rnn, 1, 1)):
+        with pytest.raises(ValueError, match="batch_first must be false"):
+            build()

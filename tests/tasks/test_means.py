@@ -1,0 +1,20 @@
+"""Means over everything, and over nothing less."""
+
+import torch
+
+from rnnlab.tasks.means import Means
+
+
+def test_a_mean_counts_every_element():
+    means = Means("a", "b")
+    means.update(a=torch.tensor([1.0, 2.0]))
+    means.update(a=torch.tensor([6.0]))
+    assert {name: float(value) for name, value in means.report().items()} == {"a": 3.0}
+
+
+def test_a_mean_with_a_nan_is_nan_and_starts_anew():
+    means = Means("a")
+    means.update(a=torch.tensor([1.0, torch.nan]))
+    assert means.report()["a"].isnan()
+    means.update(a=torch.tensor([1.0]))
+    assert means.report()["a"] == 1
