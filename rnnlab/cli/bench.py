@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnnlab.cli.errors import UsageError
+from rnnlab.cli.memory import keep_freed_memory
 from rnnlab.cli.options import check_output, take
 
 SIZES = ((32, 50, 1, 20), (128, 32, 12, 128), (64, 128, 64, 256), (32, 64, 512, 512))  # (B, T, I, H)
 MODULES = ("RNN", "LSTM", "GRU")
-ARMS = ("auto", "eager")
+ARMS = ("auto", "eager", "fused")
 
 
 class Row(NamedTuple):
@@ -43,12 +44,14 @@ def main(words: list[str]) -> int:
         raise UsageError(f"rounds must be an integer of at least 3, got '{rounds}'")
     output = check_output(options["output"]) if "output" in options else None
     rows = []
-    print("| (B, T, I, H) | module | pass | torch.nn ms | auto | auto / torch | eager / torch |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    keep_freed_memory()  # as in training
+    arms = _arms()
+    print(f"| (B, T, I, H) | module | pass | torch.nn ms | auto | {' | '.join(f'{arm} / torch' for arm in arms)} |")
+    print("| --- " * (5 + len(arms)) + "|")
     for size in SIZES:
         for module in MODULES:
             for trained in (False, True):
-                row = measure(module, size, trained, int(rounds))
+                row = measure(module, size, trained, int(rounds), arms)
                 rows.append(row._asdict())
                 print(_line(row), flush=True)
     if output is not None:
@@ -57,12 +60,20 @@ def main(words: list[str]) -> int:
 
 
 def _line(row: Row) -> str:
-    ratios = " | ".join(f"{row.ratios[arm][0]:.2f} ({row.ratios[arm][1]:.2f}-{row.ratios[arm][2]:.2f})" for arm in ARMS)
+    ratios = " | ".join(f"{middle:.2f} ({low:.2f}-{high:.2f})" for middle, low, high in row.ratios.values())
     kind = "forward + backward" if row.trained else "forward"
     return f"| {row.size} | {row.module} | {kind} | {row.torch_ms:.2f} | {row.backend} | {ratios} |"
 
 
-def measure(module: str, size: tuple[int, int, int, int], trained: bool, rounds: int) -> Row:
+def _arms() -> tuple[str, ...]:
+    """Return the backends that run here."""
+    from rnnlab import nn
+
+    obstacles = nn.available_backends("cpu")
+    return tuple(arm for arm in ARMS if not obstacles.get(arm))
+
+
+def measure(module: str, size: tuple[int, int, int, int], trained: bool, rounds: int, arms: tuple[str, ...]) -> Row:
     """Time one module at one size: forward without autograd, or forward and backward from a random gradient.
 
     Raises:
@@ -76,7 +87,7 @@ def measure(module: str, size: tuple[int, int, int, int], trained: bool, rounds:
     torch.manual_seed(0)
     x, grad = torch.randn(num_steps, batch, num_inputs), torch.randn(num_steps, batch, hidden)
     layers = {"torch": getattr(torch.nn, module)(num_inputs, hidden)}
-    for arm in ARMS:
+    for arm in arms:
         layers[arm] = getattr(nn, module)(num_inputs, hidden, backend=arm)
         layers[arm].load_state_dict(layers["torch"].state_dict())
     _check(layers, x, grad)
@@ -99,7 +110,7 @@ def measure(module: str, size: tuple[int, int, int, int], trained: bool, rounds:
             times[name].append(1e3 * (time.perf_counter() - start) / repeats)
     times = {name: values[1:] for name, values in times.items()}  # the first round warms up
     medians = {name: statistics.median(values) for name, values in times.items()}
-    ratios = {arm: _spread([a / b for a, b in zip(times[arm], times["torch"], strict=True)]) for arm in ARMS}
+    ratios = {arm: _spread([a / b for a, b in zip(times[arm], times["torch"], strict=True)]) for arm in arms}
     backend = nn.explain_backend(layers["auto"], x).split(" ")[1]
     return Row(module, size, trained, backend, medians["torch"], medians, ratios)
 

@@ -40,8 +40,8 @@ def _versions() -> Iterator[Finding]:
     yield "rnnlab", rnnlab.__version__, True
     yield "python", platform.python_version(), True
     for package, version in package_versions().items():
-        is_needed = package != "triton" or platform.system() == "Linux"
-        yield package, version or "not installed", version is not None or not is_needed
+        is_needed = package != "numba" and (package != "triton" or platform.system() == "Linux")
+        yield package, version or "not installed", True if version else False if is_needed else None
 
 
 def _devices() -> Iterator[Finding]:
