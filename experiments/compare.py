@@ -27,6 +27,7 @@ def main(metric: str, target: Path, run_dirs: list[Path]) -> None:
     if "mse" in metric:
         axes.set_yscale("log")
     axes.set(xlabel="epoch", ylabel=metric, title=f"{metric} by epoch, one line a seed")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(target, dpi=110)
