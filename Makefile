@@ -17,7 +17,7 @@ setup: $(VENV)/.dev
 # TRITON_INTERPRET when kernels are defined.
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not interpret"
-	OMP_NUM_THREADS=2 TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -m interpret tests/kernels
+	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n 2 -m interpret tests/kernels tests/nn
 	$(BIN)/python -m rnnlab_kernels.aot
 
 test-gpu: $(VENV)/.dev

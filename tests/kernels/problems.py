@@ -7,12 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnlab_kernels.cells import Cell
+from rnnlab_kernels.cells import CELLS, Cell
 from rnnlab_kernels.schedules.layout import Weights, lengths_to_mask
 
 # (T, B, I, H): the smallest, small odd ones, one unit beside a block edge, several blocks.
 SIZES = [(1, 1, 1, 1), (3, 2, 5, 7), (17, 3, 8, 63), (33, 5, 20, 100)]
 SIZE_IDS = ["x".join(map(str, size)) for size in SIZES]
+CELL_NAMES = list(CELLS)
+# Every cell with every upstream gradient it can get: into all results, or into one alone.
+UPSTREAMS = [(name, up) for name, cell in CELLS.items() for up in ("all", "output", *(f"{s}_n" for s in cell.states))]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "reverse": {"reverse": True},
+    "no-bias": {"bias": False},
+    "ragged": {"ragged": True},
+    "ragged-reverse": {"ragged": True, "reverse": True},
+}
 
 
 @dataclass

@@ -7,18 +7,8 @@ from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.reference import reference
-from tests.kernels.problems import SIZE_IDS, SIZES, assert_within_ratio, make_problem
+from tests.kernels.problems import CELL_NAMES, OPTIONS, SIZE_IDS, SIZES, UPSTREAMS, assert_within_ratio, make_problem
 from tests.tolerances import EPS, FLOAT64, RATIO
-
-CELL_NAMES = list(CELLS)
-UPSTREAMS = [(name, up) for name, cell in CELLS.items() for up in ("all", "output", *(f"{s}_n" for s in cell.states))]
-OPTIONS = {
-    "plain": {},
-    "reverse": {"reverse": True},
-    "no-bias": {"bias": False},
-    "ragged": {"ragged": True},
-    "ragged-reverse": {"ragged": True, "reverse": True},
-}
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -9,20 +9,10 @@ from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS, vocabulary
 from rnnlab_kernels.cells.bind import TORCH_NAMES
 from rnnlab_kernels.schedules.reference import reference
-from tests.kernels.problems import SIZE_IDS, SIZES, assert_within_ratio, make_problem
+from tests.kernels.problems import CELL_NAMES, OPTIONS, SIZE_IDS, SIZES, UPSTREAMS, assert_within_ratio, make_problem
 from tests.tolerances import EPS, RATIO
 
 numba = pytest.importorskip("numba")
-
-CELL_NAMES = list(CELLS)
-UPSTREAMS = [(name, up) for name, cell in CELLS.items() for up in ("all", "output", *(f"{s}_n" for s in cell.states))]
-OPTIONS = {
-    "plain": {},
-    "reverse": {"reverse": True},
-    "no-bias": {"bias": False},
-    "ragged": {"ragged": True},
-    "ragged-reverse": {"ragged": True, "reverse": True},
-}
 
 
 def fused(*args, **kwargs):

@@ -6,21 +6,13 @@ import torch
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.schedules.reference import reference
 from tests.conftest import INTERPRETING
-from tests.kernels.problems import SIZE_IDS, SIZES, assert_within_ratio, make_problem
+from tests.kernels.problems import CELL_NAMES, OPTIONS, SIZE_IDS, SIZES, assert_within_ratio, make_problem
 from tests.tolerances import EPS, RATIO
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(INTERPRETING, reason="compares compiled kernels")]
 
-CELL_NAMES = list(CELLS)
 ALL_SIZES = [*SIZES, (64, 16, 32, 64), (512, 4, 8, 128)]
 ALL_IDS = [*SIZE_IDS, "64x16x32x64", "512x4x8x128"]
-OPTIONS = {
-    "plain": {},
-    "reverse": {"reverse": True},
-    "no-bias": {"bias": False},
-    "ragged": {"ragged": True},
-    "ragged-reverse": {"ragged": True, "reverse": True},
-}
 
 
 def pointwise(*args, **kwargs):

@@ -6,19 +6,10 @@ import torch
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.reference import reference
-from tests.kernels.problems import SIZE_IDS, SIZES, assert_within_ratio, make_problem
+from tests.kernels.problems import CELL_NAMES, OPTIONS, SIZE_IDS, SIZES, UPSTREAMS, assert_within_ratio, make_problem
 from tests.tolerances import EPS, RATIO
 
 pytestmark = pytest.mark.interpret
-
-CELL_NAMES = list(CELLS)
-UPSTREAMS = [(name, up) for name, cell in CELLS.items() for up in ("all", "output", *(f"{s}_n" for s in cell.states))]
-OPTIONS = {
-    "reverse": {"reverse": True},
-    "no-bias": {"bias": False},
-    "ragged": {"ragged": True},
-    "ragged-reverse": {"ragged": True, "reverse": True},
-}
 
 
 def pointwise(*args, **kwargs):
