@@ -9,6 +9,8 @@ from torch import Tensor
 
 from rnnlab_kernels.cells import CELLS, Cell
 from rnnlab_kernels.schedules.layout import Weights, lengths_to_mask
+from rnnlab_kernels.schedules.reference import reference
+from tests.tolerances import EPS, FLOAT32_RATIO
 
 # (T, B, I, H): the smallest, small odd ones, one unit beside a block edge, several blocks.
 SIZES = [(1, 1, 1, 1), (3, 2, 5, 7), (17, 3, 8, 63), (33, 5, 20, 100)]
@@ -110,3 +112,19 @@ def assert_within_ratio(actual: Tensor, same_dtype: Tensor, exact: Tensor, name:
         error = (actual[view].double() - exact[view]).abs().max()
         allowed = ratio * (same_dtype[view].double() - exact[view]).abs().max() + eps * exact[view].abs().max()
         assert error <= allowed, f"{name}{label}: error {error:.2e}, allowed {allowed:.2e}"
+
+
+def assert_close_in_float32(
+    problem: Problem, schedule: Callable[..., Any], upstream: str = "all", device: str = "cpu"
+) -> None:
+    """Assert that a schedule in float32 computes what the plain loop does in float64.
+
+    Within torch.testing's default tolerance, unless torch's own float32 sums over many steps come near it too: then
+    within the ratio rule.
+    """
+    problem = problem.to(torch.float32)
+    exact, same_dtype = problem.to(torch.float64).run(reference, upstream), problem.run(reference, upstream)
+    actual = problem.to(torch.float32, device).run(schedule, upstream)
+    for name, value in exact.items():
+        if not torch.allclose(actual[name].cpu(), value.float(), rtol=1.3e-6, atol=1e-5):
+            assert_within_ratio(actual[name].cpu(), same_dtype[name], value, name, FLOAT32_RATIO, EPS[torch.float32])

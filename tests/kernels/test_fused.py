@@ -8,9 +8,15 @@ import torch
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS, vocabulary
 from rnnlab_kernels.cells.bind import TORCH_NAMES
-from rnnlab_kernels.schedules.reference import reference
-from tests.kernels.problems import CELL_NAMES, OPTIONS, SIZE_IDS, SIZES, UPSTREAMS, assert_within_ratio, make_problem
-from tests.tolerances import EPS, RATIO
+from tests.kernels.problems import (
+    CELL_NAMES,
+    OPTIONS,
+    SIZE_IDS,
+    SIZES,
+    UPSTREAMS,
+    assert_close_in_float32,
+    make_problem,
+)
 
 numba = pytest.importorskip("numba")
 
@@ -21,26 +27,17 @@ def fused(*args, **kwargs):
     return fused(*args, **kwargs)
 
 
-def assert_close_to_float64(problem, upstream="all"):
-    exact, actual = problem.to(torch.float64).run(reference, upstream), problem.run(fused, upstream)
-    same_dtype = problem.run(reference, upstream)
-    for key, value in exact.items():
-        # The default tolerance, unless torch's own float32 sums over many steps come near it too: then the ratio rule.
-        if not torch.allclose(actual[key], value.float(), rtol=1.3e-6, atol=1e-5):
-            assert_within_ratio(actual[key], same_dtype[key], value, key, RATIO, EPS[torch.float32])
-
-
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("size", SIZES, ids=SIZE_IDS)
 @pytest.mark.parametrize(("name", "upstream"), UPSTREAMS)
 def test_fused_matches_reference(name, upstream, size, option, poisoned_empty):
-    assert_close_to_float64(make_problem(CELLS[name], size, **OPTIONS[option]).to(torch.float32), upstream)
+    assert_close_in_float32(make_problem(CELLS[name], size, **OPTIONS[option]), fused, upstream)
 
 
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "ragged"])
 def test_fused_projection_matches_reference(ragged, poisoned_empty):
     problem = make_problem(CELLS["lstm"], (5, 3, 4, 7), projection=True, ragged=ragged)
-    assert_close_to_float64(problem.to(torch.float32))
+    assert_close_in_float32(problem, fused)
 
 
 @pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])

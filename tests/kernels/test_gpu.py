@@ -6,7 +6,15 @@ import torch
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.schedules.reference import reference
 from tests.conftest import INTERPRETING
-from tests.kernels.problems import CELL_NAMES, OPTIONS, SIZE_IDS, SIZES, assert_within_ratio, make_problem
+from tests.kernels.problems import (
+    CELL_NAMES,
+    OPTIONS,
+    SIZE_IDS,
+    SIZES,
+    assert_close_in_float32,
+    assert_within_ratio,
+    make_problem,
+)
 from tests.tolerances import EPS, RATIO
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(INTERPRETING, reason="compares compiled kernels")]
@@ -25,11 +33,7 @@ def pointwise(*args, **kwargs):
 @pytest.mark.parametrize("size", ALL_SIZES, ids=ALL_IDS)
 @pytest.mark.parametrize("name", CELL_NAMES)
 def test_pointwise_in_float32_is_close_to_float64(name, size, option, poisoned_empty):
-    problem = make_problem(CELLS[name], size, **OPTIONS[option]).to(torch.float32)
-    exact = problem.to(torch.float64).run(reference)
-    actual = problem.to(torch.float32, "cuda").run(pointwise)
-    for key, value in exact.items():
-        torch.testing.assert_close(actual[key].cpu(), value.float(), msg=lambda text, key=key: f"{key}: {text}")
+    assert_close_in_float32(make_problem(CELLS[name], size, **OPTIONS[option]), pointwise, device="cuda")
 
 
 @pytest.mark.parametrize("upstream", ["output", "h_n", "c_n"])
@@ -37,11 +41,7 @@ def test_pointwise_in_float32_is_close_to_float64(name, size, option, poisoned_e
 def test_pointwise_takes_each_upstream_gradient_alone(name, upstream, poisoned_empty):
     if upstream.removesuffix("_n") not in (*CELLS[name].states, "output"):
         pytest.skip(f"{name} has no {upstream}")
-    problem = make_problem(CELLS[name], (17, 3, 8, 63)).to(torch.float32)
-    exact = problem.to(torch.float64).run(reference, upstream)
-    actual = problem.to(torch.float32, "cuda").run(pointwise, upstream)
-    for key, value in exact.items():
-        torch.testing.assert_close(actual[key].cpu(), value.float(), msg=lambda text, key=key: f"{key}: {text}")
+    assert_close_in_float32(make_problem(CELLS[name], (17, 3, 8, 63)), pointwise, upstream, device="cuda")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
