@@ -23,7 +23,7 @@ test: $(VENV)/.dev
 test-gpu: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m gpu
 
-bench: $(VENV)/.runtime
+bench: $(VENV)/.dev
 	$(BIN)/rnnlab bench
 
 check: $(VENV)/.dev

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rnnlab.cli.compose import run_jobs
+from rnnlab.cli.errors import UsageError
 from rnnlab.cli.main import report
 
 
 def main(words: list[str]) -> int:
     """Run `rnnlab train WORDS` and return the exit code; in a sweep a failing job does not stop the others."""
+    if {"-m", "--multirun"} & set(words) and any(re.match(r"(paths\.)?run_dir=", word) for word in words):
+        raise UsageError("a sweep has a directory for each job: set paths.root=DIR instead of run_dir")
     words = [_run_dir_override(word) if word.startswith("run_dir=") else word for word in words]
     codes: list[int] = []
 

@@ -82,6 +82,10 @@ class CSVData(InMemoryData):
         self.difference = difference
         self.lags = tuple(check_integer("lags", lag, 1) for lag in lags)
         self.season = None if season is None else check_integer("season", season, 1)
+        if arima_order is not None and importlib.util.find_spec("statsmodels") is None:
+            raise ValueError(
+                'the ARIMA baseline needs statsmodels: pip install "rnnlab[baselines]", or set arima_order to null'
+            )
         self.arima_order, self.arima_seasonal_order = arima_order, arima_seasonal_order
 
         self.levels = self._read(path)  # (rows,) in the series' own units

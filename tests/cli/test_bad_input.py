@@ -222,3 +222,9 @@ def test_predict_refuses_an_impossible_output(capsys, addition_run, tmp_path):
     words = ["predict", f"run_dir={addition_run}", f"input={tmp_path / 'in.txt'}"]
     refuse(capsys, [*words, f"output={tmp_path / 'no' / 'out.txt'}"], "does not exist")
     refuse(capsys, [*words, f"output={tmp_path}"], "is a folder")
+
+
+def test_a_sweep_refuses_one_directory_for_all_jobs(capsys, tmp_path):
+    assert main(["train", "-m", "seed=0,1", f"run_dir={tmp_path / 'one'}"]) == 2
+    assert "a directory for each job" in capsys.readouterr().err
+    assert not (tmp_path / "one").exists()

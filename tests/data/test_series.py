@@ -181,3 +181,9 @@ def test_answers_quote_a_column_name_that_csv_would_cut(tmp_path):
     data = CSVData(tmp_path / "s.csv", name, window=4, val_size=10, test_size=12, batch_size=8)
     text = data.write_answers(data.read_queries(tmp_path / "s.csv"), torch.zeros(1, 1))
     assert next(csv.reader(io.StringIO(text))) == ["step", name]
+
+
+def test_arima_without_statsmodels_is_refused_before_anything_is_read(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"rnnlab\[baselines\]"):
+        CSVData("no such file.csv", "x", window=3, arima_order=(0, 1, 1))

@@ -1,0 +1,30 @@
+"""Time float32 products of a recurrent step, torch against oneDNN: `python experiments/003_layers_cpu/products.py`."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+SIZES = ((32, 20, 60), (128, 128, 128), (128, 128, 384), (64, 256, 768), (32, 512, 1536))  # B, K, N
+
+
+def microseconds(call: Callable[[], object], rounds: int = 15, repeats: int = 100) -> float:
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for _ in range(repeats):
+            call()
+        times.append((time.perf_counter() - start) / repeats)
+    return 1e6 * statistics.median(times)
+
+
+if __name__ == "__main__":
+    onednn = torch.ops.mkldnn._linear_pointwise.default
+    print(f"{torch.get_num_threads()} threads\n| B x K x N | torch | oneDNN |\n| --- | --- | --- |")
+    for batch, inner, columns in SIZES:
+        x, weight = torch.randn(batch, inner), torch.randn(columns, inner)
+        addend, weight_t = torch.randn(batch, columns), weight.t()
+        ours = microseconds(lambda x=x, w=weight: onednn(x, w, None, "none", [], ""))
+        theirs = microseconds(lambda x=x, w=weight_t, a=addend: torch.addmm(a, x, w))
+        print(f"| {batch} x {inner} x {columns} | {theirs:.0f} | {ours:.0f} |")
