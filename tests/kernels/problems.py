@@ -10,7 +10,7 @@ from torch import Tensor
 from rnnlab_kernels.cells import CELLS, Cell
 from rnnlab_kernels.schedules.layout import Weights, lengths_to_mask
 from rnnlab_kernels.schedules.reference import reference
-from tests.tolerances import EPS, FLOAT32_RATIO
+from tests.tolerances import EPS, RATIO
 
 # (T, B, I, H): the smallest, small odd ones, one unit beside a block edge, several blocks.
 SIZES = [(1, 1, 1, 1), (3, 2, 5, 7), (17, 3, 8, 63), (33, 5, 20, 100)]
@@ -127,4 +127,4 @@ def assert_close_in_float32(
     actual = problem.to(torch.float32, device).run(schedule, upstream)
     for name, value in exact.items():
         if not torch.allclose(actual[name].cpu(), value.float(), rtol=1.3e-6, atol=1e-5):
-            assert_within_ratio(actual[name].cpu(), same_dtype[name], value, name, FLOAT32_RATIO, EPS[torch.float32])
+            assert_within_ratio(actual[name].cpu(), same_dtype[name], value, name, RATIO, EPS[torch.float32])
