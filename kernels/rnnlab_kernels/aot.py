@@ -17,7 +17,7 @@ import torch
 
 from rnnlab_kernels.cells import CELLS, Cell, bind_triton
 from rnnlab_kernels.launch import DTYPES, pointwise_block
-from rnnlab_kernels.schedules.eager import working_dtype
+from rnnlab_kernels.schedules.recurrence import working_dtype
 
 SHARED_MEMORY = {80: 166_912, 90: 232_448}  # bytes one program may use: 163 and 227 KiB
 REGISTER_FILE = 65_536  # 32-bit registers of one multiprocessor
@@ -79,7 +79,8 @@ def _pointers(cell: Cell, dtype: torch.dtype) -> dict[str, tuple[str, ...]]:
     by_state = {state: storage if state == "h" else work for state in cell.states}
     return {
         "state": tuple(by_state.values()),
-        "carried": tuple(by_state[state] for state in cell.carried),
+        # What is carried beside states, such as peepholes, is in the working dtype.
+        "carried": tuple(by_state.get(state, work) for state in cell.carried),
         "dstate": tuple("*fp32" for _ in cell.states),
         "dcarried": tuple("*fp32" for _ in cell.carried),
     }
@@ -95,10 +96,10 @@ def _pointwise_fwd(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) 
         "carried_ptrs": pointers["carried"],
         "state_ptrs": pointers["state"],
         "saved_ptr": storage,
-        **dict.fromkeys(("B", "H", "stride_gates_b", "stride_carried_b", "stride_state_b", "stride_saved_s"), "i32"),
+        **dict.fromkeys(("B", "H", "stride_gates_b", "stride_gates_h_b", "stride_saved_s"), "i32"),
     }
     blocks, options = _split_block(hidden)
-    constants = {"GATES_FWD": bind_triton(cell.gates_fwd), **_sizes(cell), **blocks}
+    constants = {"GATES_FWD": bind_triton(cell.gates_fwd), "HAS_BOTH": True, **_sizes(cell), **blocks}
     name = f"pointwise_fwd {cell.name} {TYPE_NAMES[dtype]} {alignment}"
     return Variant(name, _pointwise_fwd_kernel, types, constants, alignment == "aligned", options)
 
@@ -107,19 +108,19 @@ def _pointwise_bwd(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) 
     from rnnlab_kernels.schedules.pointwise import _pointwise_bwd_kernel
 
     storage, pointers = f"*{TYPE_NAMES[dtype]}", _pointers(cell, dtype)
-    strides = [f"stride_{name}" for name in ("dstate_b", "saved_s", "carried_b", "state_b", "dgates_b", "dsplit_b")]
+    strides = [f"stride_{name}" for name in ("saved_s", "dx_b", "dh_b")]
     types = {
         "dstate_ptrs": pointers["dstate"],
         "saved_ptr": storage,
         "carried_ptrs": pointers["carried"],
         "state_ptrs": pointers["state"],
-        "dgates_h_ptr": storage,
-        "dsplit_x_ptr": storage,
+        "dx_ptr": storage,
+        "dh_ptr": storage,
         "dcarried_ptrs": pointers["dcarried"],
         **dict.fromkeys(("B", "H", *strides), "i32"),
     }
     blocks, options = _split_block(hidden)
-    constants = {"GATES_BWD": bind_triton(cell.gates_bwd), **_sizes(cell), **blocks}
+    constants = {"GATES_BWD": bind_triton(cell.gates_bwd), "HAS_DX": True, "HAS_DH": True, **_sizes(cell), **blocks}
     name = f"pointwise_bwd {cell.name} {TYPE_NAMES[dtype]} {alignment}"
     return Variant(name, _pointwise_bwd_kernel, types, constants, alignment == "aligned", options)
 

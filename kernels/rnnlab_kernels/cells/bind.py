@@ -3,6 +3,9 @@
 A cell writes `gates_fwd` and `gates_bwd` over bare names (`sigmoid`, `tanh`, `fma`, ...). Binding copies a function so
 that these names are looked up in another vocabulary: torch's, which makes it the CPU route and the differentiable
 reference, Triton's, which makes it a device function that any schedule takes as a `tl.constexpr`, or Numba's.
+
+Numbers in gate maths are float literals, `2.0 * x`: an integer would make Numba compute in float64. `derive`
+(derive.py) takes numbers of any kind and from anywhere, and writes a missing `gates_bwd`.
 """
 
 import types
@@ -30,7 +33,10 @@ class Cell:
         split: how many of the last gates need their input part and their recurrent part apart (GRU: n).
         gates_fwd: `(gates, carried) -> (state, saved)`. `gates` holds the pre-activations: the sums of the merged
             gates, then the input parts of the split gates, then their recurrent parts.
-        gates_bwd: `(dstate, saved, carried, state) -> (dgates, dcarried)`, linear in `dstate`.
+        gates_bwd: `(dstate, saved, carried, state) -> (dgates, dcarried)`, linear in `dstate`. None until `derive` has
+            written it; then `saved` is `derive`'s to fill as well.
+        dropped: the variant of this cell with dropout on the candidate. Its last carried value is a mask (B, H), 0 or
+            1 / (1 - p), that multiplies the candidate; `gates_bwd` returns a gradient for it, which goes nowhere.
     """
 
     name: str
@@ -40,7 +46,8 @@ class Cell:
     saved: tuple[str, ...]
     split: int
     gates_fwd: Maths
-    gates_bwd: Maths
+    gates_bwd: Maths | None = None
+    dropped: "Cell | None" = None
 
     @property
     def num_gates(self) -> int:
@@ -55,13 +62,32 @@ class Cell:
         return tuple(self.states.index(name) for name in self.carried)
 
 
-def _rebind(function: Maths, names: dict[str, Any]) -> types.FunctionType:
-    assert isinstance(function, types.FunctionType)
-    return types.FunctionType(function.__code__, {**function.__globals__, **names}, function.__name__)
+def rebind(
+    function: Maths | None, names: dict[str, Any], closure: tuple[types.CellType, ...] | None = None
+) -> types.FunctionType:
+    """Return a copy of `function` that finds `names` before its own globals, with its own closure or a new one.
+
+    Raises:
+        TypeError: `function` is None, the missing gradient of a cell, or not a plain Python function.
+    """
+    if function is None:
+        raise TypeError("this cell has no gates_bwd: derive(cell) returns it with one")
+    if not isinstance(function, types.FunctionType):
+        raise TypeError(f"gate maths are plain Python functions, not {type(function).__name__}")
+    names = {**function.__globals__, **names}
+    closure = closure or function.__closure__
+    bound = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__, closure)
+    bound.__kwdefaults__ = function.__kwdefaults__
+    return bound
 
 
 def _torch_fma(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
     return torch.addcmul(c, a, b)
+
+
+def _torch_softplus(x: torch.Tensor) -> torch.Tensor:
+    # torch's own threshold of 20 leaves out 2e-9; beyond 40 nothing is left in float64, and float32 does not overflow.
+    return torch.nn.functional.softplus(x, threshold=40.0)
 
 
 # The derivative names take the upstream gradient and the activated value, as torch's fused backward operators do.
@@ -69,6 +95,8 @@ TORCH_NAMES: dict[str, Any] = {
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
     "relu": torch.relu,
+    "exp": torch.exp,
+    "softplus": _torch_softplus,
     "fma": _torch_fma,
     "sigmoid_grad": torch.ops.aten.sigmoid_backward.default,
     "tanh_grad": torch.ops.aten.tanh_backward.default,
@@ -77,13 +105,13 @@ TORCH_NAMES: dict[str, Any] = {
 
 
 @cache
-def bind_torch(function: Maths) -> Maths:
+def bind_torch(function: Maths | None) -> Maths:
     """Return `function` computing on torch tensors, differentiable as far as torch's operators are."""
-    return _rebind(function, TORCH_NAMES)
+    return rebind(function, TORCH_NAMES)
 
 
 @cache
-def bind_triton(function: Maths) -> Any:
+def bind_triton(function: Maths | None) -> Any:
     """Return `function` as a Triton device function. Imports Triton on first use."""
     import triton
     import triton.language as tl
@@ -91,13 +119,16 @@ def bind_triton(function: Maths) -> Any:
     from rnnlab_kernels.cells import device
 
     names = {"tl": tl, **{name: getattr(device, name) for name in TORCH_NAMES}}
-    return triton.jit(_rebind(function, names))
+    return triton.jit(rebind(function, names))
 
 
 @cache
-def bind_numba(function: Maths) -> Any:
+def bind_numba(function: Maths | None) -> Any:
     """Return `function` as a Numba function on float32 scalars, inlined where it is called. Imports Numba."""
     from rnnlab_kernels.cells import compiled
 
     names = {name: getattr(compiled, name) for name in TORCH_NAMES}
-    return compiled.inline(_rebind(function, names))
+    bound = rebind(function, names)
+    # A Python float is a float64 to Numba, and what it touches becomes one.
+    bound.__code__ = bound.__code__.replace(co_consts=compiled.single(bound.__code__.co_consts))
+    return compiled.inline(bound)

@@ -6,6 +6,8 @@ Written so that the compiler can turn a loop over them into vector instructions:
 # mypy: disable-error-code="call-arg"
 # The checker does not know that Numba passes the first argument of an intrinsic itself.
 
+from typing import Any
+
 import numba
 import numpy as np
 from llvmlite import ir
@@ -17,6 +19,13 @@ F = np.float32
 # Everything fast-math allows but the assumption that there are no NaN and no infinities: a diverged run must show.
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 inline = numba.njit(inline="always", fastmath=FASTMATH)
+
+
+def single(constant: Any) -> Any:
+    """Return a constant of a code object with every float in it as a float32."""
+    if isinstance(constant, tuple):
+        return tuple(map(single, constant))
+    return F(constant) if isinstance(constant, float) else constant
 
 
 @intrinsic
@@ -33,10 +42,10 @@ def _float_of_bits(typing_context, bits):
 def exp(x):
     """exp(x) = 2^n exp(r): a polynomial in r, |r| <= ln(2)/2, times a power of two put together from bits.
 
-    Coefficients of the minimax polynomial: Cephes library, expf (Moshier); relative error below 2e-7. Saturates outside
-    +-87, where float32 ends.
+    Coefficients of the minimax polynomial: Cephes library, expf (Moshier); relative error below 2e-7. Stays at
+    1.6e-38 below -87; infinite from 88.37, where the power of two ends, a third of a unit before float32 does.
     """
-    clipped = min(max(x, F(-87.0)), F(87.0))
+    clipped = min(max(x, F(-87.0)), F(88.37))
     n = np.floor(clipped * F(1.44269504) + F(0.5))
     r = clipped - n * F(0.693359375) - n * F(-2.12194440e-4)
     p = F(1.9875691500e-4)
@@ -46,7 +55,7 @@ def exp(x):
     p = p * r + F(1.6666665459e-1)
     p = p * r + F(5.0000001201e-1)
     y = (p * r * r + r + F(1.0)) * _float_of_bits((np.int32(n) + np.int32(127)) << np.int32(23))
-    return y if x == x else x
+    return y if x <= F(88.37) else x * F(np.inf)
 
 
 @inline
@@ -71,6 +80,21 @@ def tanh(x):
 @inline
 def relu(x):
     return x if not x <= F(0.0) else F(0.0)
+
+
+@inline
+def softplus(x):
+    """max(x, 0) + log(1 + u), u = exp(-|x|); the logarithm as 2 artanh(u / (2 + u)), a series off by 2e-9."""
+    u = exp(-abs(x))
+    s = u / (F(2.0) + u)
+    z = s * s
+    p = z * F(1.0 / 15.0) + F(1.0 / 13.0)
+    p = p * z + F(1.0 / 11.0)
+    p = p * z + F(1.0 / 9.0)
+    p = p * z + F(1.0 / 7.0)
+    p = p * z + F(1.0 / 5.0)
+    p = p * z + F(1.0 / 3.0)
+    return max(x, F(0.0)) + F(2.0) * (s * (z * p) + s)
 
 
 @inline

@@ -21,6 +21,26 @@ def relu(x):
 
 
 @triton.jit
+def exp(x):
+    return tl.exp(x)
+
+
+@triton.jit
+def softplus(x):
+    """max(x, 0) + log(1 + u), u = exp(-|x|); the logarithm as 2 artanh(u / (2 + u)), a series off by 2e-9."""
+    u = tl.exp(-tl.abs(x))
+    s = u / (2.0 + u)
+    z = s * s
+    p = z / 15.0 + 1.0 / 13.0
+    p = p * z + 1.0 / 11.0
+    p = p * z + 1.0 / 9.0
+    p = p * z + 1.0 / 7.0
+    p = p * z + 1.0 / 5.0
+    p = p * z + 1.0 / 3.0
+    return tl.maximum(x, 0.0) + 2.0 * (s * (z * p) + s)
+
+
+@triton.jit
 def fma(a, b, c):
     return a * b + c
 

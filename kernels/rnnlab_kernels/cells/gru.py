@@ -12,9 +12,13 @@ Gradient of one step, given dh:
 
 The two parts of n have different gradients (by the factor r), so b_in and b_hn must never be merged: n is a split gate.
 Saved: r z n and the recurrent pre-activation n_h.
+
+With dropout on the candidate (Semeniuta et al., 2016) n becomes mask * n where it enters h_t; that gradient is derived
+(derive.py).
 """
 
 from rnnlab_kernels.cells.bind import Cell
+from rnnlab_kernels.cells.derive import derive
 from rnnlab_kernels.cells.vocabulary import fma, sigmoid, sigmoid_grad, tanh, tanh_grad
 
 
@@ -39,4 +43,14 @@ def _bwd(dstate, saved, carried, state):
     return (dr, dz, dn_x, dn_h), (dh_prev,)
 
 
-GRU = Cell("gru", ("r", "z", "n"), ("h",), ("h",), ("r", "z", "n", "n_h"), 1, _fwd, _bwd)
+def _dropped_fwd(gates, carried):
+    r, z, n_x, n_h = gates
+    h_prev, mask = carried
+    z = sigmoid(z)
+    n = tanh(fma(sigmoid(r), n_h, n_x)) * mask
+    return (fma(z, h_prev - n, n),), ()
+
+
+_GATES = ("r", "z", "n")
+_DROPPED = derive(Cell("gru_dropped", _GATES, ("h",), ("h", "mask"), (), 1, _dropped_fwd))
+GRU = Cell("gru", _GATES, ("h",), ("h",), ("r", "z", "n", "n_h"), 1, _fwd, _bwd, _DROPPED)

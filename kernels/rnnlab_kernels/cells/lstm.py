@@ -12,9 +12,13 @@ Gradient of one step, given dh and dc (the latter from step t+1 and from c_n):
 
 Saved: the four activated gates. c_t and c_{t-1} are read from the states; tanh(c_t) is computed again, which is cheaper
 than keeping it.
+
+With dropout on the candidate (Semeniuta et al., 2016) g becomes mask * g where it enters c_t: memory is never lost,
+only not written. That gradient is derived (derive.py).
 """
 
 from rnnlab_kernels.cells.bind import Cell
+from rnnlab_kernels.cells.derive import derive
 from rnnlab_kernels.cells.vocabulary import fma, sigmoid, sigmoid_grad, tanh, tanh_grad
 
 
@@ -43,4 +47,13 @@ def _bwd(dstate, saved, carried, state):
     return (di, df, dg, do), (dc * f,)
 
 
-LSTM = Cell("lstm", ("i", "f", "g", "o"), ("h", "c"), ("c",), ("i", "f", "g", "o"), 0, _fwd, _bwd)
+def _dropped_fwd(gates, carried):
+    i, f, g, o = gates
+    c_prev, mask = carried
+    c = fma(sigmoid(f), c_prev, sigmoid(i) * (tanh(g) * mask))
+    return (sigmoid(o) * tanh(c), c), ()
+
+
+_GATES = ("i", "f", "g", "o")
+_DROPPED = derive(Cell("lstm_dropped", _GATES, ("h", "c"), ("c", "mask"), (), 0, _dropped_fwd))
+LSTM = Cell("lstm", _GATES, ("h", "c"), ("c",), _GATES, 0, _fwd, _bwd, _DROPPED)

@@ -18,6 +18,15 @@ def relu(x):
     return max(x, 0.0)
 
 
+def exp(x):
+    return math.exp(x) if x < 709 else math.inf
+
+
+def softplus(x):
+    """Return log(1 + exp(x)) without overflow; its gradient is the logistic function."""
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
 def fma(a, b, c):
     """Return a * b + c."""
     return a * b + c

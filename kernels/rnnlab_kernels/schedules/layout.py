@@ -1,10 +1,13 @@
 """What all schedules share about one layer in one direction: its weights, the order of steps, padding."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from rnnlab_kernels.cells import Cell
+from rnnlab_kernels.cells.chain import Chain, as_chain
 
 
 class Weights(NamedTuple):
@@ -25,6 +28,13 @@ class Weights(NamedTuple):
     bias_ih: Tensor | None = None
     bias_hh: Tensor | None = None
     hr: Tensor | None = None
+
+
+def named_weights(cell: Cell | Chain, weights: Weights | Mapping[str, Tensor]) -> tuple[Chain, dict[str, Tensor]]:
+    """Return a cell as a chain, and its weights by the chain's names, those that are None left out."""
+    named = weights._asdict() if isinstance(weights, Weights) else dict(weights)
+    named = {name: weight for name, weight in named.items() if weight is not None}
+    return (cell if isinstance(cell, Chain) else as_chain(cell, "hr" in named)), named
 
 
 def step_order(num_steps: int, reverse: bool) -> range:

@@ -4,42 +4,95 @@ Slow and obvious on purpose. It is what every other schedule is compared with, a
 differentiation and vmap run on.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import layer_norm, linear
 
 from rnnlab_kernels.cells import Cell, bind_torch
-from rnnlab_kernels.schedules.layout import Weights, step_order, zero_padding
+from rnnlab_kernels.cells.chain import EPS, Chain, Gates, Norm, Product
+from rnnlab_kernels.schedules.layout import Weights, named_weights, step_order, zero_padding
+from rnnlab_kernels.schedules.walk import PLAIN, Masks, Walk, clip_gradient, draw_masks, take_part
 
 
 def reference(
-    cell: Cell,
+    cell: Cell | Chain,
     x: Tensor,
     state_0: tuple[Tensor, ...],
-    weights: Weights,
+    weights: Weights | Mapping[str, Tensor],
     mask: Tensor | None = None,
     *,
     reverse: bool = False,
+    walk: Walk = PLAIN,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run `cell` over time. Arguments and results as in `schedules.eager.eager`, in the dtype given."""
-    gates_fwd = bind_torch(cell.gates_fwd)
-    num_merged, split = cell.num_merged, cell.split
+    chain, named = named_weights(cell, weights)
     if mask is not None:
         x = zero_padding(x, mask)
-    gates_x = linear(x, weights.ih, weights.bias_ih).unbind(0)
+    gates_x = (linear(x, named["ih"], named.get("bias_ih")) if "ih" in named else x).unbind(0)
+    masks = draw_masks(walk, chain, state_0, len(gates_x))
     state = tuple(state_0)
-    outputs: list[Tensor] = [state[0]] * len(gates_x)
+    outputs: list[Tensor] = [x] * len(gates_x)
     for t in step_order(len(gates_x), reverse):
-        parts_x = gates_x[t].chunk(cell.num_gates, -1)
-        parts_h = linear(state[0], weights.hh, weights.bias_hh).chunk(cell.num_gates, -1)
-        merged = [a + b for a, b in zip(parts_x[:num_merged], parts_h[:num_merged], strict=True)]
-        gates = (*merged, *parts_x[num_merged:], *parts_h[num_merged:]) if split else merged
-        new, _ = gates_fwd(gates, tuple(state[k] for k in cell.carried_index()))
-        if weights.hr is not None:
-            new = (linear(new[0], weights.hr), *new[1:])
+        if walk.clip is not None:
+            state = tuple(clip_gradient(part, walk.clip) for part in state)
+        if walk.reset is not None:
+            state = tuple(zero_padding(part, ~walk.reset[t]) for part in state)
+        values = _step(chain, gates_x[t], state, named, masks, t)
+        for name, before, part in zip(chain.states, state, masks.update_at(t), strict=False):
+            if part is not None:
+                values[name] = take_part(before, values[name], part)
         if mask is not None:
-            new = tuple(torch.where(mask[t], a, b) for a, b in zip(new, state, strict=True))
-        state = new
-        outputs[t] = state[0]
+            for name, before in zip(chain.states, state, strict=True):
+                values[name] = torch.where(mask[t], values[name], before)
+        state = tuple(values[name] for name in chain.states)
+        outputs[t] = values[chain.output]
     output = torch.stack(outputs)
     return (output if mask is None else zero_padding(output, mask)), state
+
+
+def _step(
+    chain: Chain, gates_x: Tensor, state: tuple[Tensor, ...], weights: Mapping[str, Tensor], masks: Masks, t: int
+) -> dict[str, Tensor]:
+    """Return every value of one step by name."""
+    values = {f"{name}_prev": value for name, value in zip(chain.states, state, strict=True)}
+    values |= {name: weights[name] for name in chain.constants}
+    for stage in chain.stages:
+        if isinstance(stage, Product):
+            parts = [
+                values[name] * masks.sources[name] if name in masks.sources else values[name] for name in stage.sources
+            ]
+            source = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+            product = linear(source, weights[stage.weight], None if stage.bias is None else weights.get(stage.bias))
+            values[stage.out] = product + gates_x if stage.add_input else product
+        elif isinstance(stage, Norm):
+            source = values[stage.source]
+            shift = None if stage.shift is None else weights.get(stage.shift)
+            values[stage.out] = layer_norm(source, source.shape[-1:], weights[stage.gain], shift, EPS)
+        else:
+            values |= _update(stage, gates_x, values, masks, t)
+    return values
+
+
+def _update(stage: Gates, gates_x: Tensor, values: dict[str, Tensor], masks: Masks, t: int) -> dict[str, Tensor]:
+    """Return the values that a gate update writes."""
+    cell = stage.cell if masks.candidate is None or stage.cell.dropped is None else stage.cell.dropped
+    num_gates, num_merged = cell.num_gates, cell.num_merged
+    parts_h = None if stage.recurrent is None else values[stage.recurrent].chunk(num_gates, -1)
+    parts_x = None
+    if stage.first is not None:
+        width = gates_x.shape[-1] // num_gates if parts_h is None else parts_h[0].shape[-1]
+        parts_x = gates_x.narrow(-1, stage.first * width, num_gates * width).chunk(num_gates, -1)
+    if parts_x is None or parts_h is None:
+        gates = parts_h if parts_x is None else parts_x
+        assert gates is not None and not cell.split
+    else:
+        merged = (a + b for a, b in zip(parts_x[:num_merged], parts_h[:num_merged], strict=True))
+        gates = (*merged, *parts_x[num_merged:], *parts_h[num_merged:])
+    carried = tuple(values[name] for name in stage.carried)
+    if cell is not stage.cell:
+        assert masks.candidate is not None
+        carried = (*carried, masks.candidate[t])
+    new, _ = bind_torch(cell.gates_fwd)(tuple(gates), carried)
+    return dict(zip(stage.out, new, strict=True))

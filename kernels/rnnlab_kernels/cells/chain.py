@@ -1,0 +1,107 @@
+"""A cell as a chain of stages: what one time step does, in order, for cells that are more than one gate update.
+
+torch's three cells are one recurrent product and one gate update. A layer norm on the recurrent part, a reset gate
+before the product, a projection or a small network inside the step put further products and norms between gate updates.
+A chain says so in data; schedules run any chain.
+
+Values of a step have names. The state before the step is "h_prev", "c_prev", ...; a stage writes values of new names; a
+value with the name of a state is that state after the step. Weights have names too and come in a dictionary: "ih" and
+"bias_ih" belong to the input product, which runs over all steps at once before the recurrence; without "ih" the input
+is taken as the input part of the gates already.
+
+B batch, H units of a stage, G its gates.
+"""
+
+from dataclasses import dataclass
+
+from rnnlab_kernels.cells.bind import Cell
+
+
+@dataclass(frozen=True)
+class Product:
+    """`out` (B, N) = the sources (B, K), side by side, times weight (N, K) transposed, plus bias (N,).
+
+    With `add_input` the whole input part of the gates (B, N) is added: for a norm of the sum.
+    """
+
+    out: str
+    sources: tuple[str, ...]
+    weight: str
+    bias: str | None = None
+    add_input: bool = False
+
+
+@dataclass(frozen=True)
+class Norm:
+    """`out` (B, N) = layer norm of `source` over its N columns, times `gain` (N,), plus `shift` (N,) if there is one.
+
+    Ba et al., 2016, equation 4; the variance is the biased one, `EPS` is added to it.
+    """
+
+    out: str
+    source: str
+    gain: str
+    shift: str | None = None
+
+
+@dataclass(frozen=True)
+class Gates:
+    """A gate update: `cell` on its pre-activations and on `carried` values, all element by element.
+
+    Attributes:
+        cell: gate maths. The names of its states, carried and saved values are its own; here they go by position.
+        out: values it writes, one for each of `cell.states`.
+        carried: values it reads beside the pre-activations, one for each of `cell.carried`.
+        recurrent: the value (B, G*H) that holds the recurrent parts of its gates, None if there are none.
+        first: its first block of H columns in the input part of the gates; None if it gets no input part.
+    """
+
+    cell: Cell
+    out: tuple[str, ...]
+    carried: tuple[str, ...] = ()
+    recurrent: str | None = None
+    first: int | None = 0
+
+
+EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What one step of a recurrent cell does.
+
+    Attributes:
+        name: as it appears in tables and messages.
+        states: names of the values carried from step to step.
+        stages: in the order in which they run.
+        output: the value the step gives out.
+        constants: weights (H,) that enter gate updates element by element, the same at every step, such as peepholes.
+            A gate update names them among its `carried` values.
+    """
+
+    name: str
+    states: tuple[str, ...]
+    stages: tuple[Product | Norm | Gates, ...]
+    output: str = "h"
+    constants: tuple[str, ...] = ()
+
+    @property
+    def num_states(self) -> int:
+        return len(self.states)
+
+
+def as_chain(cell: Cell, projection: bool = False) -> Chain:
+    """Return the chain of a cell that is one product with h and one gate update, as torch's are.
+
+    Args:
+        cell: its carried values are states before the step.
+        projection: the new h goes through weight "hr" (P, H), as in torch's LSTM with `proj_size`.
+    """
+    out = (("unprojected" if projection else "h"), *cell.states[1:])
+    stages: list[Product | Norm | Gates] = [
+        Product("recurrent", ("h_prev",), "hh", "bias_hh"),
+        Gates(cell, out, tuple(f"{name}_prev" for name in cell.carried), "recurrent"),
+    ]
+    if projection:
+        stages.append(Product("h", ("unprojected",), "hr"))
+    return Chain(cell.name, cell.states, tuple(stages))
