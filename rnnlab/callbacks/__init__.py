@@ -1,10 +1,23 @@
 """What a run records and shows while it trains."""
 
 from rnnlab.callbacks.checkpoint import LastAndBest
+from rnnlab.callbacks.clip_rate import ClipRate
 from rnnlab.callbacks.ledger import Ledger
 from rnnlab.callbacks.pictures import Forecasts, LearningCurves
 from rnnlab.callbacks.progress import EpochProgress
+from rnnlab.callbacks.prune import Prune
 from rnnlab.callbacks.reseed import Reseed, reseed
 from rnnlab.callbacks.samples import Samples
 
-__all__ = ["EpochProgress", "Forecasts", "LastAndBest", "LearningCurves", "Ledger", "Reseed", "Samples", "reseed"]
+__all__ = [
+    "ClipRate",
+    "EpochProgress",
+    "Forecasts",
+    "LastAndBest",
+    "LearningCurves",
+    "Ledger",
+    "Prune",
+    "Reseed",
+    "Samples",
+    "reseed",
+]

@@ -4,5 +4,17 @@ from rnnlab.data.addition import AdditionData, decode, encode
 from rnnlab.data.batches import EpochSampler, InMemoryData, Queries
 from rnnlab.data.series import CSVData
 from rnnlab.data.sines import TwoSineData
+from rnnlab.data.streams import Window, window_loader
 
-__all__ = ["AdditionData", "CSVData", "EpochSampler", "InMemoryData", "Queries", "TwoSineData", "decode", "encode"]
+__all__ = [
+    "AdditionData",
+    "CSVData",
+    "EpochSampler",
+    "InMemoryData",
+    "Queries",
+    "TwoSineData",
+    "Window",
+    "decode",
+    "encode",
+    "window_loader",
+]

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from rnnlab.baselines import fit_ols, naive
 from rnnlab.data.batches import InMemoryData, Queries, split_rows
 from rnnlab.data.checks import check_batch_size, check_choice, check_integer
 from rnnlab.data.csv_text import read_cells, read_number
+from rnnlab.data.streams import window_loader
 
 _NUM_TRAIN, _NUM_VAL, _NUM_TEST = 7_000, 2_000, 1_000
 
@@ -47,6 +49,8 @@ class TwoSineData(InMemoryData):
         batch_size: series a batch; at most 7,000.
         seed: decides the series; 42 reproduces the published baselines.
         shuffle_seed: decides the order of training only.
+        tbptt_steps: train on windows of this many steps (`rnnlab.data.Window`), between which gradients are cut off;
+            needs target 'sequence'. None: on whole series.
 
     Raises:
         ValueError: an argument is out of range.
@@ -60,11 +64,15 @@ class TwoSineData(InMemoryData):
         batch_size: int = 32,
         seed: int = 42,
         shuffle_seed: int = 0,
+        tbptt_steps: int | None = None,
     ) -> None:
         self.num_steps = check_integer("num_steps", num_steps, 1)
         self.horizon = check_integer("horizon", horizon, 1)
         self.target = check_choice("target", target, ("last", "sequence"))
         self.seed = check_integer("seed", seed, 0, 2**32 - 1)
+        self.tbptt_steps = None if tbptt_steps is None else check_integer("tbptt_steps", tbptt_steps, 1)
+        if self.tbptt_steps is not None and target != "sequence":
+            raise ValueError(f"tbptt_steps needs target 'sequence', targets at every step, got {target!r}")
         super().__init__(check_batch_size(batch_size, _NUM_TRAIN), shuffle_seed)
         self.sizes = {"input_size": 1, "output_size": self.horizon}
 
@@ -77,6 +85,11 @@ class TwoSineData(InMemoryData):
         else:
             y = series[:, 1:].unfold(1, self.horizon, 1).contiguous()  # (N, T, horizon)
         return split_rows((x, y), sizes)
+
+    def train_dataloader(self) -> DataLoader:
+        if self.tbptt_steps is None:
+            return super().train_dataloader()
+        return window_loader(*self.splits["train"], self.batch_size, self.tbptt_steps, self.shuffle_seed)
 
     def baselines(self) -> dict[str, float]:
         """Return the MSE of repeating the last value and of OLS on the T lags, both from the last step.

@@ -55,15 +55,18 @@ class Forecaster(nn.Module):
         self.head = nn.Linear(width, output_size) if head else None
         initialise_all([self.rnn], self.head, init)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, state: Any = None, return_state: bool = False) -> Tensor | tuple[Tensor, Any]:
         """Return the forecasts.
 
         Args:
-            x: series (B, T, I).
+            x: series (B, T, I), or the next steps of series that began in former calls.
+            state: the recurrent layer's state before the first step, in the form of its `hx`; zeros if None.
+            return_state: return the state after the last step too, for the call that goes on.
 
         Returns:
-            (B, K) from the last step, or (B, T, K) if `all_steps`.
+            (B, K) from the last step, or (B, T, K) if `all_steps`; with `return_state`, a pair of these and the state.
         """
-        output, _ = self.rnn(x.transpose(0, 1))  # (T, B, H)
+        output, state = self.rnn(x.transpose(0, 1), state)  # (T, B, H)
         output = output.transpose(0, 1) if self.all_steps else last_output(output, self.rnn)
-        return output if self.head is None else self.head(output)
+        forecast = output if self.head is None else self.head(output)
+        return (forecast, state) if return_state else forecast

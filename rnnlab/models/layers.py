@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rnnlab.nn.init import initialise
+from rnnlab.nn.init import initialise, recurrent_modules
 
 # `rnn(input_size=...)` gives a recurrent layer: a class of rnnlab.nn with everything else bound.
 RecurrentFactory = Callable[..., nn.Module]
@@ -18,10 +18,15 @@ def output_width(layer: nn.Module) -> int:
     """Return the features of a recurrent layer's output, D*H or, with a projection, D*proj_size.
 
     Raises:
-        ValueError: the layer expects batch-major input, and the models feed it time-major.
+        ValueError: the layer expects batch-major input, and the models feed it time-major; or it merges its directions
+            in another way than side by side.
     """
     if getattr(layer, "batch_first", False):
         raise ValueError("rnn.batch_first must be false, got True: the models feed their layers time-major")
+    if layer.bidirectional and getattr(layer, "merge", "concat") != "concat":
+        raise ValueError(f"rnn.merge must be concat, got {layer.merge}: the models read the directions apart")
+    if hasattr(layer, "output_sizes"):  # rnnlab.nn.Recurrent
+        return layer.output_sizes[-1]
     return (layer.proj_size or layer.hidden_size) * (2 if layer.bidirectional else 1)
 
 
@@ -47,12 +52,14 @@ def initialise_all(layers: list[nn.Module], head: nn.Linear | None, init: Mappin
     Args:
         layers: recurrent layers, changed in place.
         head: read-out; Glorot-uniform weight and zero bias if `init` names glorot, else left as constructed.
-        init: arguments of `rnnlab.nn.init.initialise`; None leaves everything as constructed.
+        init: arguments of `rnnlab.nn.init.initialise`; None leaves everything as constructed. A layer without weights of
+            torch's names, such as a linear recurrent unit with a start of its own, is left as constructed too.
     """
     if init is None:
         return
     for layer in layers:
-        initialise(layer, **init)
+        if any(recurrent_modules(layer)):
+            initialise(layer, **init)
     if head is not None and "glorot" in (init.get("input"), init.get("recurrent")):
         nn.init.xavier_uniform_(head.weight)
         nn.init.zeros_(head.bias)

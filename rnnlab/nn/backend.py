@@ -6,7 +6,7 @@
 import logging
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 
@@ -15,10 +15,12 @@ from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.reference import reference
+from rnnlab_kernels.schedules.scan import supports
 
 if TYPE_CHECKING:
     from rnnlab.nn.cells import Cell
     from rnnlab.nn.layer import Layer
+    from rnnlab.nn.recurrent import Recurrent
 
 # Multiplications a step, B*G*H*H, from which a schedule beats torch's own loop on a CPU, forward and trained.
 FASTER_FROM = {
@@ -42,6 +44,10 @@ class Call(NamedTuple):
         layout: "padded" (all rows full), "lengths" (padded with lengths), "packed" (PackedSequence) or "step".
         differentiated: whether autograd will record the call.
         training: the module's mode.
+        kind: "layer" for torch's layers and cells; for a cell in `Recurrent`, whose name is then `mode`, "chain",
+            "scan" or "loop", as in unroll.py.
+        why: why a cell runs on the plain loop, if it does.
+        additions: what a layer adds to torch's recurrence, such as dropout inside it, in words; "" if nothing.
     """
 
     mode: str
@@ -53,6 +59,9 @@ class Call(NamedTuple):
     layout: str = "padded"
     differentiated: bool = False
     training: bool = True
+    kind: str = "layer"
+    why: str = ""
+    additions: str = ""
 
 
 class Choice(NamedTuple):
@@ -69,8 +78,8 @@ def choose(backend: str, call: Call) -> Choice:
         RuntimeError: the backend asked for by name cannot take the call; the message says why.
     """
     if backend == "auto":
-        return _prefer(call)
-    obstacle = _obstacle(backend, call)
+        return _prefer(call) if call.kind == "layer" else _prefer_for_cell(call)
+    obstacle = _obstacle(backend, call) if call.kind == "layer" else _obstacle_for_cell(backend, call)
     if obstacle:
         raise RuntimeError(f'backend="{backend}" cannot run this call: {obstacle}')
     return Choice(backend, "asked for by name")
@@ -94,6 +103,8 @@ def _obstacle(backend: str, call: Call) -> str:
     if backend == "reference":
         return ""
     if backend == "aten":
+        if call.additions:
+            return f"torch's own kernels know no {call.additions}"
         if call.layout == "lengths":
             return "torch's own kernels take no lengths on padded input; pack the sequences or use another backend"
         if call.layout == "step":
@@ -124,6 +135,9 @@ def _prefer(call: Call) -> Choice:
     if _is_transformed():
         return Choice("reference", "functorch transforms and forward-mode differentiation take the plain loop")
     if call.layout == "step":
+        if call.additions:
+            # A single step has nothing to hoist.
+            return Choice("reference", f"torch's cells know no {call.additions}")
         if call.proj_size:
             return Choice("reference", "torch has no projecting cell, and a single step has nothing to hoist")
         return Choice("aten", "torch's cell function is the cheapest way to take one step")
@@ -131,8 +145,10 @@ def _prefer(call: Call) -> Choice:
         return _prefer_cuda(call)
     obstacle = _obstacle("eager", call)
     if obstacle:
-        return Choice("reference" if call.layout == "lengths" else "aten", obstacle)
+        return Choice("reference" if call.layout == "lengths" or call.additions else "aten", obstacle)
     ours = "eager" if _obstacle("fused", call) else "fused"
+    if call.additions:
+        return Choice(ours, f"torch's own kernels know no {call.additions}")
     if call.layout == "lengths":
         return Choice(ours, "padded input with lengths; torch's own kernels take none")
     if call.layout == "packed":
@@ -161,6 +177,50 @@ def _prefer_cuda(call: Call) -> Choice:
     raise AssertionError("the reference backend takes every call")
 
 
+def _obstacle_for_cell(backend: str, call: Call) -> str:
+    """Return why `backend` cannot run a cell of `Recurrent`, or an empty string."""
+    if backend == "reference":
+        return ""
+    if call.kind == "loop":
+        return f"{call.mode} {call.why}"
+    if backend == "aten":
+        return "torch's own kernels run whole layers of its own cells; use rnnlab.nn.LSTM, GRU or RNN"
+    if call.kind == "scan" and not _is_transformed():
+        possible, reason = supports(scan_method(backend, call.device), call.device, call.dtype)
+        return "" if possible else reason
+    return _obstacle(backend, call)
+
+
+def _prefer_for_cell(call: Call) -> Choice:
+    if call.kind == "loop":
+        return Choice("reference", f"plain loop: {call.mode} {call.why}")
+    if _is_transformed():
+        return Choice("reference", "functorch transforms and forward-mode differentiation take the plain loop")
+    if call.layout == "step":
+        return Choice("reference", "a single step has nothing to hoist")
+    compiled = "triton" if call.device.type == "cuda" else "fused"
+    obstacle = _obstacle_for_cell(compiled, call)
+    if not obstacle:
+        return Choice(compiled, _MERITS[call.kind, compiled])
+    if not _obstacle_for_cell("eager", call):
+        return Choice("eager", obstacle)
+    return Choice("reference", _obstacle_for_cell("eager", call))
+
+
+_MERITS = {
+    ("chain", "fused"): "gate maths compiled for the CPU",
+    ("chain", "triton"): "gate maths in fused kernels",
+    ("scan", "fused"): "linear in its state: one compiled pass over time",
+    ("scan", "triton"): "linear in its state: a parallel scan over time",
+}
+
+
+def scan_method(backend: str, device: torch.device) -> str:
+    """Return the method of `linear_scan` that goes by the name of a backend."""
+    torch_method = "sequential" if device.type == "cpu" else "parallel"
+    return {"reference": "loop", "eager": torch_method, "fused": "numba", "triton": "triton"}[backend]
+
+
 @cache
 def _log_fallback(backend: str, reason: str) -> None:
     """Say once for each reason that `auto` went past a backend."""
@@ -173,29 +233,35 @@ def available_backends(device: torch.device | str = "cpu") -> dict[str, str]:
     return {backend: _obstacle(backend, call) for backend in BACKENDS if backend != "auto"}
 
 
-def explain_backend(module: "Layer | Cell", input: Any = None, lengths: Any = None) -> str:
+def explain_backend(module: "Layer | Cell | Recurrent", input: Any = None, lengths: Any = None) -> str:
     """Say which path runs a module, and why.
 
     Args:
-        module: a layer or cell of rnnlab.nn.
+        module: a layer or cell of rnnlab.nn, or a `Recurrent`.
         input: a tensor or PackedSequence as the module would get it; None for a batch of 32 float rows on the module's
             device.
         lengths: as the layer would get them; cells take none.
 
     Returns:
-        One line: module, backend, reason. A backend asked for by name that cannot run says so.
+        One line: module, backend, reason; one after the other where the layers of a `Recurrent` differ. A backend asked
+        for by name that cannot run says so.
 
     Example:
         >>> import rnnlab.nn
         >>> print(rnnlab.nn.explain_backend(rnnlab.nn.GRU(3, 4, backend="reference")))
         GRU: reference (asked for by name)
     """
-    if not hasattr(module, "backend_call"):
-        raise TypeError(f"expected a layer or cell of rnnlab.nn, got: {type(module).__name__}")
-    name = type(module).__name__
+    name, asked = type(module).__name__, cast(Any, module)
+    if not hasattr(asked, "backend_call") and not hasattr(asked, "backend_calls"):
+        raise TypeError(f"expected a layer or cell of rnnlab.nn, got: {name}")
     try:
-        call = module.backend_call(input) if lengths is None else module.backend_call(input, lengths)
-        choice = choose(module.backend, call)
+        if hasattr(asked, "backend_calls"):
+            calls = asked.backend_calls(input, lengths)
+        else:
+            calls = [asked.backend_call(input) if lengths is None else asked.backend_call(input, lengths)]
+        lines = [f"{choice.backend} ({choice.reason})" for choice in (choose(asked.backend, call) for call in calls)]
     except RuntimeError as error:
         return f"{name}: none ({error})"
-    return f"{name}: {choice.backend} ({choice.reason})"
+    if len(set(lines)) == 1:
+        return f"{name}: {lines[0]}"
+    return f"{name}: " + ", ".join(f"layer {layer} {line}" for layer, line in enumerate(lines))

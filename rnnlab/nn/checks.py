@@ -183,3 +183,31 @@ def check_lengths(lengths: object, batch: int, num_steps: int, device: torch.dev
     elif lengths.device.type != "meta":
         torch._assert_async(((lengths >= 0) & (lengths <= num_steps)).all())
     return lengths.to(device, non_blocking=device.type == "cuda")
+
+
+def check_steps(
+    name: str, flags: object, num_steps: int, batch: int, batched: bool, batch_first: bool, device: torch.device
+) -> Tensor:
+    """Return a mask or reset mask, one flag for each step in the layout of the input, as (T, B, 1)."""
+    if not isinstance(flags, Tensor) or flags.dtype != torch.bool:
+        given = f"dtype {flags.dtype}" if isinstance(flags, Tensor) else type(flags).__name__
+        raise TypeError(f"{name} should be a boolean tensor, got: {given}")
+    shape = ((batch, num_steps) if batch_first else (num_steps, batch)) if batched else (num_steps,)
+    if tuple(flags.shape) != shape:
+        raise ValueError(f"{name} should have shape {shape}, one flag for each step, got {tuple(flags.shape)}")
+    if flags.device != device:
+        raise RuntimeError(f"Input and {name} are not on the same device: input on {device}, {name} on {flags.device}")
+    if not batched:
+        return flags.view(-1, 1, 1)
+    return (flags.t() if batch_first else flags).unsqueeze(-1)
+
+
+def check_count(name: str, count: object) -> None:
+    """Refuse anything but a positive int."""
+    _check_size(name, count)
+
+
+def check_limit(name: str, limit: object) -> None:
+    """Refuse anything but a positive number."""
+    if not isinstance(limit, int | float) or isinstance(limit, bool) or not limit > 0:
+        raise ValueError(f"{name} should be a positive number, got: {limit!r}")

@@ -13,9 +13,12 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from rnnlab.nn import checks
 from rnnlab.nn.backend import Call, choose, schedule
 from rnnlab.nn.cells import run_cell
+from rnnlab.nn.dropout import INPUT, OUTPUT, drop_weights, variational_dropout
+from rnnlab.nn.regularisation import Regularisation, Regularisers
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.schedules.layout import Weights, lengths_to_mask
+from rnnlab_kernels.schedules.noise import draw_seed
 
 Tensors = tuple[Tensor, ...]
 Hidden = Tensor | Tensors
@@ -47,17 +50,20 @@ class Layer(nn.RNNBase):
         device: Any,
         dtype: Any,
         backend: str,
+        regularisers: Regularisers,
     ) -> None:
         checks.check_layer_arguments(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size
         )
         checks.check_backend_name(backend)
+        regularisation = Regularisation.checked(CELLS[mode.lower()], regularisers)
         # Dropout is set afterwards, because torch's constructor would repeat the warning given by the checks.
         super().__init__(
             mode, input_size, hidden_size, num_layers, bias, batch_first, 0.0, bidirectional, proj_size, device, dtype
         )
         self.dropout = float(dropout)
         self.backend = backend
+        self.regularisation = regularisation
 
     def flatten_parameters(self) -> None:
         """Do nothing: where cuDNN wants the weights in one buffer, the call that runs on it sees to that."""
@@ -68,10 +74,10 @@ class Layer(nn.RNNBase):
 
     def extra_repr(self) -> str:
         backend = "" if self.backend == "auto" else f", backend={self.backend}"
-        return super().extra_repr() + backend
+        return super().extra_repr() + backend + self.regularisation.words()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"backend": "auto", **state})
+        super().__setstate__({"backend": "auto", "regularisation": Regularisation(), **state})
 
     @property
     def num_directions(self) -> int:
@@ -87,8 +93,12 @@ class Layer(nn.RNNBase):
         return [(rows, batch, width) for width in widths[: len(self._cell.states)]]
 
     def _weights(self, cast: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        """Return the current weights by name: parametrised, tied or replaced ones included."""
-        return [cast(getattr(self, name)) for name in self._flat_weights_names]
+        """Return the current weights by name: parametrised, tied or replaced ones included, recurrent ones dropped."""
+        found = {name: cast(getattr(self, name)) for name in self._flat_weights_names}
+        if self.training and self.regularisation.weight_dropout:
+            recurrent = [name for name in found if name.startswith("weight_hh")]
+            found = drop_weights(found, recurrent, self.regularisation.weight_dropout, draw_seed())
+        return list(found.values())
 
     def initial_state(self, batch_size: int) -> Hidden:
         """Return zeros in the form of `hx`: h_0 (L*D, B, P), for an LSTM with c_0 (L*D, B, H)."""
@@ -100,7 +110,11 @@ class Layer(nn.RNNBase):
         return tuple(states) if len(self._cell.states) > 1 else states[0]
 
     def backend_call(
-        self, input: Tensor | PackedSequence | None = None, lengths: Any = None, states: Tensors = ()
+        self,
+        input: Tensor | PackedSequence | None = None,
+        lengths: Any = None,
+        states: Tensors = (),
+        reset: Any = None,
     ) -> Call:
         """Return what the choice of a backend depends on; see `explain_backend`."""
         if isinstance(input, PackedSequence):
@@ -109,9 +123,9 @@ class Layer(nn.RNNBase):
         if input is None:
             return self._call(getattr(self, self._flat_weights_names[0]), layout, 32, states)
         batch = 1 if input.dim() == 2 else input.shape[0 if self.batch_first else 1]
-        return self._call(input, layout, batch, states)
+        return self._call(input, layout, batch, states, reset is not None)
 
-    def _call(self, input: Tensor, layout: str, batch: int, states: Tensors) -> Call:
+    def _call(self, input: Tensor, layout: str, batch: int, states: Tensors, has_reset: bool = False) -> Call:
         weight = getattr(self, self._flat_weights_names[0])
         cast_to = autocast_dtype(input.device)
         dtype = weight.dtype if cast_to is None else autocast_to(cast_to, weight.new_empty(0)).dtype
@@ -129,10 +143,11 @@ class Layer(nn.RNNBase):
             layout,
             differentiated,
             self.training,
+            additions="resets" if has_reset else self.regularisation.inside(self.training),
         )
 
     def forward(
-        self, input: Tensor | PackedSequence, hx: Any = None, *, lengths: Any = None
+        self, input: Tensor | PackedSequence, hx: Any = None, *, lengths: Any = None, reset: Tensor | None = None
     ) -> tuple[Tensor | PackedSequence, Hidden]:
         """Run the layers over a batch of sequences.
 
@@ -143,6 +158,8 @@ class Layer(nn.RNNBase):
             lengths: (B,) integers, steps of each row, in any order, zero allowed; a tensor on any device or a sequence
                 of ints. Output is zero after each row's end, final states are each row's own, the reverse direction
                 starts at each row's own end. None: all rows have T steps.
+            reset: boolean (T, B), or (B, T) with batch_first, or (T,) unbatched: a new sequence starts at these steps.
+                States are zero before them; in the reverse direction, before the step that precedes them.
 
         Returns:
             output (T, B, D*P) in the layout of the input, and the final state in the form of `hx`, never batch-first.
@@ -150,17 +167,17 @@ class Layer(nn.RNNBase):
         Raises:
             ValueError: wrong number of dimensions, dtype other than the weights', lengths beyond T.
             RuntimeError: wrong sizes or devices, or a backend asked for by name that cannot run the call.
-            TypeError: `hx` or `lengths` of another form.
+            TypeError: `hx`, `lengths` or `reset` of another form.
         """
         cast_to = autocast_dtype((input.data if isinstance(input, PackedSequence) else input).device)
         if isinstance(input, PackedSequence):
-            if lengths is not None:
-                raise ValueError("lengths go with padded input; a PackedSequence brings its own")
+            if lengths is not None or reset is not None:
+                raise ValueError("lengths and reset go with padded input; a PackedSequence brings its own lengths")
             return self._forward_packed(input, hx, cast_to)
-        return self._forward_padded(input, hx, lengths, cast_to)
+        return self._forward_padded(input, hx, lengths, reset, cast_to)
 
     def _forward_padded(
-        self, input: Tensor, hx: Any, lengths: Any, cast_to: torch.dtype | None
+        self, input: Tensor, hx: Any, lengths: Any, reset: Tensor | None, cast_to: torch.dtype | None
     ) -> tuple[Tensor, Hidden]:
         if input.is_nested:
             raise RuntimeError("nested tensors are not supported: pad the batch and pass lengths=")
@@ -183,14 +200,18 @@ class Layer(nn.RNNBase):
                 raise ValueError("lengths go with batched input (T, B, I), got an unbatched one")
             mask = lengths_to_mask(checks.check_lengths(lengths, batch, num_steps, input.device), num_steps)
 
-        choice = choose(self.backend, self.backend_call(input, lengths, states))
+        starts = None
+        if reset is not None:
+            starts = checks.check_steps("reset", reset, num_steps, batch, batched, self.batch_first, input.device)
+
+        choice = choose(self.backend, self.backend_call(input, lengths, states, reset))
         with without_autocast(input.device, cast_to):
             x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, state) for state in states)
             weights = self._weights(lambda weight: autocast_to(cast_to, weight))
             if choice.backend == "aten":
                 output, states = self._aten(x, states, weights)
             else:
-                output, states = self._stack(schedule(choice.backend), x, states, weights, mask)
+                output, states = self._stack(schedule(choice.backend), x, states, weights, mask, starts)
         if not batched:
             return output.squeeze(1), self._as_hidden([state.squeeze(1) for state in states])
         return output.transpose(0, 1) if self.batch_first else output, self._as_hidden(states)
@@ -254,24 +275,39 @@ class Layer(nn.RNNBase):
         return output, tuple(states_n)
 
     def _stack(
-        self, run: Callable[..., tuple[Tensor, Tensors]], x: Tensor, states: Tensors, weights: list[Tensor], mask: Any
+        self,
+        run: Callable[..., tuple[Tensor, Tensors]],
+        x: Tensor,
+        states: Tensors,
+        weights: list[Tensor],
+        mask: Tensor | None,
+        reset: Tensor | None = None,
     ) -> tuple[Tensor, Tensors]:
         """Run layers and directions one by one, with dropout between the layers."""
-        per_run = len(weights) // (self.num_layers * self.num_directions)
+        options, training = self.regularisation, self.training
+        seeds = [draw_seed() if options.is_random(training) else 0 for _ in states[0]]
+        per_run = len(weights) // len(seeds)
         finals: list[Tensors] = []
         for layer in range(self.num_layers):
             outputs = []
+            source = x
+            if training and options.input_dropout:
+                source = variational_dropout(x, options.input_dropout, seeds[layer * self.num_directions], INPUT)
             for direction in range(self.num_directions):
-                k = layer * self.num_directions + direction
-                own = weights[k * per_run : (k + 1) * per_run]
-                y, final = run(
-                    self._cell, x, tuple(s[k] for s in states), self._grouped(own), mask, reverse=direction == 1
-                )
+                k, reverse, starts = layer * self.num_directions + direction, direction == 1, reset
+                if reset is not None and reverse:
+                    # Nothing passes between t-1 and t, so the walk from the end starts anew before it comes to t-1.
+                    starts = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
+                own = self._grouped(weights[k * per_run : (k + 1) * per_run])
+                walk = options.walk(seeds[k], training, starts)
+                y, final = run(self._cell, source, tuple(s[k] for s in states), own, mask, reverse=reverse, walk=walk)
                 outputs.append(y)
                 finals.append(final)
             x = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
-            if self.dropout and self.training and layer < self.num_layers - 1:
+            if self.dropout and training and layer < self.num_layers - 1:
                 x = nn.functional.dropout(x, self.dropout)
+        if training and options.output_dropout:
+            x = variational_dropout(x, options.output_dropout, seeds[-1], OUTPUT)
         return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
     def _grouped(self, own: list[Tensor]) -> Weights:
@@ -308,15 +344,19 @@ class Layer(nn.RNNBase):
         choice = choose(self.backend, self._call(x, "step", x.shape[0], states))
         with without_autocast(x.device, cast_to):
             x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, part) for part in states)
-            finals = []
-            for layer in range(self.num_layers):
-                own = self._grouped(weights[layer * per_layer : (layer + 1) * per_layer])
-                final = run_cell(choice, self.mode, x, tuple(part[layer] for part in states), own)
-                finals.append(final)
-                x = final[0]
-                if self.dropout and self.training and layer < self.num_layers - 1:
-                    x = nn.functional.dropout(x, self.dropout)
-        states = tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+            if choice.backend == "aten":
+                finals = []
+                for layer in range(self.num_layers):
+                    own = self._grouped(weights[layer * per_layer : (layer + 1) * per_layer])
+                    final = run_cell(choice, self.mode, x, tuple(part[layer] for part in states), own)
+                    finals.append(final)
+                    x = final[0]
+                    if self.dropout and self.training and layer < self.num_layers - 1:
+                        x = nn.functional.dropout(x, self.dropout)
+                states = tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+            else:
+                output, states = self._stack(schedule(choice.backend), x.unsqueeze(0), states, weights, None)
+                x = output[0]
         if not batched:
             return x.squeeze(0), self._as_hidden([part.squeeze(1) for part in states])
         return x, self._as_hidden(states)

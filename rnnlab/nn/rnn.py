@@ -3,10 +3,11 @@
 Letters: T time, B batch, I input_size, H hidden_size, P = proj_size or H, L layers, D directions.
 """
 
-from typing import Any
+from typing import Any, Unpack
 
 from rnnlab.nn import checks
 from rnnlab.nn.layer import Layer
+from rnnlab.nn.regularisation import Regularisers
 
 
 def _refuse_projection(proj_size: Any) -> None:
@@ -18,7 +19,10 @@ class RNN(Layer):
     """Elman network of one or more layers; see torch.nn.RNN for the arguments and `Layer.forward` for the call.
 
     Args:
-        backend: "auto", "reference", "eager", "aten" or "triton"; what runs the recurrence, never what it computes.
+        backend: "auto", "reference", "eager", "fused", "aten" or "triton"; what runs the recurrence, never what it
+            computes.
+        regularisers: input_dropout, output_dropout, recurrent_dropout, candidate_dropout, weight_dropout, zoneout,
+            clip_grad_step; see `rnnlab.nn.regularisation.Regularisation`. All off unless given.
 
     Example:
         >>> import torch, rnnlab.nn
@@ -42,6 +46,7 @@ class RNN(Layer):
         dtype: Any = None,
         *,
         backend: str = "auto",
+        **regularisers: Unpack[Regularisers],
     ) -> None:
         _refuse_projection(proj_size)
         checks.check_nonlinearity(nonlinearity)
@@ -59,6 +64,7 @@ class RNN(Layer):
             device,
             dtype,
             backend,
+            regularisers,
         )
         self.nonlinearity = nonlinearity
 
@@ -67,7 +73,10 @@ class LSTM(Layer):
     """LSTM of one or more layers; see torch.nn.LSTM for the arguments and `Layer.forward` for the call.
 
     Args:
-        backend: "auto", "reference", "eager", "aten" or "triton"; what runs the recurrence, never what it computes.
+        backend: "auto", "reference", "eager", "fused", "aten" or "triton"; what runs the recurrence, never what it
+            computes.
+        regularisers: input_dropout, output_dropout, recurrent_dropout, candidate_dropout, weight_dropout, zoneout,
+            clip_grad_step; see `rnnlab.nn.regularisation.Regularisation`. All off unless given.
 
     Example:
         >>> import torch, rnnlab.nn
@@ -90,6 +99,7 @@ class LSTM(Layer):
         dtype: Any = None,
         *,
         backend: str = "auto",
+        **regularisers: Unpack[Regularisers],
     ) -> None:
         super().__init__(
             "LSTM",
@@ -104,6 +114,7 @@ class LSTM(Layer):
             device,
             dtype,
             backend,
+            regularisers,
         )
 
 
@@ -111,7 +122,10 @@ class GRU(Layer):
     """GRU of one or more layers; see torch.nn.GRU for the arguments and `Layer.forward` for the call.
 
     Args:
-        backend: "auto", "reference", "eager", "aten" or "triton"; what runs the recurrence, never what it computes.
+        backend: "auto", "reference", "eager", "fused", "aten" or "triton"; what runs the recurrence, never what it
+            computes.
+        regularisers: input_dropout, output_dropout, recurrent_dropout, candidate_dropout, weight_dropout, zoneout,
+            clip_grad_step; see `rnnlab.nn.regularisation.Regularisation`. All off unless given.
 
     Example:
         >>> import torch, rnnlab.nn
@@ -135,6 +149,7 @@ class GRU(Layer):
         dtype: Any = None,
         *,
         backend: str = "auto",
+        **regularisers: Unpack[Regularisers],
     ) -> None:
         _refuse_projection(proj_size)
         super().__init__(
@@ -150,4 +165,5 @@ class GRU(Layer):
             device,
             dtype,
             backend,
+            regularisers,
         )

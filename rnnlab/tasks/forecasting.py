@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from rnnlab.data import Window
+from rnnlab.tasks.carry import Carry
 from rnnlab.tasks.means import EpochLoss, Means
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers
 
@@ -21,8 +25,12 @@ class ForecastingTask(pl.LightningModule):
     a true value is 0) of the last step are logged too. 'val/loss' is 'val/mse'; 'train/loss' is the mean over the
     epoch, while the weights move.
 
+    Training batches may be windows of longer series (`rnnlab.data.Window`): the state is carried from one to the next,
+    cut off from its graph, and saved in checkpoints. Evaluation always reads whole series.
+
     Args:
-        model: series (B, T, I) -> forecasts, of the shape of the targets: (B, K), or (B, T, K) for every step.
+        model: series (B, T, I) -> forecasts, of the shape of the targets: (B, K), or (B, T, K) for every step. To
+            train on windows it also takes a state and `return_state`, as `Forecaster` does.
         optim: `optim(params)` gives the optimiser.
         schedule: `schedule(optimizer, total_steps=...)` gives a schedule by update; None keeps the rate.
 
@@ -38,11 +46,12 @@ class ForecastingTask(pl.LightningModule):
         names = ("mse", "mse_last", "level_mse", "mae", "mape")
         self.means = nn.ModuleDict({split: Means(*names) for split in ("val", "test")})
         self.train_loss = EpochLoss()
+        self.carry = Carry()
 
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
         x, y = batch[:2]
-        loss = mse_loss(self._forecast(x, y), y)
-        self.train_loss.add(self, loss, len(x))
+        loss = mse_loss(self._forecast(x, y, batch.reset if isinstance(batch, Window) else None), y)
+        self.train_loss.add(self, loss, y[..., 0].numel())
         return loss
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_index: int) -> None:
@@ -55,9 +64,16 @@ class ForecastingTask(pl.LightningModule):
         """Raise ValueError unless the model's forecasts of a batch have the shape of its targets."""
         self._forecast(*batch[:2])
 
-    def _forecast(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the model's forecasts, after making sure that they are what the targets `y` ask for."""
-        forecast = self.model(x)
+    def _forecast(self, x: Tensor, y: Tensor, reset: Tensor | None = None) -> Tensor:
+        """Return the model's forecasts, after making sure that they are what the targets `y` ask for.
+
+        With `reset` (B, W), `x` is a window, which starts in the carried state and leaves its own.
+        """
+        if reset is None:
+            forecast = self.model(x)
+        else:
+            forecast, state = self.model(x, self.carry.enter(reset), return_state=True)
+            self.carry.leave(state)
         if forecast.shape != y.shape:
             raise ValueError(
                 f"the model forecasts {tuple(forecast.shape)} and the targets are {tuple(y.shape)}: "
@@ -98,6 +114,17 @@ class ForecastingTask(pl.LightningModule):
         """Return the forecasts (B, K) made at the last step of series (B, T, I), alone or first in a batch."""
         x = batch if isinstance(batch, Tensor) else batch[0]
         return _last_step(self.model(x))
+
+    def on_train_start(self) -> None:
+        # A schedule asks for the number of batches, upon which Lightning makes the loader, before it has read the
+        # position in it from the checkpoint; it then forgets the position.
+        self.trainer.fit_loop._load_combined_loader_states()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.carry.save(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.carry.load(checkpoint)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return complete_optimisers(self, self.optim, self.schedule)

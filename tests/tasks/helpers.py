@@ -2,7 +2,7 @@
 
 import lightning.pytorch as pl
 
-from rnnlab.data import InMemoryData
+from rnnlab.data import InMemoryData, window_loader
 
 
 def quiet_trainer(tmp_path, **arguments):
@@ -28,6 +28,17 @@ class GivenData(InMemoryData):
 
     def make_splits(self):
         return dict.fromkeys(("train", "val", "test"), self.tensors)
+
+
+class Windowed(GivenData):
+    """Serves given tensors (N, T, ...) in windows for training, whole for evaluation."""
+
+    def __init__(self, tensors, batch_size, steps):
+        super().__init__(tensors, batch_size)
+        self.steps = steps
+
+    def train_dataloader(self):
+        return window_loader(*self.splits["train"], self.batch_size, self.steps, self.shuffle_seed)
 
 
 def first_rows(data, num_rows):

@@ -10,6 +10,7 @@ from rnnlab_kernels.cells.cifg import CIFG
 from rnnlab_kernels.cells.elman import RNN_IDENTITY, RNN_RELU, RNN_SIGMOID, RNN_TANH
 from rnnlab_kernels.cells.gru import GRU
 from rnnlab_kernels.cells.gru_reset_before import GRU_RESET_BEFORE
+from rnnlab_kernels.cells.indrnn import INDRNN_IDENTITY, INDRNN_RELU, INDRNN_TANH
 from rnnlab_kernels.cells.jordan import jordan
 from rnnlab_kernels.cells.layer_norm import LAYER_NORM_GRU, LAYER_NORM_LSTM, LAYER_NORM_RNN
 from rnnlab_kernels.cells.lstm import LSTM
@@ -18,9 +19,17 @@ from rnnlab_kernels.cells.peephole import DENSE_PEEPHOLE_LSTM, PEEPHOLE_LSTM
 from rnnlab_kernels.cells.state_space import state_space
 
 CELLS: dict[str, Cell] = {cell.name: cell for cell in (RNN_TANH, RNN_RELU, RNN_SIGMOID, RNN_IDENTITY, LSTM, GRU, CIFG)}
+# One element-by-element update without a product, by activation.
+INDRNN: dict[str, Chain] = {
+    cell.name.removeprefix("indrnn_"): Chain(
+        cell.name, ("h",), (Gates(cell, ("h",), ("h_prev", "u")),), constants=("u",)
+    )
+    for cell in (INDRNN_TANH, INDRNN_RELU, INDRNN_IDENTITY)
+}
 CHAINS: dict[str, Chain] = {
     chain.name: chain
     for chain in (
+        *INDRNN.values(),
         PEEPHOLE_LSTM,
         DENSE_PEEPHOLE_LSTM,
         GRU_RESET_BEFORE,
@@ -49,6 +58,7 @@ __all__ = [
     "CELLS",
     "CHAINS",
     "GRU",
+    "INDRNN",
     "LSTM",
     "PARTS",
     "RNN_RELU",

@@ -29,15 +29,15 @@ compiled = numba.njit(fastmath=FASTMATH, error_model="numpy")
 
 @cache
 def _reader(count: int) -> Any:
-    """Return the function that reads column i of `count` rows as a tuple."""
+    """Return the function that reads the `count` values of unit i of row b from an array (B, count, H) as a tuple."""
     if not count:
-        return inline(lambda rows, i: ())
+        return inline(lambda array, b, i: ())
     zeros = (np.float32(0.0),) * count
 
-    def read(rows, i):
+    def read(array, b, i):
         values = zeros
         for k in range(count):
-            values = tuple_setitem(values, k, rows[k, i])
+            values = tuple_setitem(values, k, array[b, k, i])
         return values
 
     return inline(read)
@@ -45,29 +45,29 @@ def _reader(count: int) -> Any:
 
 @cache
 def _writer(count: int) -> Any:
-    """Return the function that writes a tuple of `count` values to column i of as many rows."""
+    """Return the function that writes a tuple of `count` values to where `_reader` finds them."""
     if not count:
-        return inline(lambda rows, values, i: None)
+        return inline(lambda array, values, b, i: None)
 
-    def write(rows, values, i):
+    def write(array, values, b, i):
         for k in range(count):
-            rows[k, i] = values[k]
+            array[b, k, i] = values[k]
 
     return inline(write)
 
 
 @cache
 def _carried_reader(positions: tuple[int, ...], num_constants: int) -> Any:
-    """Return the function that reads the carried values at i: states by position, h apart from the rest; constants."""
+    """Return the function that reads states by position, h (B, H) apart from the rest (B, K-1, H), then constants."""
     count = len(positions)
     if not count + num_constants:
-        return inline(lambda h, rest, constants, i: ())
+        return inline(lambda h, rest, constants, b, i: ())
     zeros = (np.float32(0.0),) * (count + num_constants)
 
-    def read(h, rest, constants, i):
+    def read(h, rest, constants, b, i):
         values = zeros
         for k in range(count):
-            values = tuple_setitem(values, k, h[i] if positions[k] == 0 else rest[positions[k] - 1, i])
+            values = tuple_setitem(values, k, h[b, i] if positions[k] == 0 else rest[b, positions[k] - 1, i])
         for k in range(num_constants):
             values = tuple_setitem(values, count + k, constants[k, i])
         return values
@@ -77,48 +77,46 @@ def _carried_reader(positions: tuple[int, ...], num_constants: int) -> Any:
 
 @cache
 def _forward_loop(cell: Cell, keep: bool) -> Callable[..., None]:
-    positions = carried_states(cell)
+    positions, num_rest = carried_states(cell), len(cell.states) - 1
     gates_fwd, read_gates = bind_numba(cell.gates_fwd), _reader(cell.num_gates)
     read_carried = _carried_reader(positions, len(cell.carried) - len(positions))
-    num_rest = len(cell.states) - 1
     write_saved = _writer(len(cell.saved) if keep else 0)
 
+    # Elements are read in place: a view of each row would cost more than the gate maths of a short one.
     def loop(gates, constants, mask, h_before, rest_before, h, rest, saved, reverse):
         num_steps, batch, _, hidden = gates.shape
         for position in range(num_steps):
             t = num_steps - 1 - position if reverse else position
+            gates_t, h_t, rest_t, saved_t = gates[t], h[t], rest[t], saved[t]
             for b in range(batch):
-                gates_row, h_row, rest_row, saved_row = gates[t, b], h[t, b], rest[t, b], saved[t, b]
-                h_carry, rest_carry = h_before[b], rest_before[b]
                 if mask[t, b]:
                     for i in range(hidden):
-                        state, kept = gates_fwd(
-                            read_gates(gates_row, i), read_carried(h_carry, rest_carry, constants, i)
-                        )
-                        h_row[i] = state[0]
-                        h_carry[i] = state[0]
+                        carried = read_carried(h_before, rest_before, constants, b, i)
+                        state, kept = gates_fwd(read_gates(gates_t, b, i), carried)
+                        h_t[b, i] = state[0]
+                        h_before[b, i] = state[0]
                         for k in range(num_rest):
-                            rest_row[k, i] = state[k + 1]
-                            rest_carry[k, i] = state[k + 1]
-                        write_saved(saved_row, kept, i)
+                            rest_t[b, k, i] = state[k + 1]
+                            rest_before[b, k, i] = state[k + 1]
+                        write_saved(saved_t, kept, b, i)
                 else:
-                    h_row[:] = h_carry
-                    rest_row[:] = rest_carry
+                    for i in range(hidden):
+                        h_t[b, i] = h_before[b, i]
+                        for k in range(num_rest):
+                            rest_t[b, k, i] = rest_before[b, k, i]
 
     return compiled(loop)
 
 
 @cache
 def _backward_loop(cell: Cell) -> Callable[..., None]:
-    positions, num_states = carried_states(cell), len(cell.states)
+    positions, num_states, num_gates = carried_states(cell), len(cell.states), cell.num_gates
     dropped = tuple(k for k in range(num_states) if k not in positions)
     num_carried, num_dropped, num_constants = len(positions), len(dropped), len(cell.carried) - len(positions)
     gates_bwd = bind_numba(cell.gates_bwd)
     read_carried, read_state = _carried_reader(positions, num_constants), _carried_reader(tuple(range(num_states)), 0)
-    read_dstate, read_saved = _reader(num_states), _reader(len(cell.saved))
-    write_dgates = _writer(cell.num_gates)
-    dropped = dropped or (0,)  # a compiled loop cannot index an empty tuple, even where it never does
-    positions = positions or (0,)
+    read_dstate, read_saved, write_dgates = _reader(num_states), _reader(len(cell.saved)), _writer(num_gates)
+    dropped, positions = dropped or (0,), positions or (0,)  # an empty tuple cannot be indexed, even where none is
 
     def loop(doutput, dstate, saved, h, rest, h_0, rest_0, constants, mask, dgates, dconstants, reverse):
         num_steps, batch, _, hidden = dgates.shape
@@ -127,29 +125,29 @@ def _backward_loop(cell: Cell) -> Callable[..., None]:
             before = t + 1 if reverse else t - 1
             h_before = h_0 if position == 0 else h[before]
             rest_before = rest_0 if position == 0 else rest[before]
+            doutput_t, dgates_t, saved_t, h_t, rest_t = doutput[t], dgates[t], saved[t], h[t], rest[t]
             for b in range(batch):
-                dgates_row, dstate_row, dconstants_row = dgates[t, b], dstate[b], dconstants[b]
-                saved_row, h_row, rest_row = saved[t, b], h[t, b], rest[t, b]
-                h_previous, rest_previous, doutput_row = h_before[b], rest_before[b], doutput[t, b]
                 if mask[t, b]:
                     for i in range(hidden):
-                        upstream = read_dstate(dstate_row, i)
-                        upstream = tuple_setitem(upstream, 0, upstream[0] + doutput_row[i])
+                        upstream = read_dstate(dstate, b, i)
+                        upstream = tuple_setitem(upstream, 0, upstream[0] + doutput_t[b, i])
                         found, dcarried = gates_bwd(
                             upstream,
-                            read_saved(saved_row, i),
-                            read_carried(h_previous, rest_previous, constants, i),
-                            read_state(h_row, rest_row, constants, i),
+                            read_saved(saved_t, b, i),
+                            read_carried(h_before, rest_before, constants, b, i),
+                            read_state(h_t, rest_t, constants, b, i),
                         )
-                        write_dgates(dgates_row, found, i)
+                        write_dgates(dgates_t, found, b, i)
                         for k in range(num_dropped):
-                            dstate_row[dropped[k], i] = np.float32(0.0)
+                            dstate[b, dropped[k], i] = np.float32(0.0)
                         for k in range(num_carried):
-                            dstate_row[positions[k], i] = dcarried[k]
+                            dstate[b, positions[k], i] = dcarried[k]
                         for k in range(num_constants):
-                            dconstants_row[k, i] += dcarried[num_carried + k]
+                            dconstants[b, k, i] += dcarried[num_carried + k]
                 else:
-                    dgates_row[:] = np.float32(0.0)
+                    for k in range(num_gates):
+                        for i in range(hidden):
+                            dgates_t[b, k, i] = np.float32(0.0)
 
     return compiled(loop)
 

@@ -1,0 +1,115 @@
+"""Sequences served in windows that follow each other, for backpropagation through time cut off between the windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from rnnlab.data.batches import EpochSampler, TensorRows
+from rnnlab.data.checks import check_integer
+
+
+class Window(NamedTuple):
+    """W consecutive steps of B rows; row b goes on where row b of the window before it ended, unless reset.
+
+    Attributes:
+        inputs: (B, W, ...).
+        targets: (B, W, ...).
+        reset: bool (B, W), True at each step before which the state is to be zero.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    reset: Tensor
+
+
+class WindowRows(TensorRows):
+    """Rows of inputs, targets and reset flags, each (N, T, ...), and the steps of a window."""
+
+    def __init__(self, inputs: Tensor, targets: Tensor, reset: Tensor, steps: int) -> None:
+        super().__init__(inputs, targets, reset)
+        self.starts = range(0, inputs.shape[1], steps)
+        self.steps = steps
+
+
+class WindowLoader(DataLoader):
+    """Serve every batch of rows window by window, before the next batch of rows.
+
+    Rows are batched by the loader this is built on, so a window of T steps or more gives the very batches of that
+    loader. The last window of a row and the last batch of rows may be smaller. A checkpoint taken by Lightning in the
+    middle of an epoch holds the position, and a resumed run goes on behind it. Made by `window_loader`.
+    """
+
+    dataset: WindowRows
+    _num_served = 0  # windows of the running epoch
+    _resume_from: dict[str, Any] | None = None
+
+    def __len__(self) -> int:
+        return super().__len__() * len(self.dataset.starts)
+
+    def __iter__(self) -> Iterator[Window]:
+        # A generator, so that this runs with the first window: Lightning asks for iterators before it sets the epoch.
+        state, self._resume_from = self._resume_from, None
+        goes_on = state is not None and state["epoch"] == self._epoch
+        first = state["num_served"] % len(self) if state is not None and goes_on else 0
+        for index, window in enumerate(islice(self._windows(), first, None), start=first):
+            self._num_served = index + 1
+            yield window
+
+    def _windows(self) -> Iterator[Window]:
+        for rows in super().__iter__():
+            for start in self.dataset.starts:
+                yield Window(*(tensor[:, start : start + self.dataset.steps] for tensor in rows))
+
+    @property
+    def _epoch(self) -> int | None:
+        return getattr(self.sampler, "epoch", None)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self._epoch, "num_served": self._num_served}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resume_from = state_dict
+
+
+def window_loader(
+    inputs: Tensor,
+    targets: Tensor,
+    batch_size: int,
+    steps: int,
+    shuffle_seed: int | None = None,
+    reset: Tensor | None = None,
+) -> WindowLoader:
+    """Make a loader that cuts rows into windows and serves the windows of a row in consecutive batches.
+
+    Args:
+        inputs: (N, T, ...).
+        targets: (N, T, ...).
+        batch_size: rows a batch.
+        steps: W, steps of a window; the last window of a row has what is left.
+        shuffle_seed: seed of an `EpochSampler` of the rows; None keeps their order.
+        reset: bool (N, T), where sequences begin; None: each row is one sequence, which begins at its first step.
+
+    Raises:
+        ValueError: `steps` is no positive integer, or the tensors differ in N or T.
+    """
+    steps = check_integer("steps", steps, 1)
+    if reset is None:
+        reset = torch.zeros(inputs.shape[:2], dtype=torch.bool)
+        reset[:, 0] = True
+    if not inputs.shape[:2] == targets.shape[:2] == reset.shape:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (inputs, targets, reset))
+        raise ValueError(f"inputs, targets and reset must agree in rows and steps, got shapes {shapes}")
+    rows = WindowRows(inputs, targets, reset, steps)
+    return WindowLoader(
+        rows,
+        batch_size=batch_size,
+        sampler=None if shuffle_seed is None else EpochSampler(len(rows), shuffle_seed),
+        collate_fn=tuple,
+        generator=torch.Generator(),  # as in `batch_loader`
+    )

@@ -1,0 +1,152 @@
+"""What a `Recurrent` starts from: states that are given, carried over from the last call, learned, or the cell's own.
+
+Letters: B batch, W width of a state, L layers, D directions.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from rnnlab.nn.protocol import view, weight_like
+from rnnlab.nn.state import autocast_dtype
+
+Tensors = tuple[Tensor, ...]
+Carry = tuple[Tensors, ...]
+
+
+class Carrying(nn.Module):
+    """The states of `Recurrent`: one NamedTuple of tensors (B, W) for each layer and direction, in a tuple.
+
+    They stay apart because widths and kinds may differ from layer to layer. The directions of a layer stand side by
+    side.
+    """
+
+    cells: nn.ModuleList
+    num_directions: int
+    stateful: bool
+    learned: nn.ParameterDict | None
+    _carry: Carry | None
+
+    def initial_state(self, batch_size: int) -> tuple[Any, ...]:
+        """Return the states from which a call without `hx` starts, each (B, W): zeros, learned, or the cell's own."""
+        return tuple(self._own_state(k, batch_size) for k in range(len(self.cells)))
+
+    def _own_state(self, k: int, batch_size: int, like: Tensor | None = None) -> Any:
+        weight = weight_like(self.cells[k])
+        weight = like if weight is None else weight
+        options = {} if weight is None else {"device": weight.device, "dtype": weight.dtype}
+        state = view(self.cells[k]).initial_state(batch_size, **options)
+        if not isinstance(state, tuple):
+            raise TypeError(
+                f"{type(self.cells[k]).__name__}.initial_state should return a NamedTuple of tensors (B, W)"
+            )
+        if self.learned is None:
+            return state
+        values = [self.learned[key].expand_as(part) for key, part in self._named(k, state)]
+        return self._in_form([tuple(values)], [state], True)[0]
+
+    def _learn_initial_states(self) -> nn.ParameterDict:
+        """Return a parameter (W,) for each state, with the cell's own initial state in it."""
+        found = {}
+        for k in range(len(self.cells)):
+            for key, part in self._named(k, self._own_state(k, 1)):
+                found[key] = nn.Parameter(part[0].detach().clone())
+        return nn.ParameterDict(found)
+
+    def _named(self, k: int, state: Any) -> Iterator[tuple[str, Tensor]]:
+        layer, direction = divmod(k, self.num_directions)
+        for name, part in zip(state_names(state), state, strict=True):
+            yield f"{name}_l{layer}" + ("_reverse" if direction else ""), part
+
+    def reset_state(self) -> None:
+        """Forget the states carried over from the last call: the next one starts anew."""
+        self._carry = None
+
+    def get_carry(self) -> Carry | None:
+        """Return the states carried to the next call, as plain tuples to be saved; None at the start.
+
+        They are no part of the state_dict, whose sizes must not depend on the last batch.
+        """
+        return self._carry
+
+    def set_carry(self, carry: Sequence[Sequence[Tensor]] | None) -> None:
+        """Carry these states, from `get_carry`, to the next call.
+
+        Raises:
+            RuntimeError: the module is not stateful.
+        """
+        if not self.stateful:
+            raise RuntimeError("only a module with stateful=True carries states from call to call")
+        self._carry = None if carry is None else tuple(tuple(part.detach() for part in state) for state in carry)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        if self._carry is not None:  # goes with the module to another device or dtype
+            self._carry = tuple(tuple(fn(part) for part in state) for state in self._carry)
+        return super()._apply(fn, recurse)
+
+    def _start(self, hx: Any, x: Tensor, batched: bool, carry: Carry | None) -> list[Any]:
+        """Return the checked states from which a call on x (T, B, I) starts, each a NamedTuple of tensors (B, W)."""
+        batch = x.shape[1]
+        own = [self._own_state(k, batch, x) for k in range(len(self.cells))]
+        if hx is not None:
+            given, word = _states_of(hx, len(own)), "hx"
+            if not batched:
+                given = [tuple(part.unsqueeze(0) for part in state) for state in given]
+        elif carry is not None:
+            given, word = list(carry), "carry"
+            rows = given[0][0].shape[0]
+            if rows != batch:
+                raise RuntimeError(
+                    f"the states carried over are of {rows} rows, the input has {batch}: "
+                    "keep the batch size, or call reset_state() first"
+                )
+        else:
+            return own
+        for k, (state, like) in enumerate(zip(given, own, strict=True)):
+            _check_state(word if len(own) == 1 else f"{word}[{k}]", state, like, x, batched)
+        return self._in_form(given, own, True)
+
+    def _in_form(self, states: Sequence[Tensors], like: Sequence[Any], batched: bool) -> list[Any]:
+        """Return the states as NamedTuples like those of `like`, without B if the input came without."""
+        if not batched:
+            states = [tuple(part.squeeze(0) for part in state) for state in states]
+        return [getattr(type(one), "_make", tuple)(state) for one, state in zip(like, states, strict=True)]
+
+
+def state_names(state: Any) -> tuple[str, ...]:
+    """Return the field names of a NamedTuple, "0", "1", ... for a plain tuple."""
+    return tuple(getattr(type(state), "_fields", map(str, range(len(state)))))
+
+
+def _states_of(hx: Any, count: int) -> list[Tensors]:
+    """Return `hx` as a list of tuples of tensors, one for each layer and direction."""
+    if isinstance(hx, tuple | list) and hx and isinstance(hx[0], Tensor):
+        hx = (hx,)  # of one layer in one direction
+    form = f"a tuple of {count} states, one for each layer and direction, each a NamedTuple of tensors"
+    if not isinstance(hx, tuple | list):
+        raise TypeError(f"hx should be {form}, got: {type(hx).__name__}")
+    if len(hx) != count:
+        raise RuntimeError(f"hx should be {form}, got {len(hx)}")
+    for state in hx:
+        if not isinstance(state, tuple | list) or not all(isinstance(part, Tensor) for part in state):
+            raise TypeError(f"hx should be {form}, got {type(state).__name__} in it")
+    return [tuple(state) for state in hx]
+
+
+def _check_state(label: str, state: Tensors, like: Any, x: Tensor, batched: bool) -> None:
+    autocast = autocast_dtype(x.device) is not None
+    names = state_names(like)
+    if len(state) != len(like):
+        raise RuntimeError(f"{label} should hold {len(like)} tensors ({', '.join(names)}), got {len(state)}")
+    for name, part, expected in zip(names, state, like, strict=True):
+        if part.shape != expected.shape:
+            skip = 0 if batched else 1  # as the caller sees it
+            sizes = tuple(expected.shape[skip:]), list(part.shape[skip:])
+            raise RuntimeError(f"Expected {label}.{name} size {sizes[0]}, got {sizes[1]}")
+        if part.device != x.device:
+            raise RuntimeError(
+                f"Input and hidden tensors are not on the same device: input on {x.device}, {label} on {part.device}"
+            )
+        if not autocast and part.dtype != expected.dtype:
+            raise RuntimeError(f"{label}.{name} dtype ({part.dtype}) does not match the cell's ({expected.dtype})")

@@ -1,0 +1,221 @@
+"""Recurrent cells for `Recurrent`: the protocol, and the base of cells whose gate maths the kernels run.
+
+A cell is an nn.Module with `input_size`, `hidden_size`, `initial_state(batch_size, device, dtype)` and
+`forward(x_t, state) -> (y_t, state)`; a state is a NamedTuple of tensors (B, width). That is all `Recurrent` asks for,
+and such a cell runs on the plain loop. A cell that derives from `ChainCell` also says, in data, what one step does, and
+runs on every backend; `GatedCell` is the short way to that for a cell that is one recurrent product and one gate update.
+
+Letters: T time, B batch, I input_size, H hidden_size, G gates.
+"""
+
+import inspect
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from rnnlab_kernels.cells import Cell
+from rnnlab_kernels.cells.chain import Chain, as_chain
+from rnnlab_kernels.cells.derive import derive
+from rnnlab_kernels.schedules.reference import reference
+
+Tensors = tuple[Tensor, ...]
+
+
+class ChainCell(nn.Module):
+    """A cell whose step is a chain of products, norms and gate updates.
+
+    A subclass sets `chain` and says which tensors its weights are (`kernel_weights`). What can be computed for all
+    steps at once, before or after the recurrence, goes into `inputs` and `outputs`.
+
+    Attributes:
+        chain: what a step does; see rnnlab_kernels.cells.chain.
+        input_size: I.
+        hidden_size: H.
+        output_size: features of what a step gives out.
+    """
+
+    chain: Chain
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls)
+        object.__setattr__(self, "_arguments", (args, kwargs))  # for respawn
+        return self
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+            if not isinstance(size, int) or isinstance(size, bool):
+                raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
+            if size <= 0:
+                raise ValueError(f"{name} must be greater than zero, got: {size}")
+        self.input_size, self.hidden_size = input_size, hidden_size
+
+    @property
+    def output_size(self) -> int:
+        return self.hidden_size
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Widths of the states, in the order of `chain.states`."""
+        return (self.hidden_size,) * len(self.chain.states)
+
+    @property
+    def state_type(self) -> Callable[..., Any]:
+        """The NamedTuple of the states."""
+        return state_tuple(self.chain.states)
+
+    def kernel_weights(self) -> dict[str, Tensor]:
+        """Return the weights by the names that `chain` uses, gradients attached; None is left out."""
+        raise NotImplementedError
+
+    def respawn(self, input_size: int) -> Any:
+        """Return a cell built with the same arguments but for `input_size`; its parameters are drawn anew."""
+        args, kwargs = self._arguments
+        bound = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
+        bound.arguments["input_size"] = input_size
+        like = next(self.parameters())
+        return type(self)(*bound.args[1:], **bound.kwargs).to(like.device, like.dtype)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return what the recurrence reads, for x (..., I): x itself, which "ih" then multiplies, or gates (..., G*H)."""
+        return x
+
+    def outputs(self, y: Tensor) -> Tensor:
+        """Return the layer's output for what the steps gave out, y (..., width)."""
+        return y
+
+    def initial_state(self, batch_size: int, device: Any = None, dtype: Any = None) -> Any:
+        """Return zeros, each (B, width), on the device and in the dtype of the weights unless told otherwise."""
+        like = next(self.parameters())
+        device, dtype = device or like.device, dtype or like.dtype
+        return self.state_type(*(torch.zeros(batch_size, n, device=device, dtype=dtype) for n in self.state_sizes))
+
+    def forward(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Advance by one step: x_t (B, I) and a state to y_t (B, output_size) and the new state."""
+        if state is None:
+            state = self.initial_state(x_t.shape[0], x_t.device, x_t.dtype)
+        output, new = reference(self.chain, self.inputs(x_t).unsqueeze(0), tuple(state), self.kernel_weights())
+        return self.outputs(output[0]), self.state_type(*new)
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}"
+
+
+class GatedCell(ChainCell):
+    """A cell of one recurrent product and one gate update: h enters through the product, the rest element by element.
+
+    A subclass names its gates and states and writes `gates_fwd` over the names of rnnlab_kernels.cells.vocabulary;
+    `gates_bwd` may be written by hand or is derived. See `rnnlab_kernels.cells.bind.Cell` for the conventions.
+
+    Args:
+        bias: True for torch's two vectors, "single" for one, False for none.
+
+    Example:
+        >>> from rnnlab_kernels.cells.vocabulary import tanh
+        >>> class Leaky(GatedCell):
+        ...     gates, states, carried = ("g",), ("h",), ("h",)
+        ...     @staticmethod
+        ...     def gates_fwd(gates, carried):
+        ...         return (carried[0] + 0.25 * (tanh(gates[0]) - carried[0]),), ()
+        >>> y, state = Leaky(3, 4)(torch.zeros(2, 3))
+        >>> y.shape
+        torch.Size([2, 4])
+    """
+
+    gates: ClassVar[tuple[str, ...]]
+    states: ClassVar[tuple[str, ...]] = ("h",)
+    carried: ClassVar[tuple[str, ...]] = ()
+    saved: ClassVar[tuple[str, ...]] = ()
+    split: ClassVar[int] = 0
+    gates_fwd: ClassVar[Callable[..., Any]]
+    gates_bwd: ClassVar[Callable[..., Any] | None] = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "gates_fwd" in cls.__dict__:
+            cls.chain = as_chain(
+                _complete(
+                    Cell(
+                        cls.__name__,
+                        cls.gates,
+                        cls.states,
+                        cls.carried,
+                        cls.saved,
+                        cls.split,
+                        cls.gates_fwd,
+                        cls.gates_bwd,
+                    )
+                )
+            )
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool | str = True, device: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__(input_size, hidden_size)
+        self.bias = check_bias(bias)
+        add_gate_parameters(self, len(self.gates) * hidden_size, input_size, hidden_size, bias, device, dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter from U(-1/sqrt(H), 1/sqrt(H)), as torch does."""
+        uniform_parameters(self)
+
+    def kernel_weights(self) -> dict[str, Tensor]:
+        return gate_weights(self)
+
+
+def _complete(cell: Cell) -> Cell:
+    return derive(cell) if cell.gates_bwd is None else cell
+
+
+_STATE_TYPES: dict[tuple[str, ...], Any] = {}
+
+
+def state_tuple(names: tuple[str, ...]) -> Any:
+    """Return the NamedTuple with these fields, the same one each time."""
+    if names not in _STATE_TYPES:
+        _STATE_TYPES[names] = namedtuple("State", names)
+    return _STATE_TYPES[names]
+
+
+def check_bias(bias: object) -> bool | str:
+    """Return `bias` if it is True, False or "single".
+
+    Raises:
+        TypeError: anything else.
+    """
+    if bias not in (True, False, "single") or isinstance(bias, int | float) and not isinstance(bias, bool):
+        raise TypeError(f"bias should be True, False or 'single', got: {bias!r}")
+    return bias  # type: ignore[return-value]
+
+
+def add_gate_parameters(
+    module: nn.Module, rows: int, input_size: int, width: int, bias: bool | str, device: Any, dtype: Any
+) -> None:
+    """Register weight_ih (rows, I), weight_hh (rows, width) and bias_ih, bias_hh (rows,), or one `bias`, or none."""
+
+    def empty(*shape: int) -> nn.Parameter:
+        return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+
+    module.weight_ih, module.weight_hh = empty(rows, input_size), empty(rows, width)
+    if bias == "single":
+        module.bias_ih = empty(rows)
+    elif bias:
+        module.bias_ih, module.bias_hh = empty(rows), empty(rows)
+
+
+def uniform_parameters(module: nn.Module) -> None:
+    """Draw every parameter from U(-1/sqrt(H), 1/sqrt(H)) in the order of `parameters()`, as torch does."""
+    bound = module.hidden_size**-0.5  # type: ignore[operator]
+    for parameter in module.parameters():
+        nn.init.uniform_(parameter, -bound, bound)
+
+
+def gate_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Return what `add_gate_parameters` registered under the names of a chain."""
+    names = {"ih": "weight_ih", "hh": "weight_hh", "bias_ih": "bias_ih", "bias_hh": "bias_hh"}
+    found = {key: getattr(module, name, None) for key, name in names.items()}
+    return {key: weight for key, weight in found.items() if weight is not None}

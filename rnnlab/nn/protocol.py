@@ -1,0 +1,223 @@
+"""What `Recurrent` knows of a cell: torch's cells in the form of the others, copies for further layers, checks.
+
+Letters: T time, B batch, I input_size, H hidden_size, D directions.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnnlab.nn import cells
+from rnnlab.nn.gated import gate_weights, state_tuple
+from rnnlab_kernels.cells import CELLS
+from rnnlab_kernels.cells.chain import Chain, Gates, Product, as_chain
+from rnnlab_kernels.schedules.walk import has_candidate
+
+_FORWARDS: dict[Any, str] = {
+    nn.LSTMCell.forward: "lstm",
+    nn.GRUCell.forward: "gru",
+    nn.RNNCell.forward: "rnn",
+    cells.Cell.forward: "",
+}
+
+
+@cache
+def _torch_chain(mode: str) -> Chain:
+    return as_chain(CELLS[mode])
+
+
+class TorchCell:
+    """A view of an RNNCell, LSTMCell or GRUCell in the form of `ChainCell`; the cell itself gives out a state only."""
+
+    def __init__(self, cell: Any, mode: str) -> None:
+        self.cell, self.chain = cell, _torch_chain(mode)
+
+    def initial_state(self, batch_size: int, device: Any = None, dtype: Any = None) -> Any:
+        """Return zeros, each (B, H)."""
+        zeros = (torch.zeros(batch_size, self.cell.hidden_size, device=device, dtype=dtype) for _ in self.chain.states)
+        return state_tuple(self.chain.states)(*zeros)
+
+    def kernel_weights(self) -> dict[str, Tensor]:
+        """Return the weights by the names that the chain uses."""
+        return gate_weights(self.cell)
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return `x`."""
+        return x
+
+    def outputs(self, y: Tensor) -> Tensor:
+        """Return `y`."""
+        return y
+
+
+def view(cell: nn.Module) -> Any:
+    """Return the cell, or its `TorchCell` if it is one of torch's; one with a forward of its own is left as it is."""
+    mode = _FORWARDS.get(type(cell).forward)
+    if mode is None:
+        return cell
+    if mode == "rnn":
+        mode = f"rnn_{cell.nonlinearity}"
+    return TorchCell(cell, mode or str(cell.mode).lower())
+
+
+def kind(cell: Any) -> str:
+    """Return how a view can run over time: "chain" (any schedule), "scan" (linear recurrence), "loop" (its forward)."""
+    if getattr(cell, "chain", None) is not None:
+        return "chain"
+    return "scan" if hasattr(cell, "coefficients") else "loop"
+
+
+def is_elementwise(chain: Chain) -> bool:
+    """Return whether a chain is one gate update without a product between units."""
+    return len(chain.stages) == 1 and isinstance(chain.stages[0], Gates) and chain.stages[0].recurrent is None
+
+
+def recurrent_weights(chain: Chain) -> tuple[str, ...]:
+    """Return the names of the weights that multiply inside a step: all but those of the input product."""
+    return tuple(dict.fromkeys(stage.weight for stage in chain.stages if isinstance(stage, Product)))
+
+
+def reads_states(chain: Chain) -> bool:
+    """Return whether a previous state enters a product as it is."""
+    products = (stage for stage in chain.stages if isinstance(stage, Product))
+    return any(source.endswith("_prev") for product in products for source in product.sources)
+
+
+def check_noise(cell: nn.Module, **rates: float) -> None:
+    """Refuse dropout inside a step where the cell has no place for it.
+
+    Raises:
+        ValueError: a rate above zero that the cell cannot have.
+    """
+    chain: Any = getattr(view(cell), "chain", None)
+    places: dict[str, tuple[str, Callable[[Chain], Any]]] = {
+        "recurrent_dropout": ("a product with the previous state", reads_states),
+        "candidate_dropout": ("a candidate", has_candidate),
+        "weight_dropout": ("recurrent weights", recurrent_weights),
+    }
+    for name, p in rates.items():
+        place, has = places[name]
+        if p and chain is None:
+            raise ValueError(f"{name} needs a cell that states its gate maths; {type(cell).__name__} does not")
+        if p and not has(chain):
+            raise ValueError(f"{name} needs a cell with {place}; {type(cell).__name__} has none")
+
+
+def output_size(cell: nn.Module) -> int:
+    """Return the number of features that a step gives out."""
+    return int(getattr(cell, "output_size", cell.hidden_size))  # type: ignore[arg-type]
+
+
+def weight_like(cell: nn.Module) -> Tensor | None:
+    """Return a parameter that has the device and dtype of the cell's input; None for a cell without any."""
+    return next((weight for weight in cell.parameters() if weight.is_floating_point()), None)
+
+
+def respawn(cell: nn.Module, input_size: int) -> nn.Module:
+    """Return a cell like this one, with `input_size` inputs and parameters drawn anew.
+
+    Raises:
+        ValueError: the cell has no `respawn(input_size)`, and a copy of it would have another size or the same weights.
+    """
+    if hasattr(cell, "respawn"):
+        return cell.respawn(input_size)  # type: ignore[operator]
+    name = type(cell).__name__
+    if type(cell).forward in _FORWARDS:
+        options = {"device": cell.weight_ih.device, "dtype": cell.weight_ih.dtype}
+        if hasattr(cell, "nonlinearity"):
+            options["nonlinearity"] = cell.nonlinearity
+        return type(cell)(input_size, cell.hidden_size, cell.bias, **options)
+    if cell.input_size != input_size:
+        raise ValueError(
+            f"a further layer or direction reads {input_size} features, {name} has input_size={cell.input_size}: "
+            "give a list of cells, a factory that takes input_size, or a cell with respawn(input_size)"
+        )
+    fresh = copy.deepcopy(cell)
+    reset_parameters(fresh)
+    return fresh
+
+
+def reset_parameters(module: nn.Module) -> None:
+    """Draw the parameters of a module, and of all modules in it, anew.
+
+    Raises:
+        ValueError: a module in it has parameters and no `reset_parameters`.
+    """
+    parts = list(module.modules())
+    for part in parts if not hasattr(module, "reset_parameters") else ():
+        if not hasattr(part, "reset_parameters") and next(part.parameters(recurse=False), None) is not None:
+            raise ValueError(
+                f"{type(part).__name__} has no reset_parameters(), so a copy would start with the same weights: "
+                "give a list of cells or a factory that takes input_size"
+            )
+    for part in reversed(parts):  # a module may draw anew what its children have drawn
+        if hasattr(part, "reset_parameters"):
+            part.reset_parameters()  # type: ignore[operator]
+
+
+Source = nn.Module | Callable[[int], nn.Module]
+
+
+def build_cells(
+    cell: Source | Sequence[Source], num_layers: int, num_directions: int, input_size: int | None, widen: bool
+) -> list[nn.Module]:
+    """Return the cells of all layers and directions, the directions of a layer side by side.
+
+    Args:
+        cell: a cell, a factory that takes input_size, or one of them for each layer.
+        num_layers: ignored for a sequence.
+        num_directions: 1 or 2; the reverse direction has a cell of its own.
+        input_size: I of the first layer, for a factory.
+        widen: whether a layer gives out its directions side by side.
+    """
+    sources = list(cell) if isinstance(cell, Sequence | nn.ModuleList) else [cell] * num_layers
+    if not sources or len(sources) != num_layers and num_layers != 1:
+        raise ValueError(f"num_layers={num_layers} does not go with a list of {len(sources)} cells")
+    built: list[nn.Module] = []
+    width = input_size
+    for layer, source in enumerate(sources):
+        is_copy = layer > 0 and source is sources[0] and not isinstance(cell, Sequence | nn.ModuleList)
+        first = _first(source, layer, width, is_copy)
+        width = int(first.input_size)  # type: ignore[arg-type]
+        built.append(first)
+        if num_directions == 2:
+            built.append(check_cell(source(width)) if not isinstance(source, nn.Module) else respawn(first, width))
+        width = output_size(first) * (num_directions if widen else 1)
+    return built
+
+
+def _first(source: Source, layer: int, width: int | None, is_copy: bool) -> nn.Module:
+    if not isinstance(source, nn.Module):
+        if not callable(source):
+            raise TypeError(f"expected a cell or a function of input_size, got: {type(source).__name__}")
+        if width is None:
+            raise ValueError("a function that makes cells needs the size of the first input: pass input_size=")
+        return check_cell(source(width))
+    check_cell(source)
+    if is_copy:
+        assert width is not None
+        return respawn(source, width)
+    if width is not None and source.input_size != width:
+        raise ValueError(f"layer {layer} reads {width} features, its cell has input_size={source.input_size}")
+    return source
+
+
+def check_cell(cell: object) -> nn.Module:
+    """Return `cell` if it follows the protocol.
+
+    Raises:
+        TypeError: it does not.
+    """
+    if not isinstance(cell, nn.Module):
+        raise TypeError(f"a recurrent cell is an nn.Module, got: {type(cell).__name__}")
+    if isinstance(cell, nn.RNNBase):
+        raise TypeError(f"{type(cell).__name__} is a layer; Recurrent takes a cell, such as {type(cell).__name__}Cell")
+    wanted = ("input_size", "hidden_size", *(() if type(cell).forward in _FORWARDS else ("initial_state",)))
+    for name in wanted:
+        if not hasattr(cell, name):
+            raise TypeError(f"{type(cell).__name__} is no recurrent cell: it has no {name}")
+    return cell

@@ -1,0 +1,317 @@
+"""Any cell over time: stacked, in one or both directions, with masks, resets, regularisers and carried states.
+
+Letters: T time, B batch, I input_size, F features of an output, W width of a state, L layers, D directions.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from rnnlab.nn import checks
+from rnnlab.nn.bidirectional import check_merge
+from rnnlab.nn.carry import state_names
+from rnnlab.nn.dropout import Zoneout, all_zoneout_rates, check_rate
+from rnnlab.nn.protocol import Source, build_cells, check_noise, weight_like
+from rnnlab.nn.stack import Stack
+from rnnlab.nn.state import autocast_dtype
+from rnnlab_kernels.schedules.layout import lengths_to_mask
+
+Tensors = tuple[Tensor, ...]
+
+_NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+# Options and what they are if not given; `extra_repr` shows the others.
+_DEFAULTS: dict[str, Any] = {
+    "bidirectional": False,
+    "merge": "concat",
+    "batch_first": False,
+    "dropout": 0.0,
+    "residual": False,
+    "norm": None,
+    "go_backwards": False,
+    "return_all_states": False,
+    "zero_output_for_mask": True,
+    "stateful": False,
+    "learn_initial_state": False,
+    "input_dropout": 0.0,
+    "output_dropout": 0.0,
+    "recurrent_dropout": 0.0,
+    "candidate_dropout": 0.0,
+    "weight_dropout": 0.0,
+    "zoneout": 0.0,
+    "clip_grad_step": None,
+    "checkpoint_steps": None,
+    "backend": "auto",
+}
+
+
+class Recurrent(Stack):
+    """Run a cell over time.
+
+    A cell is an nn.Module with `input_size`, `hidden_size`, `initial_state(batch_size, device=, dtype=)` and
+    `forward(x_t, state) -> (y_t, state)`, a state being a NamedTuple of tensors (B, W); or one of torch's cells. A cell
+    that states its gate maths (`rnnlab.nn.gated`) or is linear in its state runs on compiled kernels, another one on
+    the plain loop: `rnnlab.nn.explain_backend` says which.
+
+    Args:
+        cell: a cell; or a list of them, one for each layer, of any sizes that fit; or a function of input_size that
+            returns one. Further layers and the reverse direction get a cell like the one given, with its own weights.
+        num_layers: L.
+        bidirectional: a second cell a layer reads each sequence from its end.
+        merge: of the two directions: "concat", "sum", "mul", "mean", or "none" for a tuple of both outputs (between
+            layers they are concatenated).
+        input_size: I, needed only where `cell` is a function.
+        batch_first: input and output are (B, T, *).
+        dropout: rate of ordinary dropout between layers.
+        residual: add each layer's input to its output, where they are of one width.
+        norm: "batch" (over all valid steps) or "layer", between layers, not in time; None for none.
+        go_backwards: walk from the last step to the first. Output stays aligned with the input.
+        return_all_states: return all states at all steps, too.
+        zero_output_for_mask: output at masked steps is zero; if False, that of the last valid step before, in the order
+            of the walk (zero before the first).
+        stateful: start from the last states of the previous call, detached; see `reset_state`.
+        learn_initial_state: start from parameters, at first the cell's own initial state.
+        input_dropout: what a layer reads is dropped with one mask a sequence (Gal & Ghahramani, 2016).
+        output_dropout: as is the output of the last layer.
+        recurrent_dropout: as is what a step reads of the previous state (ibid.).
+        candidate_dropout: rate of dropout on the candidate, anew at each step (Semeniuta et al., 2016).
+        weight_dropout: rate of DropConnect on recurrent weights, drawn once a call (Merity et al., 2018). Parameters
+            keep their values.
+        zoneout: probability that a unit keeps its previous value, expected values in evaluation (Krueger et al., 2017):
+            one for all states, one for each by position, or by name in a dict.
+        clip_grad_step: clamp the gradient that states hand back over each step to +-this value.
+        checkpoint_steps: keep activations for so many steps at a time, and compute them again in the backward pass.
+        backend: "auto", "reference", "eager", "fused" or "triton"; what runs the recurrence, never what it computes.
+
+    Random masks depend on one number a cell and call, drawn from torch's default CPU generator only if some rate is not
+    zero and the module is training.
+
+    Raises:
+        TypeError: a cell that does not follow the protocol.
+        ValueError: an option outside its range, sizes that do not fit, or an option that the cell cannot have.
+
+    Example:
+        >>> import torch, rnnlab.nn
+        >>> layer = Recurrent(rnnlab.nn.GRUCell(3, 4), num_layers=2, bidirectional=True, zoneout=0.1)
+        >>> output, state = layer(torch.zeros(5, 2, 3), lengths=[5, 3])
+        >>> output.shape, len(state), state[0].h.shape
+        (torch.Size([5, 2, 8]), 4, torch.Size([2, 4]))
+    """
+
+    def __init__(
+        self,
+        cell: Source | Sequence[Source],
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        merge: str = "concat",
+        *,
+        input_size: int | None = None,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        residual: bool = False,
+        norm: str | None = None,
+        go_backwards: bool = False,
+        return_all_states: bool = False,
+        zero_output_for_mask: bool = True,
+        stateful: bool = False,
+        learn_initial_state: bool = False,
+        input_dropout: float = 0.0,
+        output_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        candidate_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        zoneout: Zoneout = 0.0,
+        clip_grad_step: float | None = None,
+        checkpoint_steps: int | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        checks.check_count("num_layers", num_layers)
+        checks.check_backend_name(backend)
+        self.merge, self.bidirectional = check_merge(merge), bool(bidirectional)
+        self.num_directions = 2 if bidirectional else 1
+        widen = merge in ("concat", "none")
+        self.cells = nn.ModuleList(build_cells(cell, num_layers, self.num_directions, input_size, widen))
+        self.num_layers = len(self.cells) // self.num_directions
+        self.batch_first, self.residual, self.norm = batch_first, residual, norm
+        self.go_backwards, self.return_all_states = go_backwards, return_all_states
+        self.zero_output_for_mask, self.stateful = zero_output_for_mask, stateful
+        self.dropout = check_rate("dropout", dropout)
+        self.input_dropout = check_rate("input_dropout", input_dropout)
+        self.output_dropout = check_rate("output_dropout", output_dropout)
+        self.recurrent_dropout = check_rate("recurrent_dropout", recurrent_dropout)
+        self.candidate_dropout = check_rate("candidate_dropout", candidate_dropout)
+        self.weight_dropout = check_rate("weight_dropout", weight_dropout)
+        self.clip_grad_step, self.checkpoint_steps, self.backend = clip_grad_step, checkpoint_steps, backend
+        self._carry, self.learned = None, None
+        self._check_options()
+        self.zoneout = zoneout
+        names = [state_names(self._own_state(k, 1)) for k in range(len(self.cells))]
+        self._zoneout = all_zoneout_rates(zoneout, names)
+        like = weight_like(self.cells[0])
+        options = {} if like is None else {"device": like.device, "dtype": like.dtype}
+        self.norms = nn.ModuleList(_NORMS[norm](size, **options) for size in self.output_sizes[:-1] if norm)
+        self.learn_initial_state = learn_initial_state
+        if learn_initial_state:
+            self.learned = self._learn_initial_states()
+
+    def _check_options(self) -> None:
+        for cell in self.cells:
+            check_noise(
+                cell,
+                recurrent_dropout=self.recurrent_dropout,
+                candidate_dropout=self.candidate_dropout,
+                weight_dropout=self.weight_dropout,
+            )
+        if self.clip_grad_step is not None:
+            checks.check_limit("clip_grad_step", self.clip_grad_step)
+        if self.checkpoint_steps is not None:
+            checks.check_count("checkpoint_steps", self.checkpoint_steps)
+        if self.norm not in (*_NORMS, None):
+            raise ValueError(f"Unknown norm {self.norm!r}. Select from {', '.join(map(repr, _NORMS))} or None.")
+        for name in ("dropout", "norm"):
+            if getattr(self, name) and self.num_layers == 1:
+                warnings.warn(f"{name} goes between layers: it does nothing with num_layers=1", stacklevel=3)
+        if self.stateful and (self.bidirectional or self.go_backwards):
+            raise ValueError("stateful: a walk that starts at the end of each call cannot go on from the call before")
+        if self.go_backwards and self.bidirectional:
+            raise ValueError("bidirectional layers go backwards already: go_backwards is for one direction")
+        if self.residual and self.merge == "none" and self.bidirectional:
+            raise ValueError('residual needs one output a layer: choose another merge than "none"')
+        if self.residual and not any(self._is_residual(layer) for layer in range(self.num_layers)):
+            raise ValueError("residual: no layer's output is as wide as its input")
+
+    def extra_repr(self) -> str:
+        given = {name: getattr(self, name) for name, default in _DEFAULTS.items() if getattr(self, name) != default}
+        return ", ".join([f"num_layers={self.num_layers}", *(f"{name}={value!r}" for name, value in given.items())])
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Any = None,
+        mask: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> Any:
+        """Run the layers over a batch of sequences.
+
+        Args:
+            input: (T, B, I), or (B, T, I) with batch_first, or unbatched (T, I), or a PackedSequence.
+            hx: initial states, a tuple with one NamedTuple of tensors (B, W) for each layer and direction, or that one
+                itself if there is only one; (W,) for unbatched input. None: as `initial_state`, or carried over.
+            lengths: (B,) integers, steps of each row, in any order, zero allowed; a tensor on any device or ints.
+            mask: boolean (T, B), or (B, T) with batch_first, or (T,) unbatched: the steps that count, in any pattern. A
+                step outside holds the state and has no influence. Not together with `lengths`.
+            reset: boolean, of that shape: a new sequence starts at these steps, be they masked or not, but not beyond
+                a row's length. States are zero before them; in the reverse direction, before the step that precedes
+                them.
+
+        Returns:
+            output (T, B, F) in the layout of the input, a tuple of two with merge "none"; the final states in the form
+            of `hx`, always a tuple; and, with `return_all_states`, the states at all steps, in that form, each
+            (T, B, W) in the layout of the input.
+
+        Raises:
+            ValueError: wrong number of dimensions, dtype other than the weights', lengths beyond T, shapes of masks.
+            RuntimeError: wrong sizes or devices, or a backend asked for by name that cannot run the call.
+            TypeError: an argument of another form.
+        """
+        if isinstance(input, PackedSequence):
+            return self._forward_packed(input, hx, [lengths, mask, reset])
+        x, batched = self._time_major(input)
+        num_steps, batch = x.shape[:2]
+        if num_steps == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        steps = (num_steps, batch, batched, self.batch_first, x.device)
+        valid = None
+        if lengths is not None:
+            if mask is not None:
+                raise ValueError("lengths and mask say the same thing: give one of them")
+            if not batched:
+                raise ValueError("lengths go with batched input (T, B, I), got an unbatched one")
+            valid = lengths_to_mask(checks.check_lengths(lengths, batch, num_steps, x.device), num_steps)
+        elif mask is not None:
+            valid = checks.check_steps("mask", mask, *steps)
+        starts = None if reset is None else checks.check_steps("reset", reset, *steps)
+        if starts is not None and valid is not None and lengths is not None:
+            starts = starts & valid
+        start = self._start(hx, x, batched, self._carry)
+        layout = "padded" if valid is None else "lengths"
+        outputs, finals, every = self._run(x, [tuple(state) for state in start], valid, starts, layout)
+        self._keep(finals)
+        shown = [self._in_layout(output, batched) for output in outputs]
+        result = (shown[0] if len(shown) == 1 else tuple(shown), tuple(self._in_form(finals, start, batched)))
+        if not self.return_all_states:
+            return result
+        states = [tuple(self._in_layout(part, batched) for part in parts) for parts in every]
+        return (*result, tuple(self._in_form(states, start, True)))
+
+    def _time_major(self, input: Tensor) -> tuple[Tensor, bool]:
+        """Return the checked input as (T, B, I), and whether it was batched."""
+        if input.is_nested:
+            raise RuntimeError("nested tensors are not supported: pad the batch and pass lengths=")
+        if input.dim() not in (2, 3):
+            raise ValueError(f"{self._get_name()}: Expected input to be 2D or 3D, got {input.dim()}D instead")
+        self._check_features(input)
+        if input.dim() == 2:
+            return input.unsqueeze(1), False
+        return input.transpose(0, 1) if self.batch_first else input, True
+
+    def _check_features(self, input: Tensor) -> None:
+        like = weight_like(self.cells[0])
+        weight = input if like is None else like
+        checks.check_input_tensor(input, weight, self.input_size, autocast_dtype(input.device) is not None)
+
+    def _in_layout(self, x: Tensor, batched: bool) -> Tensor:
+        if not batched:
+            return x.squeeze(1)
+        return x.transpose(0, 1) if self.batch_first else x
+
+    def _forward_packed(self, input: PackedSequence, hx: Any, others: list[Any]) -> Any:
+        if any(option is not None for option in others):
+            raise ValueError("lengths, mask and reset go with padded input; a PackedSequence brings its lengths")
+        if self.return_all_states:
+            raise ValueError("return_all_states goes with padded input and lengths=")
+        self._check_features(input.data)
+        x, lengths = pad_packed_sequence(input)
+        start = self._start(hx, x, True, self._carry)
+        valid = lengths_to_mask(lengths.to(x.device), len(x))
+        outputs, finals, _ = self._run(x, [tuple(state) for state in start], valid, None, "lengths")
+        self._keep(finals)
+        if input.sorted_indices is not None:
+            outputs = [output.index_select(1, input.sorted_indices) for output in outputs]
+            lengths = lengths[input.sorted_indices.cpu()]
+        packed = [input._replace(data=pack_padded_sequence(output, lengths).data) for output in outputs]
+        return packed[0] if len(packed) == 1 else tuple(packed), tuple(self._in_form(finals, start, True))
+
+    def _keep(self, finals: Sequence[Tensors]) -> None:
+        if self.stateful:
+            self._carry = tuple(tuple(part.detach() for part in state) for state in finals)
+
+    def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Advance by one time step; in evaluation mode, T calls equal one call on T steps.
+
+        Args:
+            x_t: (B, I) or unbatched (I,).
+            state: in the form of `hx`; None as there, but nothing is carried over.
+
+        Returns:
+            output (B, F) or (F,), and the new states.
+
+        Raises:
+            ValueError: the walk goes backwards in some layer, or `x_t` is not 1-D or 2-D.
+        """
+        if self.bidirectional or self.go_backwards:
+            raise ValueError("a layer that goes backwards, or both ways, starts at the end: it cannot run step by step")
+        if x_t.dim() not in (1, 2):
+            raise ValueError(f"{self._get_name()}.step: Expected input to be 1D or 2D, got {x_t.dim()}D instead")
+        self._check_features(x_t)
+        batched = x_t.dim() == 2
+        x = (x_t if batched else x_t.unsqueeze(0)).unsqueeze(0)
+        start = self._start(state, x, batched, None)
+        outputs, finals, _ = self._run(x, [tuple(each) for each in start], None, None, "step")
+        y = outputs[0].squeeze(0)
+        return y if batched else y.squeeze(0), tuple(self._in_form(finals, start, batched))

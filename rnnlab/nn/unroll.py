@@ -1,0 +1,229 @@
+"""One cell over time in one direction, whatever kind of cell: what `Recurrent` calls for each layer and direction.
+
+| kind of cell | how it runs |
+| --- | --- |
+| states its gate maths (`chain`) | any schedule of rnnlab_kernels |
+| is linear in its state (`coefficients`) | a linear scan, whose coefficients take in masks, resets and zoneout |
+| neither | the plain loop over its forward |
+
+T time, B batch, W width of a state.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from rnnlab.nn.backend import scan_method, schedule
+from rnnlab.nn.protocol import kind
+from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
+from rnnlab_kernels.cells.chain import Chain
+from rnnlab_kernels.schedules.layout import step_order, zero_padding
+from rnnlab_kernels.schedules.scan import linear_scan
+from rnnlab_kernels.schedules.walk import PLAIN, Walk, clip_gradient, draw_masks, take_part
+
+Tensors = tuple[Tensor, ...]
+# Output, last states, and every state at every step if it was asked for and is at hand.
+Result = tuple[Tensor, Tensors, Tensors | None]
+
+
+def unroll(
+    cell: Any,
+    backend: str,
+    x: Tensor,
+    state: Tensors,
+    mask: Tensor | None = None,
+    *,
+    reverse: bool = False,
+    walk: Walk = PLAIN,
+    weights: Mapping[str, Tensor] | None = None,
+    checkpoint_steps: int | None = None,
+    collect: bool = False,
+) -> Result:
+    """Run a cell over time.
+
+    Args:
+        cell: a view from `protocol.view`.
+        backend: as chosen for it.
+        x: (T, B, I), T >= 1.
+        state: initial states, each (B, W).
+        mask: (T, B, 1) boolean or None. Where False, a row's state is held and its output is zero.
+        reverse: walk from the last step to the first.
+        walk: resets, noise, clipping.
+        weights: of a cell with a chain.
+        checkpoint_steps: keep activations for windows of so many steps only while they are needed.
+        collect: return every state at every step; a cell that does not show them then runs one step at a time.
+
+    Returns:
+        output (T, B, N), the states after the last visited step, and, for `collect`, all states, each (T, B, W).
+    """
+    size = len(x)
+    if collect and not shows_states(cell):
+        size = 1
+    elif checkpoint_steps is not None:
+        size = checkpoint_steps
+    outputs: list[Tensor] = []
+    every: list[Tensors] = []
+    for part in _windows(len(x), size, reverse):
+        run = partial(_RUN[kind(cell)], cell, backend, reverse, weights)
+        arguments = (_at(walk, part), None if mask is None else mask[part], x[part], *state)
+        if checkpoint_steps is not None and torch.is_grad_enabled():
+            # Masks come from a counter; only a cell of the user's may draw from torch's generators.
+            keep_rng = kind(cell) == "loop"
+            result = checkpoint(run, *arguments, use_reentrant=False, preserve_rng_state=keep_rng)
+        else:
+            result = run(*arguments)
+        y, state, states = result
+        outputs.append(y)
+        every.append(tuple(value.unsqueeze(0) for value in state) if states is None else states)
+    if len(outputs) == 1:
+        return outputs[0], state, every[0] if collect else None
+    if reverse:
+        outputs.reverse()
+        every.reverse()
+    joined = tuple(torch.cat(values) for values in zip(*every, strict=True)) if collect else None
+    return torch.cat(outputs), state, joined
+
+
+def shows_states(cell: Any) -> bool:
+    """Return whether all states at all steps come with the output."""
+    return kind(cell) == "scan" or kind(cell) == "chain" and cell.chain.states == (cell.chain.output,)
+
+
+def _windows(num_steps: int, size: int, reverse: bool) -> Iterator[slice]:
+    starts = range(0, num_steps, size)
+    for start in reversed(starts) if reverse else starts:
+        yield slice(start, min(start + size, num_steps))
+
+
+def _at(walk: Walk, part: slice) -> Walk:
+    noise = walk.noise and walk.noise._replace(first=walk.noise.first + part.start)
+    return walk._replace(reset=None if walk.reset is None else walk.reset[part], noise=noise)
+
+
+def hold(y: Tensor, valid: Tensor, before: Tensor, reverse: bool = False) -> Tensor:
+    """Return `y` (T, B, N), steps outside `valid` (T, B, 1) filled by the last valid one, at first `before` (B, N)."""
+    if reverse:
+        return hold(y.flip(0), valid.flip(0), before).flip(0)
+    steps = torch.arange(1, len(y) + 1, device=y.device).view(-1, 1, 1)
+    last = torch.where(valid, steps, 0).cummax(0).values
+    return torch.cat([before.unsqueeze(0).to(y.dtype), y]).gather(0, last.expand_as(y))
+
+
+def _run_chain(
+    cell: Any,
+    backend: str,
+    reverse: bool,
+    weights: Mapping[str, Tensor],
+    walk: Walk,
+    mask: Tensor | None,
+    x: Tensor,
+    *state: Tensor,
+) -> Result:
+    cast_to = autocast_dtype(x.device)
+    x = cell.inputs(x if mask is None else zero_padding(x, mask))
+    with without_autocast(x.device, cast_to):
+        y, final = schedule(backend)(
+            cell.chain,
+            autocast_to(cast_to, x),
+            tuple(autocast_to(cast_to, value) for value in state),
+            {name: autocast_to(cast_to, weight) for name, weight in weights.items()},
+            mask,
+            reverse=reverse,
+            walk=walk,
+        )
+    states = None
+    if shows_states(cell):
+        states = (y,)
+        if mask is not None:
+            valid = mask if walk.reset is None else mask | walk.reset  # a reset ends what is held; y is zero there
+            states = (hold(y, valid, state[0], reverse),)
+    output = cell.outputs(y)
+    return output if mask is None or output is y else zero_padding(output, mask), final, states
+
+
+def _run_scan(
+    cell: Any,
+    backend: str,
+    reverse: bool,
+    weights: None,
+    walk: Walk,
+    mask: Tensor | None,
+    x: Tensor,
+    *state: Tensor,
+) -> Result:
+    (start,) = state
+    if mask is not None:
+        x = zero_padding(x, mask)
+    # Under autocast the products of the coefficients are cast; the sum over time keeps the precision of the state.
+    a, b = (part.to(start.dtype) for part in cell.coefficients(x))
+    (update,) = _updates(walk, state, len(x))
+    if update is not None:
+        a, b = 1 - update + update * a, update * b
+    held: Tensor | int = 1
+    if walk.reset is not None:
+        a, held = a.masked_fill(walk.reset, 0), (~walk.reset).to(a.dtype)
+    if mask is not None:
+        a, b = torch.where(mask, a, held), zero_padding(b, mask)
+    if walk.clip is None:
+        h = linear_scan(a.expand_as(b), b, start, reverse=reverse, method=scan_method(backend, x.device))
+    else:
+        h = _clipped_scan(a.expand_as(b), b, start, reverse, walk.clip)
+    output = cell.outputs(h, x)
+    return output if mask is None else zero_padding(output, mask), (h[0 if reverse else -1],), (h,)
+
+
+def _clipped_scan(a: Tensor, b: Tensor, state: Tensor, reverse: bool, limit: float) -> Tensor:
+    """Return all states, with the gradient clamped from step to step, which is not linear."""
+    states = [state] * len(b)
+    for t in step_order(len(b), reverse):
+        state = states[t] = a[t] * clip_gradient(state, limit) + b[t]
+    return torch.stack(states)
+
+
+def _run_loop(
+    cell: Any,
+    backend: str,
+    reverse: bool,
+    weights: None,
+    walk: Walk,
+    mask: Tensor | None,
+    x: Tensor,
+    *state: Tensor,
+) -> Result:
+    if mask is not None:
+        x = zero_padding(x, mask)
+    updates = _updates(walk, state, len(x))
+    pack = getattr(type(cell.initial_state(1, device=x.device, dtype=x.dtype)), "_make", tuple)
+    outputs: list[Tensor] = [x] * len(x)
+    for t in step_order(len(x), reverse):
+        if walk.clip is not None:
+            state = tuple(clip_gradient(value, walk.clip) for value in state)
+        if walk.reset is not None:
+            state = tuple(zero_padding(value, ~walk.reset[t]) for value in state)
+        y, given = cell(x[t], pack(state))
+        if len(given) != len(state):
+            raise RuntimeError(f"{type(cell).__name__} took {len(state)} states and returned {len(given)}")
+        new = tuple(
+            value
+            if part is None
+            else take_part(old.to(value.dtype), value, part if isinstance(part, float) else part[t])
+            for old, value, part in zip(state, given, updates, strict=True)
+        )
+        # A cell that gives out one of its states gives it out as it is after zoneout.
+        outputs[t] = next((mine for mine, value in zip(new, given, strict=True) if value is y), y)
+        state = new if mask is None else tuple(torch.where(mask[t], a, b) for a, b in zip(new, state, strict=True))
+    output = torch.stack(outputs)
+    return output if mask is None else zero_padding(output, mask), state, None
+
+
+def _updates(walk: Walk, state: Tensors, num_steps: int) -> tuple[Tensor | float | None, ...]:
+    """Return, for each state, the part of its new value that zoneout takes."""
+    update = draw_masks(walk, Chain("", (), ()), tuple(value.real for value in state), num_steps).update
+    return update or (None,) * len(state)
+
+
+_RUN: dict[str, Callable[..., Result]] = {"chain": _run_chain, "scan": _run_scan, "loop": _run_loop}

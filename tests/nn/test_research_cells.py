@@ -1,0 +1,505 @@
+"""Research cells against their equations, written out here in float64, and what all of them promise."""
+
+import copy
+import math
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, linear
+
+from rnnlab.nn import init
+from rnnlab.nn.recurrent import Recurrent
+from rnnlab.nn.research import (
+    NARX,
+    CIFGCell,
+    ElmanCell,
+    GatedGRUCell,
+    GatedLSTMCell,
+    IndRNNCell,
+    JordanCell,
+    LayerNormGRUCell,
+    LayerNormLSTMCell,
+    LayerNormRNNCell,
+    LRUCell,
+    MinGRUCell,
+    MinLSTMCell,
+    NARXCell,
+    PeepholeLSTMCell,
+    StateSpaceCell,
+)
+from tests.tolerances import FLOAT64
+
+T, B, I, H, O = 5, 2, 3, 4, 2  # noqa: E741
+Step = Callable[[Any, Tensor, Any], tuple[Tensor, tuple[Tensor, ...]]]
+sig, tanh = torch.sigmoid, torch.tanh
+ACTIVATION = {"tanh": tanh, "relu": torch.relu, "sigmoid": sig, "identity": lambda a: a, "sin": torch.sin}
+
+
+def parts(cell: Any, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """Return W x + b_ih and R h + b_hh, each bias if there is one."""
+    bias_ih, bias_hh = (getattr(cell, name, None) for name in ("bias_ih", "bias_hh"))
+    return linear(x, cell.weight_ih, bias_ih), linear(h, cell.weight_hh, bias_hh)
+
+
+def norm(a: Tensor, gain: Tensor, shift: Tensor | None = None) -> Tensor:
+    mean, variance = a.mean(-1, keepdim=True), a.var(-1, keepdim=True, unbiased=False)
+    scaled = gain * (a - mean) / (variance + 1e-5).sqrt()
+    return scaled if shift is None else scaled + shift
+
+
+def elman(cell, x, state):
+    a, b = parts(cell, x, state[0])
+    name = "sin" if callable(cell.nonlinearity) else cell.nonlinearity
+    h = ACTIVATION[name](a + b)
+    return h, (h,)
+
+
+def indrnn(cell, x, state):
+    h = ACTIVATION[cell.nonlinearity](linear(x, cell.weight_ih, cell.bias_ih) + cell.u * state[0])
+    return h, (h,)
+
+
+def jordan(cell, x, state):
+    (m,) = state
+    a, b = parts(cell, x, m)
+    h = ACTIVATION[cell.nonlinearity](a + b)
+    y = ACTIVATION[cell.output_nonlinearity](linear(h, cell.weight_out, cell.bias_out))
+    decay = cell.first_decay if cell.decay_logit is None else 1 / (1 + (-cell.decay_logit).exp())
+    return y, (decay * m + (1 - decay) * y,)
+
+
+def lstm(cell, x, state):
+    h, c = state
+    i, f, g, o = sum(parts(cell, x, h)).chunk(4, -1)
+    c = sig(f) * c + sig(i) * tanh(g)
+    h = sig(o) * tanh(c)
+    if cell.weight_hr is not None:
+        h = h @ cell.weight_hr.T
+    return h, (h, c)
+
+
+def cifg(cell, x, state):
+    h, c = state
+    f, g, o = sum(parts(cell, x, h)).chunk(3, -1)
+    c = sig(f) * c + (1 - sig(f)) * tanh(g)
+    h = sig(o) * tanh(c)
+    return h, (h, c)
+
+
+def peephole(cell, x, state):
+    h, c = state
+    i, f, g, o = sum(parts(cell, x, h)).chunk(4, -1)
+
+    def seen(weight, value):
+        return value @ weight.T if cell.dense else weight * value
+
+    i, f = sig(i + seen(cell.peephole_i, c)), sig(f + seen(cell.peephole_f, c))
+    c = f * c + i * tanh(g)
+    h = sig(o + seen(cell.peephole_o, c)) * tanh(c)
+    return h, (h, c)
+
+
+def gru(cell, x, state):
+    (h,) = state
+    a, b = (part.chunk(3, -1) for part in parts(cell, x, h))
+    r, z = sig(a[0] + b[0]), sig(a[1] + b[1])
+    if cell.reset_after:
+        n = tanh(a[2] + r * b[2])
+    else:
+        bias = 0 if getattr(cell, "bias_hh", None) is None else cell.bias_hh[2 * H :]
+        n = tanh(a[2] + (r * h) @ cell.weight_hh[2 * H :].T + bias)
+    h = (1 - z) * n + z * h
+    return h, (h,)
+
+
+def layer_norm_rnn(cell, x, state):
+    h = ACTIVATION[cell.nonlinearity](norm(sum(parts(cell, x, state[0])), cell.gain, cell.shift))
+    return h, (h,)
+
+
+def normed_parts(cell, x, h):
+    a, b = x @ cell.weight_ih.T, h @ cell.weight_hh.T
+    bias_ih, bias_hh = (getattr(cell, name, None) for name in ("bias_ih", "bias_hh"))
+    a = a if cell.gain_ih is None else norm(a, cell.gain_ih)
+    b = b if cell.gain_hh is None else norm(b, cell.gain_hh)
+    return a if bias_ih is None else a + bias_ih, b if bias_hh is None else b + bias_hh
+
+
+def layer_norm_lstm(cell, x, state):
+    h, c = state
+    i, f, g, o = sum(normed_parts(cell, x, h)).chunk(4, -1)
+    c = sig(f) * c + sig(i) * tanh(g)
+    normed = c if cell.gain_c is None else norm(c, cell.gain_c, cell.shift_c)
+    h = sig(o) * tanh(normed)
+    return h, (h, normed if cell.norm_cell == "state" else c)
+
+
+def layer_norm_gru(cell, x, state):
+    a, b = (part.chunk(3, -1) for part in normed_parts(cell, x, state[0]))
+    z = sig(a[1] + b[1])
+    h = (1 - z) * tanh(a[2] + sig(a[0] + b[0]) * b[2]) + z * state[0]
+    return h, (h,)
+
+
+def state_space(cell, x, state):
+    z = tanh(sum(parts(cell, x, state[0])))
+    h = ACTIVATION[cell.nonlinearity](linear(z, cell.weight_transition, cell.bias_transition))
+    first, _, last = cell.observation
+    return linear(tanh(linear(h, first.weight, first.bias)), last.weight, last.bias), (h,)
+
+
+def min_gru(cell, x, state):
+    z, n = linear(x, cell.weight_ih, cell.bias_ih).chunk(2, -1)
+    h = (1 - sig(z)) * state[0] + sig(z) * n
+    return h, (h,)
+
+
+def min_lstm(cell, x, state):
+    f, i, n = linear(x, cell.weight_ih, cell.bias_ih).chunk(3, -1)
+    f, i = sig(f), sig(i)
+    h = f / (f + i) * state[0] + i / (f + i) * n
+    return h, (h,)
+
+
+def lru(cell, x, state):
+    eigenvalue = torch.exp(torch.complex(-cell.nu.exp(), cell.theta.exp()))
+    b, c = torch.complex(cell.b_real, cell.b_imag), torch.complex(cell.c_real, cell.c_imag)
+    h = eigenvalue * state[0] + cell.gamma_log.exp() * (x.to(b.dtype) @ b.T)
+    return (h @ c.T).real + x @ cell.d.T, (h,)
+
+
+OPTIONS: dict[str, tuple[type[nn.Module], dict[str, Any], Step]] = {
+    **{f"elman-{name}": (ElmanCell, {"nonlinearity": name}, elman) for name in ("tanh", "relu", "sigmoid", "identity")},
+    "elman-own": (ElmanCell, {"nonlinearity": torch.sin}, elman),
+    **{f"indrnn-{name}": (IndRNNCell, {"nonlinearity": name}, indrnn) for name in ("tanh", "relu", "identity")},
+    "jordan": (JordanCell, {"output_size": O, "decay": 0.3}, jordan),
+    "jordan-sigmoid-learned": (
+        JordanCell,
+        {"output_size": O, "nonlinearity": "sigmoid", "output_nonlinearity": "tanh", "decay": 0.7, "learnable": True},
+        jordan,
+    ),
+    "jordan-last-output": (JordanCell, {"decay": 0.0, "nonlinearity": "relu"}, jordan),
+    "lstm": (GatedLSTMCell, {}, lstm),
+    "lstm-projected": (GatedLSTMCell, {"proj_size": O}, lstm),
+    "cifg": (CIFGCell, {}, cifg),
+    "peephole": (PeepholeLSTMCell, {}, peephole),
+    "peephole-dense": (PeepholeLSTMCell, {"dense": True}, peephole),
+    "gru": (GatedGRUCell, {}, gru),
+    "gru-reset-before": (GatedGRUCell, {"reset_after": False}, gru),
+    "layer-norm-rnn": (LayerNormRNNCell, {}, layer_norm_rnn),
+    "layer-norm-rnn-relu": (LayerNormRNNCell, {"nonlinearity": "relu"}, layer_norm_rnn),
+    "layer-norm-lstm": (LayerNormLSTMCell, {}, layer_norm_lstm),
+    "layer-norm-lstm-state": (LayerNormLSTMCell, {"norm_cell": "state"}, layer_norm_lstm),
+    "layer-norm-lstm-gates": (LayerNormLSTMCell, {"norm_cell": False}, layer_norm_lstm),
+    "layer-norm-lstm-input": (LayerNormLSTMCell, {"norm_recurrent": False, "norm_cell": False}, layer_norm_lstm),
+    "layer-norm-lstm-recurrent": (LayerNormLSTMCell, {"norm_input": False, "norm_cell": False}, layer_norm_lstm),
+    "layer-norm-lstm-cell": (LayerNormLSTMCell, {"norm_input": False, "norm_recurrent": False}, layer_norm_lstm),
+    "layer-norm-gru": (LayerNormGRUCell, {}, layer_norm_gru),
+    "state-space": (
+        StateSpaceCell,
+        {"output_size": O, "transition_size": 5, "observation_size": 6},
+        state_space,
+    ),
+    "state-space-identity": (StateSpaceCell, {"nonlinearity": "identity"}, state_space),
+    "min-gru": (MinGRUCell, {}, min_gru),
+    "min-lstm": (MinLSTMCell, {}, min_lstm),
+    "lru": (LRUCell, {"output_size": O}, lru),
+}
+NARX_OPTIONS = {"narx": {}, "narx-31": {"input_taps": 3}, "narx-02": {"input_taps": 0, "output_taps": 2}}
+ALL = {
+    **{name: (kind, options) for name, (kind, options, _) in OPTIONS.items()},
+    **{name: (NARXCell, {"output_size": O, **options}) for name, options in NARX_OPTIONS.items()},
+}
+every_cell = pytest.mark.parametrize("name", ALL)
+
+
+def build(name: str, **more: Any) -> Any:
+    """Return a float64 cell, all parameters random: gains and shifts too."""
+    kind, options = ALL[name]
+    cell = kind(I, H, **{"dtype": torch.float64, **options, **more})
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return cell
+
+
+def random_state(cell: Any) -> Any:
+    zeros = cell.initial_state(B)
+    return type(zeros)(*(torch.randn_like(value) for value in zeros))
+
+
+def unrolled(step: Step, cell: Any, x: Tensor, state: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
+    outputs = []
+    for x_t in x:
+        y, state = step(cell, x_t, state)
+        outputs.append(y)
+    return torch.stack(outputs), tuple(state)
+
+
+def narx_equations(cell: NARXCell, x: Tensor, past: Tensor | None = None) -> Tensor:
+    """Return y for zeros before the first step; `past` (T, B, O) stands for the outputs fed back, if given."""
+    weight_x, weight_y = cell.weight_ih.split(H), cell.weight_hh.split(H)
+    outputs: list[Tensor] = []
+    for t in range(len(x)):
+        a = cell.bias_ih if cell.bias_ih is not None else 0
+        for k, weight in enumerate(weight_x):
+            a = a + (x[t - k] @ weight.T if t >= k else 0)
+        for k, weight in enumerate(weight_y, start=1):
+            fed = outputs if past is None else past
+            a = a + (fed[t - k] @ weight.T if t >= k else 0)
+        outputs.append(linear(tanh(a), cell.weight_out, cell.bias_out))
+    return torch.stack(outputs)
+
+
+def expected_of(name: str, cell: Any, x: Tensor, state: Any) -> tuple[Tensor, ...]:
+    if name in NARX_OPTIONS:
+        return (narx_equations(cell, x),)
+    y, final = unrolled(OPTIONS[name][2], cell, x, state)
+    return y, *final
+
+
+def assert_gradients_agree(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...], inputs: dict[str, Tensor]) -> None:
+    seeds = [torch.randn_like(value) for value in expected]
+    found = [
+        torch.autograd.grad(values, list(inputs.values()), seeds, allow_unused=True) for values in (actual, expected)
+    ]
+    for key, ours, theirs in zip(inputs, *found, strict=True):
+        assert (ours is None) == (theirs is None), key
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs, **FLOAT64, msg=lambda text, key=key: f"{key}: {text}")
+
+
+@pytest.mark.parametrize("bias", [True, "single", False])
+@every_cell
+def test_steps_compute_the_equations(name, bias):
+    cell = build(name, **({} if name == "lru" else {"bias": bias}))
+    x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
+    state = cell.initial_state(B) if name in NARX_OPTIONS else random_state(cell)
+    expected = expected_of(name, cell, x, state)
+    y, final = unrolled(lambda cell, x_t, state: cell(x_t, state), cell, x, state)
+    actual = (y, *final)[: len(expected)]
+    torch.testing.assert_close(actual, expected, **FLOAT64)
+    assert_gradients_agree(actual, expected, {"x": x, **dict(cell.named_parameters())})
+
+
+@every_cell
+def test_recurrent_computes_the_equations(name):
+    cell = build(name)
+    layer = Recurrent(cell)
+    x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
+    state = cell.initial_state(B) if name in NARX_OPTIONS else random_state(cell)
+    state = type(state)(*(value.requires_grad_() for value in state))
+    expected = expected_of(name, layer.cells[0], x, state)
+    y, (final,) = layer(x, (state,))
+    actual = (y, *final)[: len(expected)]
+    torch.testing.assert_close(actual, expected, **FLOAT64)
+    inputs = {"x": x, **dict(layer.cells[0].named_parameters())}
+    inputs |= {} if name in NARX_OPTIONS else {f"{key}_0": value for key, value in state._asdict().items()}
+    assert_gradients_agree(actual, expected, inputs)
+
+
+@every_cell
+def test_step_passes_gradcheck(name):
+    cell = build(name)
+    x, state = torch.randn(B, I, dtype=torch.float64, requires_grad=True), random_state(cell)
+    leaves = (x, *(value.requires_grad_() for value in state))
+
+    def step(x, *state):
+        y, new = cell(x, type(cell.initial_state(1))(*state))
+        return y, *new
+
+    assert torch.autograd.gradcheck(step, leaves)
+
+
+@every_cell
+def test_state_is_a_named_tuple_and_steps_equal_one_run(name):
+    cell = build(name)
+    state = cell.initial_state(B)
+    names = state._fields
+    assert cell.chain is None or names == cell.chain.states
+    assert all(value.shape[0] == B and not value.any() for value in state)
+    assert cell.initial_state(1, dtype=torch.float32)[0].dtype in (torch.float32, torch.complex64)
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    y, last = cell(x[0])
+    assert type(last) is type(state) and y.shape == (B, getattr(cell, "output_size", H))
+    layer = Recurrent(cell)
+    y, final = layer(x)
+    first, middle = layer(x[:2])
+    second, end = layer(x[2:], middle)
+    torch.testing.assert_close(torch.cat([first, second]), y, **FLOAT64)
+    torch.testing.assert_close(tuple(end[0]), tuple(final[0]), **FLOAT64)
+
+
+@every_cell
+def test_resets_and_lengths_forget_and_hold(name):
+    layer = Recurrent(build(name))
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    reset = torch.zeros(T, B, dtype=torch.bool)
+    reset[3] = True
+    y, _ = layer(x, reset=reset)
+    torch.testing.assert_close(y, torch.cat([layer(x[:3])[0], layer(x[3:])[0]]), **FLOAT64)
+    y, final = layer(x, lengths=[T, 2])
+    short, end = layer(x[:2, 1:])
+    torch.testing.assert_close(y[:2, 1:], short, **FLOAT64)
+    torch.testing.assert_close(tuple(v[1:] for v in final[0]), tuple(end[0]), **FLOAT64)
+
+
+@every_cell
+def test_construction(name):
+    kind, options = ALL[name]
+    torch.manual_seed(3)
+    cell = kind(I, H, **options)
+    before = {key: value.clone() for key, value in cell.state_dict().items()}
+    assert all(value.isfinite().all() for value in before.values())
+    torch.manual_seed(3)
+    cell.reset_parameters()
+    if name != "state-space" and name != "state-space-identity":  # whose Linear layers draw first
+        assert all(torch.equal(value, before[key]) for key, value in cell.state_dict().items())
+    if name != "lru":
+        ones = {key for key, value in before.items() if (value == 1).all()}
+        assert ones == {key for key in before if key.startswith("gain")}
+        bound = max(H**-0.5, 1) if "learned" in name or "indrnn" in name else H**-0.5
+        assert all(value.abs().max() <= bound for key, value in before.items() if key not in ones)
+    assert all(weight.is_meta for weight in kind(I, H, device="meta", **options).parameters())
+    double = kind(I, H, dtype=torch.float64, **options)
+    assert all(weight.dtype == torch.float64 for weight in double.parameters())
+    assert cell.extra_repr().startswith(f"{I}, {H}")
+
+
+@every_cell
+def test_copies_and_pickles(name):
+    cell = build(name)
+    x = torch.randn(B, I, dtype=torch.float64)
+    for other in (copy.deepcopy(cell), pickle.loads(pickle.dumps(cell))):
+        torch.testing.assert_close(other(x)[0], cell(x)[0], rtol=0, atol=0)
+    fresh = build(name)
+    fresh.load_state_dict(cell.state_dict())
+    torch.testing.assert_close(fresh(x)[0], cell(x)[0], rtol=0, atol=0)
+    wider = cell.respawn(I + 1)
+    assert wider.input_size == I + 1 and wider(torch.randn(B, I + 1, dtype=torch.float64))[0].shape == cell(x)[0].shape
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (ElmanCell(I, H), nn.RNNCell(I, H)),
+        (ElmanCell(I, H, "relu"), nn.RNNCell(I, H, nonlinearity="relu")),
+        (GatedLSTMCell(I, H), nn.LSTMCell(I, H)),
+        (GatedGRUCell(I, H), nn.GRUCell(I, H)),
+    ],
+    ids=["tanh", "relu", "lstm", "gru"],
+)
+def test_torchs_cells_exchange_state_dicts(ours, theirs):
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(B, I)
+    expected = theirs(x)
+    torch.testing.assert_close(ours(x)[1][0], expected[0] if isinstance(expected, tuple) else expected)
+
+
+def test_same_seed_gives_torchs_weights():
+    torch.manual_seed(0)
+    theirs = nn.LSTM(I, H, proj_size=O)
+    torch.manual_seed(0)
+    ours = GatedLSTMCell(I, H, proj_size=O)
+    assert [tuple(a.shape) for a in ours.parameters()] == [tuple(a.shape) for a in theirs.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_initialisers_find_the_gates():
+    cell = init.initialise(CIFGCell(I, H), bias="zeros", forget_bias=1.5)
+    assert cell.bias_ih.tolist() == [1.5] * H + [0.0] * 2 * H and not cell.bias_hh.any()
+    cell = init.initialise(LayerNormLSTMCell(I, H), forget_bias=1.0, recurrent={"g": "identity"})
+    assert cell.bias_ih.view(4, H).tolist() == [[0.0] * H, [1.0] * H, [0.0] * H, [0.0] * H]
+    assert torch.equal(cell.weight_hh[2 * H : 3 * H], torch.eye(H))
+
+
+def test_jordan_decay():
+    fixed, learned = JordanCell(I, H, O, decay=0.25), JordanCell(I, H, O, decay=0.25, learnable=True)
+    assert "decay" not in fixed.state_dict() and fixed.kernel_weights()["decay"].tolist() == [0.25] * O
+    torch.testing.assert_close(learned.kernel_weights()["decay"], torch.full((O,), 0.25))
+    assert learned.decay_logit.requires_grad and fixed.double().decay.dtype == torch.float64
+
+
+@pytest.mark.parametrize("options", NARX_OPTIONS.values(), ids=NARX_OPTIONS)
+def test_narx_teacher_forcing(options):
+    cell = NARXCell(I, H, O, dtype=torch.float64, **options)
+    layer = NARX(cell)
+    x, targets = torch.randn(7, B, I, dtype=torch.float64), torch.randn(7, B, O, dtype=torch.float64)
+    forced, state = layer(x, targets)
+    torch.testing.assert_close(forced, narx_equations(cell, x, targets), **FLOAT64)
+    # Window by window, and step by step, shorter than the taps.
+    start, pieces = None, []
+    for part in (slice(0, 1), slice(1, 2), slice(2, 7)):
+        piece, start = layer(x[part], targets[part], start)
+        pieces.append(piece)
+    torch.testing.assert_close(torch.cat(pieces), forced, **FLOAT64)
+    torch.testing.assert_close(tuple(start), tuple(state), **FLOAT64)
+    # Forced with its own free run it is the free run, and may go on from either's state.
+    free, end = layer(x)
+    torch.testing.assert_close(free, narx_equations(cell, x), **FLOAT64)
+    again, same = layer(x, free)
+    torch.testing.assert_close((again, *same), (free, *end), **FLOAT64)
+    torch.testing.assert_close(torch.cat([layer(x[:3])[0], layer(x[3:], state=layer(x[:3])[1])[0]]), free, **FLOAT64)
+
+
+def test_min_lstm_is_finite_where_both_gates_vanish():
+    cell = MinLSTMCell(1, 1, bias=False)
+    with torch.no_grad():
+        cell.weight_ih.copy_(torch.tensor([[-1.0], [-1.0], [1.0]]))
+    a, b = cell.coefficients(torch.tensor([[500.0]]))
+    assert a.item() == 0.5 and b.item() == 250.0
+
+
+def test_lru_starts_on_the_ring_and_keeps_variance():
+    cell = LRUCell(3, 500, r_min=0.4, r_max=0.8, max_phase=math.pi / 4, dtype=torch.float64)
+    eigenvalues = cell.eigenvalues()
+    assert (eigenvalues.abs() > 0.4 - 1e-6).all() and (eigenvalues.abs() < 0.8).all()
+    assert (eigenvalues.angle() >= 0).all() and (eigenvalues.angle() <= math.pi / 4).all()
+    torch.testing.assert_close(cell.gamma_log.exp() ** 2, 1 - eigenvalues.abs() ** 2)
+    # Uniform on the ring: the squared radius is uniform.
+    assert abs((eigenvalues.abs() ** 2).mean() - (0.16 + 0.64) / 2) < 0.03
+    _, (state,) = Recurrent(cell)(torch.randn(60, 64, 3, dtype=torch.float64))
+    assert 0.8 < state.h.abs().pow(2).mean() < 1.2
+
+
+def test_lru_in_half_precision_keeps_single_precision_states():
+    cell = LRUCell(I, H, dtype=torch.bfloat16)
+    y, state = cell(torch.randn(B, I, dtype=torch.bfloat16))
+    assert y.dtype == torch.bfloat16 and state.h.dtype == torch.complex64
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: ElmanCell(I, H, "selu"), ValueError, "nonlinearity='selu'.*'tanh', 'relu', 'sigmoid', 'identity'"),
+        (lambda: IndRNNCell(I, H, "sigmoid"), ValueError, "nonlinearity='sigmoid'"),
+        (lambda: JordanCell(I, H, decay=1.0), ValueError, r"\[0, 1\), got: 1.0"),
+        (lambda: JordanCell(I, H, decay=0.0, learnable=True), ValueError, "to be learned"),
+        (lambda: JordanCell(I, H, output_size=0), ValueError, "output_size must be at least 1"),
+        (lambda: GatedLSTMCell(I, H, proj_size=H), ValueError, "proj_size must be smaller than hidden_size"),
+        (lambda: GatedLSTMCell(I, H, proj_size=-1), ValueError, "proj_size must be at least 0"),
+        (lambda: GatedGRUCell(I, H, bias="double"), TypeError, "bias should be True, False or 'single'"),
+        (lambda: CIFGCell(I, 0), ValueError, "hidden_size must be greater than zero"),
+        (lambda: CIFGCell(I, 1.5), TypeError, "hidden_size should be of type int, got: float"),
+        (lambda: LayerNormLSTMCell(I, H, norm_cell="inside"), ValueError, "norm_cell='inside'.*'output', 'state'"),
+        (lambda: StateSpaceCell(I, H, transition_size=2.0), TypeError, "transition_size should be of type int"),
+        (lambda: NARXCell(I, H, output_taps=0), ValueError, "output_taps must be at least 1"),
+        (lambda: NARXCell(I, H, O).forced(torch.zeros(T, B, I), torch.zeros(T, B, 1)), ValueError, r"\(5, 2, 2\)"),
+        (lambda: LRUCell(I, H, r_min=0.9, r_max=0.5), ValueError, "r_min < r_max"),
+        (lambda: LRUCell(I, H, max_phase=7.0), ValueError, "max_phase"),
+        (lambda: MinGRUCell(0, H), ValueError, "input_size must be at least 1"),
+    ],
+)
+def test_errors_say_what_is_allowed(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_layer_norms_of_torch_and_of_the_equations_agree():
+    a, gain, shift = torch.randn(3, H, dtype=torch.float64), torch.rand(H), torch.rand(H)
+    expected = layer_norm(a, (H,), gain.double(), shift.double())
+    torch.testing.assert_close(norm(a, gain.double(), shift.double()), expected, **FLOAT64)
