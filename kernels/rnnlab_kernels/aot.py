@@ -10,18 +10,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from rnnlab_kernels.cells import CELLS, Cell, bind_triton
-from rnnlab_kernels.launch import DTYPES, pointwise_block
+from rnnlab_kernels.cells import CELLS, PARTS, Cell, bind_triton
+from rnnlab_kernels.cells.indrnn import INDRNN_IDENTITY, INDRNN_RELU, INDRNN_TANH
+from rnnlab_kernels.launch import DTYPES, Block, pointwise_block
 from rnnlab_kernels.schedules.recurrence import working_dtype
 
 SHARED_MEMORY = {80: 166_912, 90: 232_448}  # bytes one program may use: 163 and 227 KiB
 REGISTER_FILE = 65_536  # 32-bit registers of one multiprocessor
 TYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+SCAN_TYPES = {**TYPE_NAMES, torch.complex64: "fp32"}  # as the kernels see them: complex values are pairs of fp32
 ROW_WIDTHS = {"aligned": 128, "odd": 63}  # hidden sizes, which select block shape and divisibility
 
 
@@ -59,18 +62,43 @@ class Report(NamedTuple):
 
 
 def variants() -> Iterator[Variant]:
-    """Yield every variant that the pointwise schedule can launch: cells x directions x dtypes x alignment."""
-    for cell in CELLS.values():
+    """Yield those of the pointwise schedule: cells x directions x dtypes x alignment.
+
+    Gate updates that are part of a longer step, or have a dropped candidate, differ from those in their maths alone:
+    for them the two ends do, fp32 with odd rows and bf16 with aligned ones.
+    """
+    ends = ((torch.float32, "odd"), (torch.bfloat16, "aligned"))
+    for cell in PARTS.values():
+        every = [(dtype, alignment) for dtype in DTYPES for alignment in ROW_WIDTHS]
+        for dtype, alignment in every if cell.name in CELLS else ends:
+            yield _pointwise_fwd(cell, dtype, alignment, ROW_WIDTHS[alignment])
+            yield _pointwise_bwd(cell, dtype, alignment, ROW_WIDTHS[alignment])
+
+
+def sequence_variants() -> Iterator[Variant]:
+    """Yield those of the schedules that run all of time in one launch, with all gradients wanted.
+
+    Scans: directions x dtypes x (many aligned units, few odd ones), which select the two ends of the tile's shapes,
+    along time and in reverse. Element-wise cells, along time and with a mask: cells x directions x dtypes x alignment.
+    """
+    for dtype in SCAN_TYPES:
+        for alignment, width in (("aligned", 1 << 15), ("odd", 63)):
+            for reverse in (False, True):
+                yield from _scan(dtype, alignment, width, reverse)
+    for cell in (INDRNN_TANH, INDRNN_RELU, INDRNN_IDENTITY):
         for dtype in DTYPES:
             for alignment, hidden in ROW_WIDTHS.items():
-                yield _pointwise_fwd(cell, dtype, alignment, hidden)
-                yield _pointwise_bwd(cell, dtype, alignment, hidden)
+                yield from _elementwise(cell, dtype, alignment, hidden)
 
 
 def _split_block(hidden: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    options = dict(pointwise_block(64, hidden).options)
-    constants = {name: options.pop(name) for name in ("BLOCK_B", "BLOCK_H")}
-    return constants, options
+    return _split(pointwise_block(64, hidden))
+
+
+def _split(block: Block) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the constants of a kernel and the options of the compiler."""
+    constants = {name: value for name, value in block.options.items() if name.startswith("BLOCK_")}
+    return constants, {name: value for name, value in block.options.items() if name not in constants}
 
 
 def _pointers(cell: Cell, dtype: torch.dtype) -> dict[str, tuple[str, ...]]:
@@ -125,6 +153,51 @@ def _pointwise_bwd(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) 
     return Variant(name, _pointwise_bwd_kernel, types, constants, alignment == "aligned", options)
 
 
+def _scan(dtype: torch.dtype, alignment: str, width: int, reverse: bool) -> Iterator[Variant]:
+    from rnnlab_kernels.schedules import scan_triton
+
+    blocks, options = _split(scan_triton.scan_block(1, width, dtype.is_complex))
+    integers = dict.fromkeys(("T", "N", "stride_t", "stride_r", "stride_a_t", "stride_a_r"), "i32")
+    shared = {"REVERSE": reverse, "COMPLEX": dtype.is_complex, **blocks}
+    for direction, kernel, pointers, constants in (
+        ("fwd", scan_triton._scan_fwd_kernel, "a b h_0 h", shared),
+        ("bwd", scan_triton._scan_bwd_kernel, "a h_0 h g da dh dh_0", {**shared, "NEED_A": True}),
+    ):
+        types = {**dict.fromkeys((f"{name}_ptr" for name in pointers.split()), f"*{SCAN_TYPES[dtype]}"), **integers}
+        name = f"scan_{direction} {TYPE_NAMES.get(dtype, 'complex64')} {alignment}"
+        name += " reverse" if reverse else ""
+        yield Variant(name, kernel, types, constants, alignment == "aligned", options)
+
+
+def _elementwise(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) -> Iterator[Variant]:
+    from rnnlab_kernels.schedules import elementwise_triton
+
+    storage, work = f"*{TYPE_NAMES[dtype]}", f"*{TYPE_NAMES[working_dtype(dtype)]}"
+    in_work = {"rest", "rest_0", "constants", "dstate", "dconstants"}
+    blocks, options = _split(elementwise_triton.elementwise_block(64, hidden))
+    shared = {**elementwise_triton.sizes(cell), "HAS_MASK": True, "REVERSE": False, **blocks}
+    for direction, kernel, pointers, integers, maths in (
+        (
+            "fwd",
+            elementwise_triton._elementwise_fwd_kernel,
+            "gates h_0 rest_0 constants mask h rest saved",
+            ("T", "B", "H", "stride_gates_t", "stride_gates_b", "stride_t", "stride_saved_t"),
+            {"GATES_FWD": bind_triton(cell.gates_fwd)},
+        ),
+        (
+            "bwd",
+            elementwise_triton._elementwise_bwd_kernel,
+            "doutput dstate saved h rest h_0 rest_0 constants mask dgates dconstants",
+            ("T", "B", "H", "stride_t"),
+            {"GATES_BWD": bind_triton(cell.gates_bwd)},
+        ),
+    ):
+        types = {f"{name}_ptr": work if name in in_work else storage for name in pointers.split()}
+        types |= {"mask_ptr": "*u8", **dict.fromkeys(integers, "i32")}
+        name = f"elementwise_{direction} {cell.name} {TYPE_NAMES[dtype]} {alignment}"
+        yield Variant(name, kernel, types, {**maths, **shared}, alignment == "aligned", options)
+
+
 def _sizes(cell: Cell) -> dict[str, int]:
     return {"G": cell.num_gates, "NUM_MERGED": cell.num_merged, "S": len(cell.saved)}
 
@@ -141,7 +214,7 @@ def compile_variant(variant: Variant, capability: int) -> Report:
     for position, (name, kind) in enumerate(variant.types.items()):
         if isinstance(kind, tuple):
             attributes.update({(position, k): divisible for k in range(len(kind))})
-        elif kind.startswith("*") or (variant.divisible and name != "B"):
+        elif kind.startswith("*") or (variant.divisible and name not in ("B", "T")):
             attributes[(position,)] = divisible
     source = ASTSource(
         fn=variant.kernel,
@@ -173,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     rows = []
     print(f"{'variant':<40} {'sm':>4} {'registers':>9} {'spill B':>8} {'shared B':>9}")
-    for variant in variants():
+    for variant in chain(variants(), sequence_variants()):
         if chosen.only not in variant.name:
             continue
         for capability in SHARED_MEMORY:

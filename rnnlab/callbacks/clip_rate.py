@@ -92,5 +92,5 @@ def _clips_values(trainer: pl.Trainer) -> bool:
 
 def _share_beyond(gradients: list[Tensor], limit: float) -> Tensor:
     """Return the share of all elements whose magnitude is above the limit, float32 scalar."""
-    beyond = torch.stack([(gradient.abs() > limit).sum() for gradient in gradients]).sum()
+    beyond = torch.stack([torch.count_nonzero(gradient.abs() > limit) for gradient in gradients]).sum()
     return beyond / sum(gradient.numel() for gradient in gradients)

@@ -55,12 +55,17 @@ class Forecaster(nn.Module):
         self.head = nn.Linear(width, output_size) if head else None
         initialise_all([self.rnn], self.head, init)
 
+    def initial_state(self, batch_size: int) -> Any:
+        """Return the recurrent layer's state before the first step of B series; None, for zeros, if it makes none."""
+        make = getattr(self.rnn, "initial_state", None)  # torch's own layers have none
+        return None if make is None else make(batch_size)
+
     def forward(self, x: Tensor, state: Any = None, return_state: bool = False) -> Tensor | tuple[Tensor, Any]:
         """Return the forecasts.
 
         Args:
             x: series (B, T, I), or the next steps of series that began in former calls.
-            state: the recurrent layer's state before the first step, in the form of its `hx`; zeros if None.
+            state: the recurrent layer's state before the first step, in the form of its `hx`; its own if None.
             return_state: return the state after the last step too, for the call that goes on.
 
         Returns:

@@ -15,7 +15,7 @@ from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.reference import reference
-from rnnlab_kernels.schedules.scan import supports
+from rnnlab_kernels.schedules.scan import choose_method, supports
 
 if TYPE_CHECKING:
     from rnnlab.nn.cells import Cell
@@ -198,21 +198,19 @@ def _prefer_for_cell(call: Call) -> Choice:
         return Choice("reference", "functorch transforms and forward-mode differentiation take the plain loop")
     if call.layout == "step":
         return Choice("reference", "a single step has nothing to hoist")
+    if call.kind == "scan":
+        method, reason = choose_method(call.device, call.dtype)
+        backend = {"numba": "fused", "triton": "triton"}.get(method, "eager")
+        return Choice(backend, f"linear in its state, a scan over time: {reason}")
     compiled = "triton" if call.device.type == "cuda" else "fused"
     obstacle = _obstacle_for_cell(compiled, call)
     if not obstacle:
-        return Choice(compiled, _MERITS[call.kind, compiled])
+        return Choice(
+            compiled, "gate maths compiled for the CPU" if compiled == "fused" else "gate maths in one kernel"
+        )
     if not _obstacle_for_cell("eager", call):
         return Choice("eager", obstacle)
     return Choice("reference", _obstacle_for_cell("eager", call))
-
-
-_MERITS = {
-    ("chain", "fused"): "gate maths compiled for the CPU",
-    ("chain", "triton"): "gate maths in fused kernels",
-    ("scan", "fused"): "linear in its state: one compiled pass over time",
-    ("scan", "triton"): "linear in its state: a parallel scan over time",
-}
 
 
 def scan_method(backend: str, device: torch.device) -> str:

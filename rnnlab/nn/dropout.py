@@ -75,14 +75,15 @@ def zoneout_rates(zoneout: Zoneout, states: Sequence[str]) -> tuple[float, ...]:
     return tuple(check_rate("zoneout", p) for p in given)
 
 
-def all_zoneout_rates(zoneout: Zoneout, states: Sequence[Sequence[str]]) -> list[tuple[float, ...]]:
-    """Return `zoneout_rates` for each of several cells, given the names of their states.
+def check_zoneout(zoneout: Zoneout, states: Sequence[Sequence[str]]) -> None:
+    """Refuse rates that do not fit several cells, given the names of their states.
 
     Raises:
-        ValueError: as there, or a name that no cell has.
+        ValueError: as `zoneout_rates`, or a name that no cell has.
     """
     known = {name for names in states for name in names}
     if isinstance(zoneout, Mapping) and not set(zoneout) <= known:
         strangers = ", ".join(sorted(set(zoneout) - known))
         raise ValueError(f"zoneout names {strangers}; the states are {', '.join(sorted(known))}")
-    return [zoneout_rates(zoneout, names) for names in states]
+    for names in states:
+        zoneout_rates(zoneout, names)

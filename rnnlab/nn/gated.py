@@ -38,6 +38,7 @@ class ChainCell(nn.Module):
     """
 
     chain: Chain
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
@@ -189,7 +190,7 @@ def check_bias(bias: object) -> bool | str:
     """
     if bias not in (True, False, "single") or isinstance(bias, int | float) and not isinstance(bias, bool):
         raise TypeError(f"bias should be True, False or 'single', got: {bias!r}")
-    return bias  # type: ignore[return-value]
+    return bias
 
 
 def add_gate_parameters(
@@ -209,7 +210,7 @@ def add_gate_parameters(
 
 def uniform_parameters(module: nn.Module) -> None:
     """Draw every parameter from U(-1/sqrt(H), 1/sqrt(H)) in the order of `parameters()`, as torch does."""
-    bound = module.hidden_size**-0.5  # type: ignore[operator]
+    bound = float(module.hidden_size) ** -0.5  # type: ignore[arg-type]
     for parameter in module.parameters():
         nn.init.uniform_(parameter, -bound, bound)
 

@@ -71,9 +71,23 @@ def kind(cell: Any) -> str:
     return "scan" if hasattr(cell, "coefficients") else "loop"
 
 
-def is_elementwise(chain: Chain) -> bool:
-    """Return whether a chain is one gate update without a product between units."""
-    return len(chain.stages) == 1 and isinstance(chain.stages[0], Gates) and chain.stages[0].recurrent is None
+def elementwise_constants(chain: Chain) -> tuple[str, ...] | None:
+    """Return the names of the constants of a chain that is one gate update without a product, None for any other.
+
+    Such a chain runs in one loop or launch over all steps: schedules/elementwise.py.
+    """
+    if len(chain.stages) != 1 or not isinstance(chain.stages[0], Gates):
+        return None
+    stage = chain.stages[0]
+    states = tuple(
+        f"{chain.states[stage.cell.states.index(n)]}_prev" for n in stage.cell.carried if n in stage.cell.states
+    )
+    constants = stage.carried[len(states) :]
+    fits = stage.recurrent is None and stage.first == 0 and not stage.cell.split
+    fits = fits and stage.out == chain.states and chain.output == chain.states[0]
+    return (
+        constants if fits and stage.carried[: len(states)] == states and set(constants) <= {*chain.constants} else None
+    )
 
 
 def recurrent_weights(chain: Chain) -> tuple[str, ...]:
@@ -123,9 +137,12 @@ def respawn(cell: nn.Module, input_size: int) -> nn.Module:
     Raises:
         ValueError: the cell has no `respawn(input_size)`, and a copy of it would have another size or the same weights.
     """
-    if hasattr(cell, "respawn"):
-        return cell.respawn(input_size)  # type: ignore[operator]
     name = type(cell).__name__
+    if hasattr(cell, "respawn"):
+        fresh = cell.respawn(input_size)  # type: ignore[operator]
+        if fresh.input_size != input_size:
+            raise ValueError(f"{name}.respawn({input_size}) returned a cell with input_size={fresh.input_size}")
+        return fresh
     if type(cell).forward in _FORWARDS:
         options = {"device": cell.weight_ih.device, "dtype": cell.weight_ih.dtype}
         if hasattr(cell, "nonlinearity"):

@@ -3,6 +3,7 @@
 Letters: T time, B batch, I input_size, F features of an output, W width of a state, L layers, D directions.
 """
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from rnnlab.nn import checks
 from rnnlab.nn.bidirectional import check_merge
 from rnnlab.nn.carry import state_names
-from rnnlab.nn.dropout import Zoneout, all_zoneout_rates, check_rate
+from rnnlab.nn.dropout import Zoneout, check_rate, check_zoneout
 from rnnlab.nn.protocol import Source, build_cells, check_noise, weight_like
 from rnnlab.nn.stack import Stack
 from rnnlab.nn.state import autocast_dtype
@@ -22,29 +23,6 @@ from rnnlab_kernels.schedules.layout import lengths_to_mask
 Tensors = tuple[Tensor, ...]
 
 _NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
-# Options and what they are if not given; `extra_repr` shows the others.
-_DEFAULTS: dict[str, Any] = {
-    "bidirectional": False,
-    "merge": "concat",
-    "batch_first": False,
-    "dropout": 0.0,
-    "residual": False,
-    "norm": None,
-    "go_backwards": False,
-    "return_all_states": False,
-    "zero_output_for_mask": True,
-    "stateful": False,
-    "learn_initial_state": False,
-    "input_dropout": 0.0,
-    "output_dropout": 0.0,
-    "recurrent_dropout": 0.0,
-    "candidate_dropout": 0.0,
-    "weight_dropout": 0.0,
-    "zoneout": 0.0,
-    "clip_grad_step": None,
-    "checkpoint_steps": None,
-    "backend": "auto",
-}
 
 
 class Recurrent(Stack):
@@ -66,7 +44,8 @@ class Recurrent(Stack):
         batch_first: input and output are (B, T, *).
         dropout: rate of ordinary dropout between layers.
         residual: add each layer's input to its output, where they are of one width.
-        norm: "batch" (over all valid steps) or "layer", between layers, not in time; None for none.
+        norm: "batch" (over all valid steps; with a mask, their number is waited for on a GPU) or "layer", between
+            layers, not in time; None for none.
         go_backwards: walk from the last step to the first. Output stays aligned with the input.
         return_all_states: return all states at all steps, too.
         zero_output_for_mask: output at masked steps is zero; if False, that of the last valid step before, in the order
@@ -148,8 +127,8 @@ class Recurrent(Stack):
         self._carry, self.learned = None, None
         self._check_options()
         self.zoneout = zoneout
-        names = [state_names(self._own_state(k, 1)) for k in range(len(self.cells))]
-        self._zoneout = all_zoneout_rates(zoneout, names)
+        self._state_names = [state_names(self._own_state(k, 1)) for k in range(len(self.cells))]
+        check_zoneout(zoneout, self._state_names)
         like = weight_like(self.cells[0])
         options = {} if like is None else {"device": like.device, "dtype": like.dtype}
         self.norms = nn.ModuleList(_NORMS[norm](size, **options) for size in self.output_sizes[:-1] if norm)
@@ -184,8 +163,10 @@ class Recurrent(Stack):
             raise ValueError("residual: no layer's output is as wide as its input")
 
     def extra_repr(self) -> str:
-        given = {name: getattr(self, name) for name, default in _DEFAULTS.items() if getattr(self, name) != default}
-        return ", ".join([f"num_layers={self.num_layers}", *(f"{name}={value!r}" for name, value in given.items())])
+        options = inspect.signature(Recurrent.__init__).parameters
+        changed = {name: getattr(self, name) for name in list(options)[3:] if name != "input_size"}
+        changed = {name: value for name, value in changed.items() if value != options[name].default}
+        return ", ".join([f"num_layers={self.num_layers}", *(f"{name}={value!r}" for name, value in changed.items())])
 
     def forward(
         self,

@@ -13,10 +13,10 @@ from torch.nn.utils.rnn import PackedSequence
 from rnnlab.nn.backend import Call, choose
 from rnnlab.nn.bidirectional import merge_outputs
 from rnnlab.nn.carry import Carrying
-from rnnlab.nn.dropout import INPUT, OUTPUT, drop_weights, variational_dropout
+from rnnlab.nn.dropout import INPUT, OUTPUT, Zoneout, drop_weights, variational_dropout, zoneout_rates
 from rnnlab.nn.protocol import kind, output_size, recurrent_weights, view, weight_like
 from rnnlab.nn.state import autocast_dtype, autocast_to
-from rnnlab.nn.unroll import Result, Tensors, hold, shows_states, unroll
+from rnnlab.nn.unroll import Result, Tensors, hold, unroll
 from rnnlab_kernels.schedules.layout import zero_padding
 from rnnlab_kernels.schedules.noise import draw_seed
 from rnnlab_kernels.schedules.walk import Noise, Walk
@@ -43,7 +43,8 @@ class Stack(Carrying):
     clip_grad_step: float | None
     checkpoint_steps: int | None
     backend: str
-    _zoneout: list[tuple[float, ...]]
+    zoneout: Zoneout
+    _state_names: list[tuple[str, ...]]
 
     @property
     def input_size(self) -> int:
@@ -81,10 +82,8 @@ class Stack(Carrying):
             dtype = x.dtype if like is None else like.dtype
             if how == "chain":
                 dtype = autocast_to(autocast_dtype(x.device), torch.empty(0, dtype=dtype)).dtype
-            one_by_one = self.return_all_states and not shows_states(view(cell))
             size, name = int(cell.hidden_size), type(cell).__name__  # type: ignore[arg-type]
-            form = "step" if one_by_one else layout
-            calls.append(Call(name, size, 0, x.device, dtype, batch, form, training=self.training, kind=how, why=why))
+            calls.append(Call(name, size, 0, x.device, dtype, batch, layout, training=self.training, kind=how, why=why))
         return calls
 
     def _run(
@@ -124,7 +123,7 @@ class Stack(Carrying):
                 )
                 outputs.append(y)
                 finals.append(final)
-                every.append(shown or ())
+                every.append(shown)
             if layer < self.num_layers - 1:
                 x = self._between(layer, x, outputs, mask)
         return self._last(x, outputs, mask, seeds[-self.num_directions]), finals, every
@@ -137,7 +136,7 @@ class Stack(Carrying):
             self.recurrent_dropout,
             self.candidate_dropout,
             self.weight_dropout,
-            *(p for rates in self._zoneout for p in rates),
+            *(p for names in self._state_names for p in zoneout_rates(self.zoneout, names)),
         )
         return self.training and any(rates)
 
@@ -157,9 +156,8 @@ class Stack(Carrying):
         if reset is not None and reverse:
             # Nothing passes between t-1 and t, so the walk from the end starts anew before it comes to t-1.
             reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
-        zoneout = self._zoneout[k] if any(self._zoneout[k]) else ()
-        noise = None
-        if zoneout or self.training and (self.recurrent_dropout or self.candidate_dropout):
+        zoneout, noise = zoneout_rates(self.zoneout, self._state_names[k]), None
+        if any(zoneout) or self.training and (self.recurrent_dropout or self.candidate_dropout):
             noise = Noise(seed, self.recurrent_dropout, self.candidate_dropout, zoneout, self.training)
         weights = None
         if kind(cell) == "chain":

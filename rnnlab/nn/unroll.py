@@ -10,24 +10,28 @@ T time, B batch, W width of a state.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from rnnlab.nn.backend import scan_method, schedule
-from rnnlab.nn.protocol import kind
+from rnnlab.nn.protocol import elementwise_constants, kind
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells.chain import Chain
+from rnnlab_kernels.schedules.elementwise import elementwise
 from rnnlab_kernels.schedules.layout import step_order, zero_padding
 from rnnlab_kernels.schedules.scan import linear_scan
 from rnnlab_kernels.schedules.walk import PLAIN, Walk, clip_gradient, draw_masks, take_part
 
 Tensors = tuple[Tensor, ...]
-# Output, last states, and every state at every step if it was asked for and is at hand.
-Result = tuple[Tensor, Tensors, Tensors | None]
+_ONE_LOOP = {"fused": "numba", "triton": "triton"}  # backends that have a schedule for cells without a product
+# Output, last states, and all states at all steps if they were asked for.
+Result = tuple[Tensor, Tensors, Tensors]
 
 
 def unroll(
@@ -55,20 +59,15 @@ def unroll(
         walk: resets, noise, clipping.
         weights: of a cell with a chain.
         checkpoint_steps: keep activations for windows of so many steps only while they are needed.
-        collect: return every state at every step; a cell that does not show them then runs one step at a time.
+        collect: return every state at every step; a chain runs once more for each state that is not its output.
 
     Returns:
         output (T, B, N), the states after the last visited step, and, for `collect`, all states, each (T, B, W).
     """
-    size = len(x)
-    if collect and not shows_states(cell):
-        size = 1
-    elif checkpoint_steps is not None:
-        size = checkpoint_steps
     outputs: list[Tensor] = []
     every: list[Tensors] = []
-    for part in _windows(len(x), size, reverse):
-        run = partial(_RUN[kind(cell)], cell, backend, reverse, weights)
+    run = partial(_RUN[kind(cell)], cell, backend, reverse, weights, collect)
+    for part in _windows(len(x), checkpoint_steps or len(x), reverse):
         arguments = (_at(walk, part), None if mask is None else mask[part], x[part], *state)
         if checkpoint_steps is not None and torch.is_grad_enabled():
             # Masks come from a counter; only a cell of the user's may draw from torch's generators.
@@ -78,19 +77,13 @@ def unroll(
             result = run(*arguments)
         y, state, states = result
         outputs.append(y)
-        every.append(tuple(value.unsqueeze(0) for value in state) if states is None else states)
+        every.append(states)
     if len(outputs) == 1:
-        return outputs[0], state, every[0] if collect else None
+        return outputs[0], state, every[0]
     if reverse:
         outputs.reverse()
         every.reverse()
-    joined = tuple(torch.cat(values) for values in zip(*every, strict=True)) if collect else None
-    return torch.cat(outputs), state, joined
-
-
-def shows_states(cell: Any) -> bool:
-    """Return whether all states at all steps come with the output."""
-    return kind(cell) == "scan" or kind(cell) == "chain" and cell.chain.states == (cell.chain.output,)
+    return torch.cat(outputs), state, tuple(torch.cat(values) for values in zip(*every, strict=True))
 
 
 def _windows(num_steps: int, size: int, reverse: bool) -> Iterator[slice]:
@@ -118,6 +111,7 @@ def _run_chain(
     backend: str,
     reverse: bool,
     weights: Mapping[str, Tensor],
+    collect: bool,
     walk: Walk,
     mask: Tensor | None,
     x: Tensor,
@@ -126,23 +120,38 @@ def _run_chain(
     cast_to = autocast_dtype(x.device)
     x = cell.inputs(x if mask is None else zero_padding(x, mask))
     with without_autocast(x.device, cast_to):
-        y, final = schedule(backend)(
-            cell.chain,
-            autocast_to(cast_to, x),
-            tuple(autocast_to(cast_to, value) for value in state),
-            {name: autocast_to(cast_to, weight) for name, weight in weights.items()},
-            mask,
-            reverse=reverse,
-            walk=walk,
-        )
-    states = None
-    if shows_states(cell):
-        states = (y,)
-        if mask is not None:
-            valid = mask if walk.reset is None else mask | walk.reset  # a reset ends what is held; y is zero there
-            states = (hold(y, valid, state[0], reverse),)
+        gates_x = autocast_to(cast_to, x)
+        state = tuple(autocast_to(cast_to, value) for value in state)
+        cast = {name: autocast_to(cast_to, weight) for name, weight in weights.items()}
+        run = partial(schedule(backend), x=gates_x, state_0=state, weights=cast, mask=mask, reverse=reverse, walk=walk)
+        constants = elementwise_constants(cell.chain)
+        is_plain = walk.reset is None and walk.noise is None and walk.clip is None
+        if constants is None or not is_plain or backend not in _ONE_LOOP:
+            y, final = run(cell.chain)
+        else:
+            y, final = elementwise(
+                cell.chain.stages[0].cell,
+                linear(gates_x, cast["ih"], cast.get("bias_ih")) if "ih" in cast else gates_x,
+                state,
+                constants=tuple(cast[name] for name in constants),
+                mask=mask,
+                reverse=reverse,
+                method=_ONE_LOOP[backend],
+            )
+        states: Tensors = ()
+        if collect:
+            names = cell.chain.states
+            states = tuple(y if name == cell.chain.output else run(_giving(cell.chain, name))[0] for name in names)
+            if mask is not None:
+                valid = mask if walk.reset is None else mask | walk.reset  # a reset ends what is held, output is zero
+                states = tuple(hold(part, valid, before, reverse) for part, before in zip(states, state, strict=True))
     output = cell.outputs(y)
     return output if mask is None or output is y else zero_padding(output, mask), final, states
+
+
+@cache
+def _giving(chain: Chain, output: str) -> Chain:
+    return replace(chain, output=output)
 
 
 def _run_scan(
@@ -150,6 +159,7 @@ def _run_scan(
     backend: str,
     reverse: bool,
     weights: None,
+    collect: bool,
     walk: Walk,
     mask: Tensor | None,
     x: Tensor,
@@ -173,15 +183,23 @@ def _run_scan(
     else:
         h = _clipped_scan(a.expand_as(b), b, start, reverse, walk.clip)
     output = cell.outputs(h, x)
-    return output if mask is None else zero_padding(output, mask), (h[0 if reverse else -1],), (h,)
+    last = (h[0 if reverse else -1],)
+    return output if mask is None else zero_padding(output, mask), last, (h,) if collect else ()
 
 
 def _clipped_scan(a: Tensor, b: Tensor, state: Tensor, reverse: bool, limit: float) -> Tensor:
     """Return all states, with the gradient clamped from step to step, which is not linear."""
     states = [state] * len(b)
     for t in step_order(len(b), reverse):
-        state = states[t] = a[t] * clip_gradient(state, limit) + b[t]
+        state = states[t] = a[t] * _clipped(state, limit) + b[t]
     return torch.stack(states)
+
+
+def _clipped(value: Tensor, limit: float) -> Tensor:
+    """Return `value` with its gradient clamped to +-limit, both parts of it where it is complex."""
+    if not value.is_complex():
+        return clip_gradient(value, limit)
+    return torch.view_as_complex(clip_gradient(torch.view_as_real(value), limit))
 
 
 def _run_loop(
@@ -189,6 +207,7 @@ def _run_loop(
     backend: str,
     reverse: bool,
     weights: None,
+    collect: bool,
     walk: Walk,
     mask: Tensor | None,
     x: Tensor,
@@ -199,9 +218,10 @@ def _run_loop(
     updates = _updates(walk, state, len(x))
     pack = getattr(type(cell.initial_state(1, device=x.device, dtype=x.dtype)), "_make", tuple)
     outputs: list[Tensor] = [x] * len(x)
+    every: list[Tensors] = [()] * len(x)
     for t in step_order(len(x), reverse):
         if walk.clip is not None:
-            state = tuple(clip_gradient(value, walk.clip) for value in state)
+            state = tuple(_clipped(value, walk.clip) for value in state)
         if walk.reset is not None:
             state = tuple(zero_padding(value, ~walk.reset[t]) for value in state)
         y, given = cell(x[t], pack(state))
@@ -216,8 +236,10 @@ def _run_loop(
         # A cell that gives out one of its states gives it out as it is after zoneout.
         outputs[t] = next((mine for mine, value in zip(new, given, strict=True) if value is y), y)
         state = new if mask is None else tuple(torch.where(mask[t], a, b) for a, b in zip(new, state, strict=True))
+        every[t] = state
     output = torch.stack(outputs)
-    return output if mask is None else zero_padding(output, mask), state, None
+    states = tuple(torch.stack(values) for values in zip(*every, strict=True)) if collect else ()
+    return output if mask is None else zero_padding(output, mask), state, states
 
 
 def _updates(walk: Walk, state: Tensors, num_steps: int) -> tuple[Tensor | float | None, ...]:

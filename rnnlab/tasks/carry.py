@@ -5,51 +5,54 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
-
-from rnnlab.nn.state import State, detach_state
 
 
 class Carry:
     """The detached state of B rows between two windows of a `WindowLoader`.
 
     A task has one for each stream of windows, so that validation in the middle of an epoch leaves that of training
-    alone. That of training travels in checkpoints.
+    alone. That of training travels in checkpoints. A state is a tensor (..., B, H) or a tuple, also of tuples, of such,
+    as the layers of `rnnlab.nn` return it.
 
     Example:
-        forecast, state = model(window.inputs, carry.enter(window.reset), return_state=True)
+        state = carry.enter(window.reset, model.initial_state(len(window.reset)))
+        forecast, state = model(window.inputs, state, return_state=True)
         carry.leave(state)
     """
 
     def __init__(self) -> None:
-        self._state: Any = None  # as a layer returns it: one tensor or a tuple of them, each (L*D, B, H)
+        self._state: Any = None
 
-    def enter(self, reset: Tensor) -> Any:
-        """Return the state in which the next window starts; None stands for zeros.
+    def enter(self, reset: Tensor, initial: Any = None) -> Any:
+        """Return the state in which the next window starts: where the last one ended, `initial` for rows that begin.
 
-        The reset at the first step is done here, outside the layer, so that windows whose rows begin nowhere else need
-        no reset inside it, and take the same route through it as whole sequences.
+        The reset at the first step is done here, outside the layer: windows whose rows begin nowhere else need no reset
+        inside it, and take the same route through it as whole sequences.
 
         Args:
             reset: the window's flags, bool (B, W).
+            initial: state before the first step of a sequence; None stands for zeros.
 
         Raises:
             ValueError: a row goes on from a window that was never left, or that had another number of rows.
         """
         begins = reset[:, 0]
-        num_rows = None if self._state is None else _parts(self._state)[0].shape[1]
+        num_rows = _num_rows(self._state)
         if num_rows != len(begins):
             # The flags are looked at here only: where they lie on a GPU, looking means waiting for it.
             if not begins.all():
-                held = "no rows" if num_rows is None else f"{num_rows} rows"
-                raise ValueError(f"{len(begins)} rows go on from a former window, but the carry holds {held}")
-            return None
-        # masked_fill, not a product: 0 * NaN is NaN, and a state may have diverged.
-        return _map(lambda part: part.to(reset.device).masked_fill(begins[:, None], 0), self._state)
+                raise ValueError(f"{len(begins)} rows go on from a former window, but the carry holds {num_rows} rows")
+            return initial
+        # Chosen or filled, not multiplied: 0 * NaN is NaN, and a state may have diverged.
+        if initial is None:
+            return _map(lambda part: part.to(reset.device).masked_fill(begins[:, None], 0), self._state)
+        return _map(lambda part, own: torch.where(begins[:, None], own, part.to(own.device)), self._state, initial)
 
-    def leave(self, state: State) -> None:
+    def leave(self, state: Any) -> None:
         """Keep the state that a window ended with, cut off from its graph."""
-        self._state = detach_state(state)
+        self._state = _map(Tensor.detach, state)
 
     def save(self, checkpoint: dict[str, Any]) -> None:
         """Put the state under 'carry', as plain tensors; nothing if there is none."""
@@ -62,9 +65,14 @@ class Carry:
         self._state = checkpoint.get("carry")
 
 
-def _parts(state: State) -> tuple[Tensor, ...]:
-    return (state,) if isinstance(state, Tensor) else state
+def _num_rows(state: Any) -> int:
+    if state is None:
+        return 0
+    return state.shape[-2] if isinstance(state, Tensor) else _num_rows(state[0])
 
 
-def _map(function: Callable[[Tensor], Tensor], state: Any) -> Any:
-    return function(state) if isinstance(state, Tensor) else tuple(function(part) for part in state)
+def _map(function: Callable[..., Tensor], *states: Any) -> Any:
+    """Apply a function to the tensors of states of one form; tuples come out plain, as checkpoints need them."""
+    if isinstance(states[0], Tensor):
+        return function(*states)
+    return tuple(_map(function, *parts) for parts in zip(*states, strict=True))

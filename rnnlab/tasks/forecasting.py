@@ -30,7 +30,7 @@ class ForecastingTask(pl.LightningModule):
 
     Args:
         model: series (B, T, I) -> forecasts, of the shape of the targets: (B, K), or (B, T, K) for every step. To
-            train on windows it also takes a state and `return_state`, as `Forecaster` does.
+            train on windows it also has `initial_state` and takes a state and `return_state`, as `Forecaster` does.
         optim: `optim(params)` gives the optimiser.
         schedule: `schedule(optimizer, total_steps=...)` gives a schedule by update; None keeps the rate.
 
@@ -72,7 +72,8 @@ class ForecastingTask(pl.LightningModule):
         if reset is None:
             forecast = self.model(x)
         else:
-            forecast, state = self.model(x, self.carry.enter(reset), return_state=True)
+            state = self.carry.enter(reset, self.model.initial_state(len(x)))
+            forecast, state = self.model(x, state, return_state=True)
             self.carry.leave(state)
         if forecast.shape != y.shape:
             raise ValueError(

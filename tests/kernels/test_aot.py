@@ -2,7 +2,7 @@
 
 import pytest
 
-from rnnlab_kernels.cells import CELLS
+from rnnlab_kernels.cells import CELLS, PARTS
 from tests.conftest import INTERPRETING
 
 triton = pytest.importorskip("triton")
@@ -13,7 +13,7 @@ def test_variants_cover_every_cell_direction_dtype_and_alignment():
     from rnnlab_kernels.aot import variants
 
     names = [variant.name for variant in variants()]
-    assert len(names) == len(set(names)) == len(CELLS) * 2 * 3 * 2
+    assert len(names) == len(set(names)) == len(CELLS) * 2 * 3 * 2 + (len(PARTS) - len(CELLS)) * 2 * 2
 
 
 @pytest.mark.parametrize("capability", [80, 90])

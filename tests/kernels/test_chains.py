@@ -1,6 +1,6 @@
 """Chains of stages: their gate maths against autograd and `derive`, schedules against the plain loop, by name of input.
 
-What the chains compute is held against written-out equations in tests/nn/test_research_cells.py.
+What the chains compute is held against written-out equations in tests/nn/research_equations.py.
 """
 
 from collections.abc import Callable
@@ -221,7 +221,6 @@ SIZES = [(1, 1, 1, 1), (5, 3, 4, 7)]
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "no-bias-reverse": {"bias": False, "reverse": True},
-    "ragged": {"ragged": True},
     "ragged-reverse": {"ragged": True, "reverse": True},
 }
 UPSTREAMS = [
@@ -275,7 +274,7 @@ def test_eager_error_in_half_precision_is_within_twice_torchs(name, dtype):
 
 # Each cell takes seconds to compile: constants, stages of different widths, a norm, and gates without a product.
 @pytest.mark.parametrize("option", ["plain", "ragged-reverse"])
-@pytest.mark.parametrize("name", ["gru_reset_before", "layer_norm_lstm", "jordan_tanh_sigmoid", "narx1"])
+@pytest.mark.parametrize("name", ["gru_reset_before", "layer_norm_rnn_tanh", "jordan_tanh_sigmoid", "narx1"])
 def test_fused_matches_reference(name, option, poisoned_empty):
     pytest.importorskip("numba")
     from rnnlab_kernels.schedules.fused import fused

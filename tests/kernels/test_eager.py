@@ -7,7 +7,16 @@ from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.reference import reference
-from tests.kernels.problems import CELL_NAMES, OPTIONS, SIZE_IDS, SIZES, UPSTREAMS, assert_within_ratio, make_problem
+from tests.kernels.problems import (
+    CELL_NAMES,
+    OPTIONS,
+    SIZE_IDS,
+    SIZES,
+    UPSTREAMS,
+    assert_close_in_float32,
+    assert_within_ratio,
+    make_problem,
+)
 from tests.tolerances import EPS, FLOAT64, RATIO
 
 
@@ -56,6 +65,9 @@ def test_eager_passes_gradcheck_and_gradgradcheck(name, option):
 @pytest.mark.parametrize("name", CELL_NAMES)
 def test_eager_in_float32_is_close_to_float64(name, size):
     problem = make_problem(CELLS[name], size).to(torch.float32)
+    if name == "rnn_identity":  # no bound on its values: torch's own float32 sums may be off by more
+        assert_close_in_float32(problem, eager)
+        return
     exact, actual = problem.to(torch.float64).run(reference), problem.run(eager)
     for key, value in exact.items():
         torch.testing.assert_close(actual[key], value.float(), msg=lambda text, key=key: f"{key}: {text}")

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from rnnlab_kernels.cells import CELLS
+from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.schedules.reference import reference
+from rnnlab_kernels.schedules.scan import linear_scan
 from tests.conftest import INTERPRETING
 from tests.kernels.problems import (
     CELL_NAMES,
@@ -15,6 +16,7 @@ from tests.kernels.problems import (
     assert_within_ratio,
     make_problem,
 )
+from tests.kernels.test_chains import make
 from tests.tolerances import EPS, RATIO
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(INTERPRETING, reason="compares compiled kernels")]
@@ -69,6 +71,33 @@ def test_pointwise_runs_are_bitwise_equal(name):
 def test_pointwise_is_finite_at_large_preactivations(name):
     problem = make_problem(CELLS[name], (4, 2, 3, 5), scale=1e4).to(torch.float32, "cuda")
     assert all(value.isfinite().all() for value in problem.run(pointwise).values())
+
+
+@pytest.mark.parametrize("option", ["plain", "ragged-reverse"])
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_in_float32_are_close_to_float64(name, option, poisoned_empty):
+    assert_close_in_float32(make(name, (17, 3, 8, 63), **OPTIONS[option]), pointwise, device="cuda")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64], ids=str)
+@pytest.mark.parametrize("method", ["parallel", "triton"])
+def test_scans_match_the_loop_in_double_precision(method, dtype):
+    wide = torch.complex128 if dtype.is_complex else torch.float64
+    b = torch.randn(700, 3, 37, dtype=wide)
+    a = torch.rand(700, 3, 37, dtype=torch.float64) * torch.exp(1j * b.real) if dtype.is_complex else torch.rand_like(b)
+    inputs = [value.to(dtype) for value in (a, b, torch.randn(3, 37, dtype=wide))]
+    upstream = torch.randn(700, 3, 37, dtype=wide)
+
+    def run(kind, device, how):
+        leaves = [value.to(device, kind).requires_grad_() for value in inputs]
+        h = linear_scan(*leaves, method=how)
+        return [h.detach(), *torch.autograd.grad(h, leaves, upstream.to(device, kind))]
+
+    results = run(wide, "cpu", "loop"), run(dtype, "cpu", "loop"), run(dtype, "cuda", method)
+    for name, exact, same_dtype, actual in zip(("h", "da", "db", "dh_0"), *results, strict=True):
+        for part in ("real", "imag") if dtype.is_complex else ("real",):
+            ours, theirs, true = (getattr(value.cpu(), part) for value in (actual, same_dtype, exact))
+            assert_within_ratio(ours, theirs, true, f"{name} {part}", RATIO, EPS[torch.float32])
 
 
 @pytest.mark.parametrize("module", ["RNN", "LSTM", "GRU"])

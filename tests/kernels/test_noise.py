@@ -176,6 +176,13 @@ def test_seeds_repeat_after_manual_seed_and_differ_otherwise():
     assert all(0 <= seed < 2**63 for seed in first) and max(first) > 2**40
 
 
+def test_a_seed_is_drawn_for_all_examples_of_a_vmap():
+    x = torch.zeros(2)
+    assert torch.vmap(lambda a: a + draw_seed() % 2, randomness="same")(x).unique().numel() == 1
+    with pytest.raises(RuntimeError, match='randomness="same" works'):
+        torch.vmap(lambda a: a + draw_seed(), randomness="different")(x)
+
+
 @pytest.mark.parametrize("p", [-0.1, 1.1, math.nan])
 def test_p_is_a_probability(p):
     with pytest.raises(ValueError, match=r"probability in \[0, 1\]"):

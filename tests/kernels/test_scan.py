@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from rnnlab_kernels import launch
-from rnnlab_kernels.schedules import scan
 from rnnlab_kernels.schedules.scan import choose_method, linear_scan, supports
 from tests.conftest import INTERPRETING
 from tests.kernels.problems import assert_within_ratio
@@ -291,4 +290,13 @@ def test_interpreted_kernels_have_second_derivatives(dtype, small_tiles):
 def test_triton_is_refused_on_a_cpu_without_the_interpreter():
     taken, _ = supports("triton", torch.device("cpu"), torch.float32)
     assert taken == (INTERPRETING and launch.triton_version() is not None)
-    assert scan.METHODS[0] == "loop"
+
+
+@pytest.mark.skipif(INTERPRETING or launch.triton_version() is None, reason="kernels cannot be compiled here")
+@pytest.mark.parametrize("name", ["scan_bwd fp32 odd", "scan_bwd complex64 aligned reverse"])
+def test_kernels_compile_without_spilling(name):
+    from rnnlab_kernels.aot import compile_variant, sequence_variants
+
+    variants = {variant.name: variant for variant in sequence_variants()}
+    assert len([other for other in variants if other.startswith("scan")]) == 2 * 4 * 2 * 2
+    assert [compile_variant(variants[name], capability).faults for capability in (80, 90)] == [[], []]

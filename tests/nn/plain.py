@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 import rnnlab.nn
 from rnnlab.nn.gated import GatedCell
+from rnnlab.nn.research.elman import IndRNNCell
+from rnnlab.nn.research.scan import LRUCell
 from rnnlab_kernels.cells.vocabulary import sigmoid, tanh
 from tests.tolerances import FLOAT64
 
@@ -89,13 +91,15 @@ class Decay(nn.Module):
         return self.outputs(h, x_t), DecayState(h)
 
 
-KINDS = {
+KINDS: dict[str, Any] = {
     "leaky": Leaky,
     "two": TwoStates,
     "torch-lstm": nn.LSTMCell,
     "gru": rnnlab.nn.GRUCell,
     "opaque": Opaque,
     "decay": Decay,
+    "indrnn": functools.partial(IndRNNCell, nonlinearity="tanh"),
+    "lru": LRUCell,
 }
 CHAINS = ("leaky", "two", "torch-lstm", "gru")
 every_kind = pytest.mark.parametrize("kind", KINDS)

@@ -1,6 +1,7 @@
 """Training on windows: what is carried, when it is dropped, and that it travels in checkpoints."""
 
 from functools import partial
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from tests.tasks.helpers import GivenData, Windowed, quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")  # on purpose: the data are in memory
 
-LAYERS = {"RNN": rnnlab.nn.RNN, "LSTM": rnnlab.nn.LSTM, "GRU": rnnlab.nn.GRU}
+LAYERS = {"RNN": rnnlab.nn.RNN, "LSTM": rnnlab.nn.LSTM, "GRU": rnnlab.nn.GRU, "torch.nn": nn.LSTM}
 STILL = partial(torch.optim.SGD, lr=0.0)
 BEGIN, GO_ON = torch.tensor([[True, False]] * 3), torch.tensor([[False, False]] * 3)
 
@@ -77,27 +78,54 @@ def test_validation_in_mid_epoch_leaves_the_carry_of_training_alone(tmp_path):
         assert torch.equal(once, often)
 
 
-def test_carry_is_detached_and_zeroed_where_rows_begin():
-    carry, state = Carry(), (torch.randn(2, 3, 5, requires_grad=True), torch.randn(2, 3, 5))
+class State(NamedTuple):
+    h: torch.Tensor
+    c: torch.Tensor
+
+
+FORMS = {
+    "GRU": lambda: torch.randn(2, 3, 5),
+    "LSTM": lambda: (torch.randn(2, 3, 5), torch.randn(2, 3, 4)),
+    "cells": lambda: (State(torch.randn(3, 5), torch.randn(3, 4)), State(torch.randn(3, 2), torch.randn(3, 2))),
+}
+
+
+def leaves(state):
+    return [state] if isinstance(state, torch.Tensor) else [leaf for part in state for leaf in leaves(part)]
+
+
+forms = pytest.mark.parametrize("make", FORMS.values(), ids=FORMS)
+
+
+@forms
+def test_carry_is_detached_and_begins_where_rows_do(make):
+    carry, initial = Carry(), make()
     assert carry.enter(BEGIN) is None
+    assert carry.enter(BEGIN, initial) is initial
+    state = make()
+    for part in leaves(state):
+        part.requires_grad_()
     carry.leave(state)
-    assert not any(part.requires_grad for part in carry.enter(GO_ON))
-    for found, left in zip(carry.enter(GO_ON), state, strict=True):
-        assert torch.equal(found, left)
     some = torch.tensor([[False, True], [True, False], [False, False]])  # inside a window, a reset is the layer's
-    for found, left in zip(carry.enter(some), state, strict=True):
-        assert torch.equal(found[:, [0, 2]], left[:, [0, 2]]) and not found[:, 1].any()
+    entered = [leaves(carry.enter(*args)) for args in ((GO_ON,), (some,), (some, initial))]
+    goes_on = [0, 2]
+    for all_go_on, zeroed, begun, before, first in zip(*entered, leaves(state), leaves(initial), strict=True):
+        assert not all_go_on.requires_grad and torch.equal(all_go_on, before)
+        assert torch.equal(zeroed[..., goes_on, :], before[..., goes_on, :]) and not zeroed[..., 1, :].any()
+        assert torch.equal(begun[..., goes_on, :], before[..., goes_on, :])
+        assert torch.equal(begun[..., 1, :], first[..., 1, :])
 
 
 def test_a_state_that_diverged_ends_with_its_row():
     carry = Carry()
     carry.leave(torch.full((1, 3, 5), torch.nan))
-    assert torch.equal(carry.enter(BEGIN), torch.zeros(1, 3, 5))
+    for initial in (None, torch.zeros(1, 3, 5)):
+        assert torch.equal(carry.enter(BEGIN, initial), torch.zeros(1, 3, 5))
 
 
 def test_a_batch_of_another_size_must_begin_anew():
     carry = Carry()
-    with pytest.raises(ValueError, match="3 rows go on from a former window, but the carry holds no rows"):
+    with pytest.raises(ValueError, match="3 rows go on from a former window, but the carry holds 0 rows"):
         carry.enter(GO_ON)
     carry.leave(torch.randn(1, 2, 5))
     assert carry.enter(BEGIN) is None
@@ -105,18 +133,17 @@ def test_a_batch_of_another_size_must_begin_anew():
         carry.enter(GO_ON)
 
 
-@pytest.mark.parametrize("state", [torch.randn(2, 3, 5), (torch.randn(2, 3, 5), torch.randn(2, 3, 5))])
-def test_carry_survives_a_checkpoint_of_plain_tensors(state, tmp_path):
+@forms
+def test_carry_survives_a_checkpoint_of_plain_tensors(make, tmp_path):
     checkpoint = {}
     Carry().save(checkpoint)
     assert checkpoint == {}
     carry, restored = Carry(), Carry()
-    carry.leave(state)
+    carry.leave(make())
     carry.save(checkpoint)
     torch.save(checkpoint, tmp_path / "a.ckpt")
     restored.load(torch.load(tmp_path / "a.ckpt", weights_only=True))
     torch.testing.assert_close(restored.enter(GO_ON), carry.enter(GO_ON), rtol=0, atol=0)
-    assert type(restored.enter(GO_ON)) is type(state)
     restored.load({})
     assert restored.enter(BEGIN) is None
 

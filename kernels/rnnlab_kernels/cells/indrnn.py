@@ -5,9 +5,9 @@
 No unit sees another's state, so a step has no product and the whole sequence runs element by element
 (schedules/elementwise.py). Gradient of one step, given dh:
 
-    da = dh * act'      dh_{t-1} = da * u      du = da * h_{t-1}, of which the schedule takes the sum over steps and rows
+    da = dh * act'      dh_{t-1} = da * u      du = da * h_{t-1}
 
-act' is read off h_t, so nothing is saved beside the states.
+The schedule sums du over steps and rows. act' is read off h_t, so nothing is saved beside the states.
 """
 
 from rnnlab_kernels.cells.bind import Cell

@@ -31,6 +31,7 @@ def walk_backward(
         before = {name: zero_padding(value, ~reset) for name, value in before.items()}
         frame.rows |= {f"{name}_prev": value.unbind(0) for name, value in before.items()}
     back = _Backward(frame, buffers, memories)
+    stages = back.bind()
 
     dstate = [
         buffer.new_zeros(buffer.shape[1:], dtype=work) if grad is None else grad.to(work)
@@ -50,10 +51,10 @@ def walk_backward(
             if part is not None:
                 name = chain.states[k]
                 new = grads[name] * part
-                kept_back = grads[name] - new
-                grads[name], held[k] = new, kept_back if held[k] is None else held[k] + kept_back
-        for stage_back in back.stages:
-            stage_back(t, position)
+                passed, before_it = grads[name] - new, held[k]
+                grads[name], held[k] = new, passed if before_it is None else before_it + passed
+        for stage in stages:
+            stage(t, position)
         dstate = []
         for name, direct in zip(chain.states, held, strict=True):
             grad = grads.get(f"{name}_prev")
@@ -72,9 +73,9 @@ class _Backward:
 
     def __init__(self, frame: Frame, buffers: list[Tensor], memories: list[list[Tensor]]) -> None:
         self.frame, self.buffers = frame, buffers
+        self.memories = memories
         self.grads: dict[str, Tensor] = {}
         chain, x = frame.chain, frame.x
-        self.memories = memories
         shape = (frame.num_steps, frame.batch)
         # An input part without weight is an input itself: its gradient is handed out, not scratch.
         self.dx = scratch("dx", x, *shape, frame.num_columns) if "ih" in frame.weights else x.new_empty(x.shape)
@@ -90,10 +91,20 @@ class _Backward:
             name: torch.zeros(frame.batch, frame.width[name], dtype=frame.work, device=x.device)
             for name in chain.constants
         }
-        makers = {Product: self._product, Norm: self._norm, Gates: self._gates}
-        pairs = list(zip(chain.stages, memories, strict=True))
-        self.stages = [makers[type(stage)](stage, memory) for stage, memory in reversed(pairs)]
+        self.dweights: dict[str, Tensor] = {}  # of norms, summed step by step
         self._zeros: dict[str, Tensor] = {}
+
+    def bind(self) -> list[Callable[[int, int], None]]:
+        """Return the stages in reverse. They refer to this object and it not to them: a cycle would keep the memory."""
+        stages: list[Callable[[int, int], None]] = []
+        for stage, memory in reversed(list(zip(self.frame.chain.stages, self.memories, strict=True))):
+            if isinstance(stage, Product):
+                stages.append(self._product(stage))
+            elif isinstance(stage, Norm):
+                stages.append(self._norm(stage, memory))
+            else:
+                stages.append(self._gates(stage, memory))
+        return stages
 
     def add(self, name: str, grad: Tensor) -> None:
         present = self.grads.get(name)
@@ -115,7 +126,7 @@ class _Backward:
             return pre if grad is None else grad + pre
         return self.zeros(name) if grad is None else grad
 
-    def _product(self, stage: Product, memory: list[Tensor]) -> Callable[[int, int], None]:
+    def _product(self, stage: Product) -> Callable[[int, int], None]:
         frame = self.frame
         recurrent = bind_product(frame.weights[stage.weight].t(), frame.batch)
         steps = self.dpre[stage.out].unbind(0)
@@ -140,13 +151,17 @@ class _Backward:
         lasting = stage.out in frame.lasting
         gain, shift = affine(frame, stage)
         backward = torch.ops.aten.native_layer_norm_backward.default
+        wanted = [True, True, shift is not None]
 
         def run(t: int, position: int) -> None:
             source, mean, rstd = memory[3 * position : 3 * position + 3]
             if lasting:
                 steps[t].copy_(self.take(stage.out, t))
             dnormed = steps[t].to(frame.work)
-            dsource = backward(dnormed, source, gain.shape, mean, rstd, gain, shift, [True, False, False])[0]
+            dsource, *dweights = backward(dnormed, source, gain.shape, mean, rstd, gain, shift, wanted)
+            for name, grad in zip((stage.gain, stage.shift), dweights, strict=True):
+                if name is not None and grad is not None:
+                    self.dweights[name] = self.dweights[name] + grad if name in self.dweights else grad
             if into is None:
                 self.add(stage.source, dsource)
             else:
@@ -165,7 +180,7 @@ class _Backward:
         takes_x = merged or (stage.first is not None and not shared)
         dx = step.views(self.dx, hidden) if takes_x else empty
         takes_h = stage.recurrent is not None and not merged
-        dh = step.views(self.dpre[stage.recurrent], hidden) if takes_h else empty
+        dh = step.views(self.dpre[stage.recurrent], hidden) if takes_h and stage.recurrent else empty
         outs = [rows[name] for name in stage.out]
 
         def run(t: int, position: int) -> None:
@@ -203,17 +218,14 @@ class _Backward:
         named |= dict(zip(frame.own, values, strict=True))
         after = {name: frame.ends(buffer)[1] for name, buffer in zip(frame.chain.states, self.buffers, strict=True)}
         named = {**after, **named}
-        for stage, memory in zip(frame.chain.stages, self.memories, strict=True):
-            if isinstance(stage, Gates):
-                continue
-            dpre = self.dpre[stage.out].flatten(0, 1)
+        for stage in frame.chain.stages:
             if isinstance(stage, Product):
+                dpre = self.dpre[stage.out].flatten(0, 1)
                 if wanted[stage.weight]:
                     found[stage.weight] = weight_gradient(dpre, self._sources(stage, named).flatten(0, 1))
                 if stage.bias is not None and wanted.get(stage.bias):
                     found[stage.bias] = dpre.sum(0, dtype=frame.work)
-            elif wanted[stage.gain] or (stage.shift is not None and wanted.get(stage.shift)):
-                found |= self._norm_gradients(stage, memory)
+        found |= self.dweights
         found |= {name: grad.sum(0) for name, grad in self.dconstants.items()}
         return [dinput, *(found[name].to(weights[name].dtype) if name in found else None for name in names)]
 
@@ -222,14 +234,3 @@ class _Backward:
         masks = self.frame.masks.sources
         parts = [named[name] * masks[name] if name in masks else named[name] for name in stage.sources]
         return (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).to(self.frame.x.dtype)
-
-    def _norm_gradients(self, stage: Norm, memory: list[Tensor]) -> dict[str, Tensor]:
-        frame = self.frame
-        source, mean, rstd = (torch.stack(memory[k::3]) for k in range(3))  # in the order of the walk
-        dnormed = self.dpre[stage.out].to(frame.work)
-        if frame.call.reverse:
-            dnormed = dnormed.flip(0)
-        found = {stage.gain: (dnormed * (source - mean) * rstd).sum((0, 1))}
-        if stage.shift is not None:
-            found[stage.shift] = dnormed.sum((0, 1))
-        return found

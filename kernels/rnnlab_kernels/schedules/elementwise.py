@@ -24,11 +24,14 @@ T time, B batch, H units, G gates, K states, S saved values, C constants. Saved 
 | further states | (T, B, K-1, H) | working dtype |
 | what the cell keeps | (T, B, S, H) | dtype of gates_x |
 
-Of gates_x, whatever a graph of the gradients needs is kept: a reference, no copy.
+The numba method also keeps gates_x as given, out of which it computes the gradients again when a graph of them is asked
+for.
 """
 
+import importlib
 from collections.abc import Sequence
 from contextlib import nullcontext
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -44,7 +47,11 @@ METHODS = ("loop", "numba", "triton")
 
 
 class Call(NamedTuple):
-    """One call: all that is not differentiated. `mask` is (T, B) of bytes or None."""
+    """One call: all that is not differentiated.
+
+    `mask` is (T, B) of bytes or None. Unless backward will `keep` them, saved values go to the memory of one step: the
+    same code runs with and without a graph, and gives the same bits.
+    """
 
     cell: Cell
     mask: Tensor | None
@@ -105,7 +112,8 @@ class _Elementwise(torch.autograd.Function):
         state_0, constants = tensors[:num_states], tensors[num_states:]
         h, rest, saved = kernels.forward(call, gates_x, *_stacked(gates_x, state_0, constants))
         ctx.call, ctx.kernels = call, kernels
-        ctx.save_for_backward(gates_x, *tensors, h, rest, saved)
+        # Of gates_x only a graph of the gradients needs the values; without one, its dtype is enough.
+        ctx.save_for_backward(gates_x if kernels.DIFFERENTIABLE else gates_x.new_empty(0), *tensors, h, rest, saved)
         last = 0 if call.reverse else -1
         # Copies: what is saved is not given out, so that callers may change the results in place.
         output = h.clone() if call.mask is None else zero_padding(h, call.mask.unsqueeze(-1).bool())
@@ -193,6 +201,10 @@ def _check(cell: Cell, gates_x: Tensor, state_0: Tensors, constants: Tensors, ma
         raise ValueError(f"mask must be boolean and {(*gates_x.shape[:2], 1)}, got {mask.dtype} {tuple(mask.shape)}")
 
 
+def _kernels(method: str) -> ModuleType:
+    return importlib.import_module(f"rnnlab_kernels.schedules.elementwise_{method}")
+
+
 def elementwise(
     cell: Cell,
     gates_x: Tensor,
@@ -232,13 +244,9 @@ def elementwise(
     if method == "loop" or not gates_x.numel():
         output, *state_n = _loop(cell, gates_x, state_0, constants, mask, reverse)
         return output, tuple(state_n)
-    if method == "numba":
-        from rnnlab_kernels.schedules import elementwise_numba as kernels
-    else:
-        from rnnlab_kernels.schedules import elementwise_triton as kernels
     tensors = (gates_x, *state_0, *constants)
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     steps = None if mask is None else mask.squeeze(-1).contiguous().view(torch.uint8)
     with torch.cuda.device(gates_x.device) if gates_x.is_cuda else nullcontext():
-        output, *state_n = _Elementwise.apply(Call(cell, steps, reverse, keep), kernels, *tensors)
+        output, *state_n = _Elementwise.apply(Call(cell, steps, reverse, keep), _kernels(method), *tensors)
     return output, tuple(state_n)

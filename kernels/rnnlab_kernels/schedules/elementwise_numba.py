@@ -76,18 +76,18 @@ def _carried_reader(positions: tuple[int, ...], num_constants: int) -> Any:
 
 
 @cache
-def _forward_loop(cell: Cell, keep: bool) -> Callable[..., None]:
+def _forward_loop(cell: Cell) -> Callable[..., None]:
     positions, num_rest = carried_states(cell), len(cell.states) - 1
     gates_fwd, read_gates = bind_numba(cell.gates_fwd), _reader(cell.num_gates)
     read_carried = _carried_reader(positions, len(cell.carried) - len(positions))
-    write_saved = _writer(len(cell.saved) if keep else 0)
+    write_saved = _writer(len(cell.saved))
 
     # Elements are read in place: a view of each row would cost more than the gate maths of a short one.
     def loop(gates, constants, mask, h_before, rest_before, h, rest, saved, reverse):
         num_steps, batch, _, hidden = gates.shape
         for position in range(num_steps):
             t = num_steps - 1 - position if reverse else position
-            gates_t, h_t, rest_t, saved_t = gates[t], h[t], rest[t], saved[t]
+            gates_t, h_t, rest_t, saved_t = gates[t], h[t], rest[t], saved[min(t, len(saved) - 1)]
             for b in range(batch):
                 if mask[t, b]:
                     for i in range(hidden):
@@ -159,13 +159,12 @@ def _mask(call: Call, num_steps: int, batch: int) -> Any:
 def forward(
     call: Call, gates_x: Tensor, h_0: Tensor, rest_0: Tensor, constants: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return h (T, B, H), the other states (T, B, K-1, H) and what the cell keeps (T, B, S, H), empty unless kept."""
+    """Return h (T, B, H), the other states (T, B, K-1, H) and what the cell keeps, (T, B, S, H) or (1, B, S, H)."""
     (num_steps, batch, _), hidden, cell = gates_x.shape, h_0.shape[1], call.cell
-    num_saved = len(cell.saved) if call.keep else 0
     h = gates_x.new_empty(num_steps, batch, hidden)
     rest = gates_x.new_empty(num_steps, *rest_0.shape)
-    saved = gates_x.new_empty(num_steps, batch, num_saved, hidden)
-    _forward_loop(cell, num_saved > 0)(
+    saved = gates_x.new_empty(num_steps if call.keep else 1, batch, len(cell.saved), hidden)
+    _forward_loop(cell)(
         gates_x.detach().contiguous().view(num_steps, batch, cell.num_gates, hidden).numpy(),
         constants.detach().numpy(),
         _mask(call, num_steps, batch),

@@ -5,7 +5,7 @@ the constants of the units and the sums of their gradients. Storage is fp32, fp1
 and H: edges are masked, all are run-time values. Shapes as in elementwise.py.
 """
 
-# mypy: disable-error-code="assignment"
+# mypy: disable-error-code="assignment,misc"
 # The checker does not know that a Triton kernel unrolls static loops, so that a growing tuple has one type at a time.
 
 from typing import Any
@@ -56,6 +56,7 @@ def _elementwise_fwd_kernel(
     stride_gates_t,
     stride_gates_b,
     stride_t,
+    stride_saved_t,
     GATES_FWD: tl.constexpr,
     CARRIED: tl.constexpr,
     G: tl.constexpr,
@@ -93,7 +94,7 @@ def _elementwise_fwd_kernel(
         for k in tl.static_range(K - 1):
             tl.store(rest_ptr + t * stride_t * (K - 1) + (i_b * (K - 1) + k) * H + i_h, state[k + 1], mask=m)
         for k in tl.static_range(S):
-            tl.store(saved_ptr + t * stride_t * S + (i_b * S + k) * H + i_h, saved[k], mask=m)
+            tl.store(saved_ptr + t * stride_saved_t + (i_b * S + k) * H + i_h, saved[k], mask=m)
 
 
 @triton.jit(do_not_specialize=["T"])
@@ -198,7 +199,7 @@ def elementwise_block(batch: int, hidden: int) -> Block:
     return Block(grid, {"BLOCK_B": block_b, "BLOCK_H": block_h, "num_warps": 4, "enable_fp_fusion": True})
 
 
-def sizes(cell: Cell, keep: bool = True) -> dict[str, Any]:
+def sizes(cell: Cell) -> dict[str, Any]:
     """Return the compile-time sizes of a cell."""
     carried = carried_states(cell)
     return {
@@ -206,21 +207,20 @@ def sizes(cell: Cell, keep: bool = True) -> dict[str, Any]:
         "G": cell.num_gates,
         "K": len(cell.states),
         "C": len(cell.carried) - len(carried),
-        "S": len(cell.saved) if keep else 0,
+        "S": len(cell.saved),
     }
 
 
 def forward(
     call: Call, gates_x: Tensor, h_0: Tensor, rest_0: Tensor, constants: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return h (T, B, H), the other states (T, B, K-1, H) and what the cell keeps (T, B, S, H), empty unless kept."""
+    """Return h (T, B, H), the other states (T, B, K-1, H) and what the cell keeps, (T, B, S, H) or (1, B, S, H)."""
     (num_steps, batch, _), hidden, cell = gates_x.shape, h_0.shape[1], call.cell
-    constexprs = sizes(cell, call.keep)
     if gates_x.stride(2) != 1:
         gates_x = gates_x.contiguous()
     h = gates_x.new_empty(num_steps, batch, hidden)
     rest = rest_0.new_empty(num_steps, *rest_0.shape)
-    saved = gates_x.new_empty(num_steps, batch, constexprs["S"], hidden)
+    saved = gates_x.new_empty(num_steps if call.keep else 1, batch, len(cell.saved), hidden)
     block = elementwise_block(batch, hidden)
     _elementwise_fwd_kernel[block.grid](
         gates_ptr=gates_x,
@@ -237,10 +237,11 @@ def forward(
         stride_gates_t=gates_x.stride(0),
         stride_gates_b=gates_x.stride(1),
         stride_t=batch * hidden,
+        stride_saved_t=saved.stride(0) if call.keep else 0,
         GATES_FWD=bind_triton(cell.gates_fwd),
         HAS_MASK=call.mask is not None,
         REVERSE=call.reverse,
-        **constexprs,
+        **sizes(cell),
         **block.options,
     )
     return h, rest, saved

@@ -169,7 +169,7 @@ class FusedStep:
         _forward_loop(self.cell, self.first, inputs is not None, recurrent is not None)(
             recurrent if inputs is None else inputs,
             inputs if recurrent is None else recurrent,
-            _arrays(carried),
+            _arrays(_contiguous(carried)),
             _arrays(out),
             saved.numpy(),
         )
@@ -180,19 +180,23 @@ class FusedStep:
         return list(buffer.numpy().reshape(num_steps, batch, width // hidden, hidden))
 
     def bwd(self, dstate: Tensors, saved: Tensors, carried: Tensors, state: Tensors, dx: Any, dh: Any) -> Tensors:
-        # An upstream gradient may be expanded or transposed; compiled loops know contiguous arrays alone.
-        dstate = tuple(grad.contiguous() for grad in dstate)
+        dstate = _contiguous(dstate)
         dcarried = tuple(dstate[0].new_empty(state[0].shape) for _ in carried)
         _backward_loop(self.cell, self.first, dx is not None, dh is not None)(
             _arrays(dstate),
             saved[0].numpy(),
-            _arrays(carried),
+            _arrays(_contiguous(carried)),
             _arrays(state),
             dh if dx is None else dx,
             dx if dh is None else dh,
             _arrays(dcarried),
         )
         return dcarried
+
+
+def _contiguous(tensors: Tensors) -> Tensors:
+    """Return what compiled loops read: tensors of one layout, while upstream gradients, given and masked states vary."""
+    return tuple(tensor.contiguous() for tensor in tensors)
 
 
 def _arrays(tensors: Tensors) -> tuple[np.ndarray, ...]:

@@ -36,8 +36,16 @@ def draw_seed(generator: torch.Generator | None = None) -> int:
     """Draw a seed in [0, 2^63 - 1) for `keep_mask`, from torch's default CPU generator unless another one is given.
 
     One draw, whatever the size of the masks made of it; after `torch.manual_seed` the same seeds come again.
+
+    Raises:
+        RuntimeError: under `vmap(..., randomness="different")`, which asks for a seed per example.
     """
-    return int(torch.randint(torch.iinfo(torch.int64).max, (), generator=generator))
+    seed = torch.randint(torch.iinfo(torch.int64).max, (), generator=generator)
+    if torch._C._functorch.is_batchedtensor(seed):
+        raise RuntimeError(
+            'one seed is drawn for all examples of a vmap: randomness="same" works, randomness="different" does not'
+        )
+    return int(seed)
 
 
 def keep_threshold(p: float) -> int:

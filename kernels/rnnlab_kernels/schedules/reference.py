@@ -82,7 +82,8 @@ def _update(stage: Gates, gates_x: Tensor, values: dict[str, Tensor], masks: Mas
     parts_h = None if stage.recurrent is None else values[stage.recurrent].chunk(num_gates, -1)
     parts_x = None
     if stage.first is not None:
-        width = gates_x.shape[-1] // num_gates if parts_h is None else parts_h[0].shape[-1]
+        beside = parts_h[0] if parts_h is not None else values[stage.carried[0]] if stage.carried else None
+        width = gates_x.shape[-1] // num_gates if beside is None else beside.shape[-1]
         parts_x = gates_x.narrow(-1, stage.first * width, num_gates * width).chunk(num_gates, -1)
     if parts_x is None or parts_h is None:
         gates = parts_h if parts_x is None else parts_x

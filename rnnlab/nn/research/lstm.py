@@ -18,11 +18,13 @@ from rnnlab_kernels.cells.peephole import DENSE_PEEPHOLE_LSTM, PEEPHOLE_LSTM
 class GatedLSTMCell(GateRowsCell):
     """`torch.nn.LSTMCell` for `Recurrent`, with the projection of `torch.nn.LSTM` (Sak et al., 2014).
 
-    Equations, gate order i f g o and parameters are torch's; state (h, c).
+        i, f, o = sigmoid(.)   g = tanh(.)   c_t = f * c_{t-1} + i * g   h_t = weight_hr (o * tanh(c_t))
+
+    Gate order i f g o and parameters are torch's; state (h, c).
 
     Args:
         bias: True for torch's two vectors, "single" for one, False for none.
-        proj_size: P > 0 adds weight_hr (P, H): h_t = weight_hr (o * tanh(c_t)), (B, P). Less than H.
+        proj_size: P, columns of h, with weight_hr (P, H); less than H. 0 for h_t = o * tanh(c_t), (B, H).
     """
 
     gates = LSTM.gates
@@ -61,7 +63,11 @@ class GatedLSTMCell(GateRowsCell):
 
 
 class CIFGCell(GateRowsCell):
-    """LSTM whose input gate is 1 - f (Greff et al., 2017): gates f g o, a quarter fewer weights; state (h, c).
+    """LSTM whose input gate is 1 - f (Greff et al., 2017), a quarter fewer weights.
+
+        f, o = sigmoid(.)   g = tanh(.)   c_t = f * c_{t-1} + (1 - f) * g   h_t = o * tanh(c_t)
+
+    Gate order f g o, state (h, c).
 
     Args:
         bias: True for torch's two vectors, "single" for one, False for none.
