@@ -7,6 +7,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,12 +19,21 @@ def main(folder: Path) -> None:
         provenance = config["provenance"]
         # None where the code was installed without its clone.
         commit = (provenance["git_commit"] or "unknown") + ("+changes" if provenance["git_dirty"] else "")
-        names = {"experiment": config["name"], "seed": config["seed"], "commit": commit}
+        names = {"experiment": config["name"], "cell": cell_of(config), "seed": config["seed"], "commit": commit}
         rows.append({**names, **json.loads(metrics_file.read_text(encoding="utf-8"))})
     columns = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+
+
+def cell_of(config: dict[str, Any]) -> str:
+    """Return the cell of a run on `rnnlab.nn.Recurrent` with its options, or the layer's class."""
+    rnn = config.get("rnn", {})
+    cell = rnn.get("cell", {"_target_": rnn.get("_target_", "")})
+    options = ", ".join(f"{k}={v}" for k, v in cell.items() if k not in ("_target_", "_partial_", "hidden_size"))
+    name = cell["_target_"].rpartition(".")[2]
+    return f"{name}({options})" if options else name
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import rnnlab.nn
+from rnnlab_kernels import launch
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -15,9 +16,10 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):
-    """Return what the blocks define, run where they may write files; a traceback shows the line of the block."""
+    """Return what the blocks define, run where they may write files, and without Numba: compiling is most of the time."""
     found: dict[str, Any] = {"__name__": "readme"}
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "has_numba", lambda: False)
         patch.chdir(tmp_path_factory.mktemp("readme"))
         for block in BLOCKS:
             exec(compile(block, "README.md", "exec"), found)

@@ -195,7 +195,7 @@ class FusedStep:
 
 
 def _contiguous(tensors: Tensors) -> Tensors:
-    """Return what compiled loops read: tensors of one layout, while upstream gradients, given and masked states vary."""
+    """Return what a compiled loop reads, in one layout: upstream gradients and states come transposed or expanded."""
     return tuple(tensor.contiguous() for tensor in tensors)
 
 

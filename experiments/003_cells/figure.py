@@ -1,0 +1,46 @@
+"""Draw results.csv: `python experiments/003_cells/figure.py`. One dot a seed, cells in the order of their mean."""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+HERE = Path(__file__).parent
+PANELS = (
+    ("cells/addition", "test/exact_match", "addition, 3 digits: exact match", "linear", True),
+    ("cells/ten_step", "val/mse_last", "two sines, ten steps ahead: mean squared error", "log", False),
+)
+
+
+def main() -> None:
+    with (HERE / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 5), layout="constrained")
+    for axis, (experiment, metric, title, scale, is_best_high) in zip(axes, PANELS, strict=True):
+        values: dict[str, list[float]] = defaultdict(list)
+        for row in rows:
+            if row["experiment"] == experiment:
+                values[label(row["cell"])].append(float(row[metric]))
+        names = sorted(values, key=lambda name: sum(values[name]) / len(values[name]), reverse=not is_best_high)
+        for position, name in enumerate(names):
+            axis.plot(values[name], [position] * len(values[name]), "o", color="C0", alpha=0.6, markersize=5)
+        axis.set_yticks(range(len(names)), names)
+        axis.set(title=title, xscale=scale)
+        axis.grid(alpha=0.3)
+    figure.suptitle("one dot a seed, ten epochs; best cell on top")
+    (HERE / "figures").mkdir(exist_ok=True)
+    figure.savefig(HERE / "figures" / "cells.png", dpi=110)
+
+
+def label(cell: str) -> str:
+    """Return 'GatedGRU, reset_after=False' for 'GatedGRUCell(reset_after=False)': options where cells share a class."""
+    name, _, options = cell.rstrip(")").partition("Cell")
+    return f"{name}, {options.lstrip('(')}" if name in ("GatedGRU", "GatedLSTM") else name
+
+
+if __name__ == "__main__":
+    main()
