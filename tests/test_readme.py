@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):
-    """Return what the blocks define, run where they may write files, and without Numba: compiling is most of the time."""
+    """Yield what the blocks define, run where they may write files, and without Numba, whose compiling takes long."""
     found: dict[str, Any] = {"__name__": "readme"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "has_numba", lambda: False)
@@ -24,7 +24,7 @@ def names(tmp_path_factory):
         for block in BLOCKS:
             exec(compile(block, "README.md", "exec"), found)
         found["files"] = sorted(path.name for path in Path.cwd().iterdir())
-    return found
+        yield found
 
 
 def test_blocks_run(names):

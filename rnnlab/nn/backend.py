@@ -158,6 +158,8 @@ def _prefer(call: Call) -> Choice:
     if call.mode == "LSTM":
         return Choice("aten", "LSTM on CPU: oneDNN's fused layer measured fastest")
     work = call.batch * CELLS[call.mode.lower()].num_gates * call.hidden_size**2
+    if not isinstance(work, int):
+        return Choice("aten", f"{call.mode} on CPU, traced for any batch size: torch's own loop takes each")
     at = f"{call.mode} on CPU, {work:.1e} multiplications a step"
     if call.dtype == torch.float32 and work >= FASTER_FROM[ours][call.mode]:
         return Choice(ours, f"{at}: measured faster than torch's own loop")

@@ -6,6 +6,7 @@ Letters: B batch, W width of a state, L layers, D directions.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rnnlab.nn.protocol import view, weight_like
@@ -94,7 +95,7 @@ class Carrying(nn.Module):
             if not batched:
                 given = [tuple(part.unsqueeze(0) for part in state) for state in given]
         elif carry is not None:
-            given, word = list(carry), "carry"
+            given, word = [tuple(map(_ordinary, state)) for state in carry], "carry"
             rows = given[0][0].shape[0]
             if rows != batch:
                 raise RuntimeError(
@@ -112,6 +113,11 @@ class Carrying(nn.Module):
         if not batched:
             states = [tuple(part.squeeze(0) for part in state) for state in states]
         return [getattr(type(one), "_make", tuple)(state) for one, state in zip(like, states, strict=True)]
+
+
+def _ordinary(part: Tensor) -> Tensor:
+    """Return a tensor that autograd can save, if `part` was made in inference mode and this is outside of it."""
+    return part.clone() if part.is_inference() and not torch.is_inference_mode_enabled() else part
 
 
 def state_names(state: Any) -> tuple[str, ...]:

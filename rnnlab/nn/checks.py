@@ -197,6 +197,7 @@ def check_steps(
         raise ValueError(f"{name} should have shape {shape}, one flag for each step, got {tuple(flags.shape)}")
     if flags.device != device:
         raise RuntimeError(f"Input and {name} are not on the same device: input on {device}, {name} on {flags.device}")
+    flags = flags.clone()  # backward reads it too, and buffers of flags are often filled anew before that
     if not batched:
         return flags.view(-1, 1, 1)
     return (flags.t() if batch_first else flags).unsqueeze(-1)

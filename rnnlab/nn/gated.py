@@ -3,7 +3,7 @@
 A cell is an nn.Module with `input_size`, `hidden_size`, `initial_state(batch_size, device, dtype)` and
 `forward(x_t, state) -> (y_t, state)`; a state is a NamedTuple of tensors (B, width). That is all `Recurrent` asks for,
 and such a cell runs on the plain loop. A cell that derives from `ChainCell` also says, in data, what one step does, and
-runs on every backend; `GatedCell` is the short way to that for a cell that is one recurrent product and one gate update.
+runs on every backend; `GatedCell` is the short way to that for a cell of one recurrent product and one gate update.
 
 Letters: T time, B batch, I input_size, H hidden_size, G gates.
 """
@@ -81,7 +81,7 @@ class ChainCell(nn.Module):
         return type(self)(*bound.args[1:], **bound.kwargs).to(like.device, like.dtype)
 
     def inputs(self, x: Tensor) -> Tensor:
-        """Return what the recurrence reads, for x (..., I): x itself, which "ih" then multiplies, or gates (..., G*H)."""
+        """Return what the recurrence reads for x (..., I): x, which "ih" then multiplies, or gates (..., G*H)."""
         return x
 
     def outputs(self, y: Tensor) -> Tensor:
@@ -109,7 +109,9 @@ class GatedCell(ChainCell):
     """A cell of one recurrent product and one gate update: h enters through the product, the rest element by element.
 
     A subclass names its gates and states and writes `gates_fwd` over the names of rnnlab_kernels.cells.vocabulary;
-    `gates_bwd` may be written by hand or is derived. See `rnnlab_kernels.cells.bind.Cell` for the conventions.
+    `gates_bwd` may be written by hand or is derived. `gates_fwd_dropped`, if there is one, is `gates_fwd` with one more
+    carried value, a mask that multiplies the candidate: without it there is no `candidate_dropout`. See
+    `rnnlab_kernels.cells.bind.Cell` for the conventions.
 
     Args:
         bias: True for torch's two vectors, "single" for one, False for none.
@@ -133,24 +135,19 @@ class GatedCell(ChainCell):
     split: ClassVar[int] = 0
     gates_fwd: ClassVar[Callable[..., Any]]
     gates_bwd: ClassVar[Callable[..., Any] | None] = None
+    gates_fwd_dropped: ClassVar[Callable[..., Any] | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "gates_fwd" in cls.__dict__:
-            cls.chain = as_chain(
-                _complete(
-                    Cell(
-                        cls.__name__,
-                        cls.gates,
-                        cls.states,
-                        cls.carried,
-                        cls.saved,
-                        cls.split,
-                        cls.gates_fwd,
-                        cls.gates_bwd,
-                    )
-                )
-            )
+            shape = (cls.gates, cls.states, cls.carried)
+            dropped = None
+            if cls.gates_fwd_dropped is not None:
+                carried = (*cls.carried, "mask")
+                name = f"{cls.__name__}_dropped"
+                dropped = derive(Cell(name, *shape[:2], carried, (), cls.split, cls.gates_fwd_dropped))
+            cell = Cell(cls.__name__, *shape, cls.saved, cls.split, cls.gates_fwd, cls.gates_bwd, dropped)
+            cls.chain = as_chain(derive(cell))
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool | str = True, device: Any = None, dtype: Any = None
@@ -168,18 +165,21 @@ class GatedCell(ChainCell):
         return gate_weights(self)
 
 
-def _complete(cell: Cell) -> Cell:
-    return derive(cell) if cell.gates_bwd is None else cell
-
-
 _STATE_TYPES: dict[tuple[str, ...], Any] = {}
 
 
 def state_tuple(names: tuple[str, ...]) -> Any:
     """Return the NamedTuple with these fields, the same one each time."""
     if names not in _STATE_TYPES:
-        _STATE_TYPES[names] = namedtuple("State", names)
+        made = namedtuple("State", names)  # type: ignore[misc]
+        made.__reduce__ = lambda self: (_state, (names, tuple(self)))  # type: ignore[method-assign]
+        _STATE_TYPES[names] = made
     return _STATE_TYPES[names]
+
+
+def _state(names: tuple[str, ...], values: Tensors) -> Any:
+    """Return a state out of a pickle, which finds no class that is made as the program runs."""
+    return state_tuple(names)(*values)
 
 
 def check_bias(bias: object) -> bool | str:

@@ -158,8 +158,9 @@ class Layer(nn.RNNBase):
             lengths: (B,) integers, steps of each row, in any order, zero allowed; a tensor on any device or a sequence
                 of ints. Output is zero after each row's end, final states are each row's own, the reverse direction
                 starts at each row's own end. None: all rows have T steps.
-            reset: boolean (T, B), or (B, T) with batch_first, or (T,) unbatched: a new sequence starts at these steps.
-                States are zero before them; in the reverse direction, before the step that precedes them.
+            reset: boolean (T, B), or (B, T) with batch_first, or (T,) unbatched: a new sequence starts at these steps,
+                but not beyond a row's length. States are zero before them; in the reverse direction, before the step
+                that precedes them.
 
         Returns:
             output (T, B, D*P) in the layout of the input, and the final state in the form of `hx`, never batch-first.
@@ -203,7 +204,8 @@ class Layer(nn.RNNBase):
         starts = None
         if reset is not None:
             starts = checks.check_steps("reset", reset, num_steps, batch, batched, self.batch_first, input.device)
-
+            if mask is not None:
+                starts = starts & mask
         choice = choose(self.backend, self.backend_call(input, lengths, states, reset))
         with without_autocast(input.device, cast_to):
             x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, state) for state in states)
@@ -307,7 +309,7 @@ class Layer(nn.RNNBase):
             if self.dropout and training and layer < self.num_layers - 1:
                 x = nn.functional.dropout(x, self.dropout)
         if training and options.output_dropout:
-            x = variational_dropout(x, options.output_dropout, seeds[-1], OUTPUT)
+            x = variational_dropout(x, options.output_dropout, seeds[-self.num_directions], OUTPUT)
         return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
     def _grouped(self, own: list[Tensor]) -> Weights:
@@ -317,7 +319,7 @@ class Layer(nn.RNNBase):
         return Weights(weight_ih, weight_hh, bias_ih, bias_hh, weight_hr)
 
     def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Hidden]:
-        """Advance by one time step; T calls equal one call of the layer on T steps.
+        """Advance by one time step; T calls equal one call of the layer on T steps, but for masks, drawn in each call.
 
         Args:
             x_t: (B, I) or unbatched (I,).

@@ -121,6 +121,19 @@ def check_noise(cell: nn.Module, **rates: float) -> None:
             raise ValueError(f"{name} needs a cell with {place}; {type(cell).__name__} has none")
 
 
+def check_hooks(cell: nn.Module) -> None:
+    """Refuse hooks that were to run before the forward of a cell, where nothing calls that.
+
+    Raises:
+        RuntimeError: such a hook, as torch.nn.utils.prune and spectral_norm set them to compute a weight.
+    """
+    if cell._forward_pre_hooks and kind(view(cell)) != "loop":
+        raise RuntimeError(
+            f"{type(cell).__name__} has a hook before its forward, which Recurrent does not call: prune by "
+            "rnnlab.nn.magnitude_prune, compute weights by torch.nn.utils.parametrize, hook the layer for anything else"
+        )
+
+
 def output_size(cell: nn.Module) -> int:
     """Return the number of features that a step gives out."""
     return int(getattr(cell, "output_size", cell.hidden_size))  # type: ignore[arg-type]

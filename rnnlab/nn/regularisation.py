@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypedDict
 from torch import Tensor
 
 from rnnlab.nn import checks
-from rnnlab.nn.dropout import Zoneout, check_rate, zoneout_rates
+from rnnlab.nn.dropout import Zoneout, check_rate, check_zoneout, zoneout_rates
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.schedules.walk import PLAIN, Noise, Walk
 
@@ -53,7 +53,8 @@ class Regularisation(NamedTuple):
 
         Raises:
             TypeError: an unknown keyword.
-            ValueError: a rate outside [0, 1], a limit that is not positive, or dropout of a missing candidate.
+            ValueError: a rate outside [0, 1], zoneout of a state that is not there, a limit that is not positive, or
+                dropout of a missing candidate.
         """
         unknown = sorted(set(given) - set(cls._fields))
         if unknown:
@@ -64,6 +65,7 @@ class Regularisation(NamedTuple):
         zoneout, limit = given.get("zoneout", 0.0), given.get("clip_grad_step")
         if limit is not None:
             checks.check_limit("clip_grad_step", limit)
+        check_zoneout(zoneout, [cell.states])
         per_state = zoneout_rates(zoneout, cell.states)
         return cls(**rates, zoneout=per_state if any(per_state) else (), clip_grad_step=limit)
 

@@ -6,14 +6,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-State = TypeVar("State", Tensor, tuple[Tensor, ...])
+State = TypeVar("State", Tensor, tuple[Any, ...])
 
 
 def detach_state(state: State) -> State:
-    """Return the state (a tensor or a tuple of tensors) cut off from the graph that made it, for the next window."""
+    """Return the state cut off from the graph that made it, for the next window.
+
+    A state is a tensor, or a tuple or NamedTuple of states, as layers, cells and `Recurrent` return them.
+    """
     if isinstance(state, Tensor):
         return state.detach()
-    return tuple(part.detach() for part in state)
+    return getattr(type(state), "_make", tuple)([detach_state(part) for part in state])
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:

@@ -70,9 +70,8 @@ def unroll(
     for part in _windows(len(x), checkpoint_steps or len(x), reverse):
         arguments = (_at(walk, part), None if mask is None else mask[part], x[part], *state)
         if checkpoint_steps is not None and torch.is_grad_enabled():
-            # Masks come from a counter; only a cell of the user's may draw from torch's generators.
-            keep_rng = kind(cell) == "loop"
-            result = checkpoint(run, *arguments, use_reentrant=False, preserve_rng_state=keep_rng)
+            # Masks come from a counter, but a cell of the user's may draw from torch's generators.
+            result = checkpoint(run, *arguments, use_reentrant=False, preserve_rng_state=True)
         else:
             result = run(*arguments)
         y, state, states = result

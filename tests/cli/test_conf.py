@@ -15,6 +15,8 @@ from rnnlab.cli.compose import conf_dir, flatten, groups, options, settings, to_
 SMALL = {
     "addition": ["data.num_questions=300", "data.num_test=50", "rnn.hidden_size=4"],
     "forecasting": ["trainer.max_epochs=1"],
+    "cells": ["trainer.max_epochs=1"],
+    "cells/addition": ["data.num_questions=300", "data.num_test=50", "rnn.cell.hidden_size=4"],
 }
 EXPERIMENTS = options("experiment")
 
@@ -30,7 +32,12 @@ def composed(*overrides):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiment_instantiates(experiment, tmp_path, csv_file):
-    overrides = [f"experiment={experiment}", *SMALL[experiment.split("/")[0]], "logger=csv", "trainer.accelerator=cpu"]
+    overrides = [
+        f"experiment={experiment}",
+        *SMALL.get(experiment, SMALL[experiment.split("/")[0]]),
+        "logger=csv",
+        "trainer.accelerator=cpu",
+    ]
     if experiment == "forecasting/air_passengers":
         overrides += [f"data.path={csv_file}", "data.column=level", "data.test_size=10", "data.window=6"]
     config = composed(*overrides)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from rnnlab.nn import Recurrent
+from rnnlab.nn import GatedCell, Recurrent
+from rnnlab_kernels.cells.vocabulary import sigmoid, tanh
 from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.reference import reference
 from tests.kernels.problems import make_problem
@@ -69,3 +70,30 @@ def test_more_layers_and_both_directions_have_cells_of_their_own():
     assert output.shape == (5, 2, 8) and len(states) == 4
     assert [cell.input_size for cell in layer.cells] == [3, 3, 8, 8]
     assert len({cell.weight_hh.data_ptr() for cell in layer.cells}) == 4
+
+
+class Gated(GatedCell):
+    """A unit whose candidate can be dropped."""
+
+    gates, states, carried = ("z", "n"), ("h",), ("h",)
+
+    @staticmethod
+    def gates_fwd(gates, carried):
+        return (carried[0] + sigmoid(gates[0]) * (tanh(gates[1]) - carried[0]),), ()
+
+    @staticmethod
+    def gates_fwd_dropped(gates, carried):
+        return (carried[0] + sigmoid(gates[0]) * (tanh(gates[1]) * carried[1] - carried[0]),), ()
+
+
+def test_candidate_dropout_of_a_new_cell():
+    x = torch.randn(5, 3, 4, dtype=torch.float64)
+    results = []
+    for backend in ("reference", "eager"):
+        torch.manual_seed(0)
+        layer = Recurrent(Gated(4, 6, dtype=torch.float64), candidate_dropout=0.5, backend=backend)
+        output, _ = layer(x)
+        output.sum().backward()
+        results.append([output.detach(), *(weight.grad for weight in layer.parameters())])
+        assert not torch.equal(output, layer.eval()(x)[0])
+    torch.testing.assert_close(*results, **FLOAT64)

@@ -111,9 +111,9 @@ class _Elementwise(torch.autograd.Function):
         num_states = len(call.cell.states)
         state_0, constants = tensors[:num_states], tensors[num_states:]
         h, rest, saved = kernels.forward(call, gates_x, *_stacked(gates_x, state_0, constants))
-        ctx.call, ctx.kernels = call, kernels
+        ctx.call, ctx.kernels = call._replace(mask=None), kernels
         # Of gates_x only a graph of the gradients needs the values; without one, its dtype is enough.
-        ctx.save_for_backward(gates_x if kernels.DIFFERENTIABLE else gates_x.new_empty(0), *tensors, h, rest, saved)
+        ctx.save_for_backward(gates_x if kernels.DIFFERENTIABLE else gates_x.new_empty(0), *tensors, h, rest, saved, call.mask)
         last = 0 if call.reverse else -1
         # Copies: what is saved is not given out, so that callers may change the results in place.
         output = h.clone() if call.mask is None else zero_padding(h, call.mask.unsqueeze(-1).bool())
@@ -121,8 +121,8 @@ class _Elementwise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, doutput: Tensor | None, *dstate_n: Tensor | None) -> tuple[Tensor | None, ...]:
-        call: Call = ctx.call
-        *inputs, h, rest, saved = ctx.saved_tensors
+        *inputs, h, rest, saved, mask = ctx.saved_tensors
+        call: Call = ctx.call._replace(mask=mask)
         needed = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
             if not ctx.kernels.DIFFERENTIABLE:

@@ -89,6 +89,8 @@ def keep_mask(
 
 
 def _filler(out: Tensor) -> Any:
+    if torch._C._functorch.is_functorch_wrapped_tensor(out):
+        return fill  # inside a transform there is no memory to write to
     if type(out) is Tensor and out.device.type == "cpu" and launch.has_numba():
         from rnnlab_kernels.schedules import noise_numba
 

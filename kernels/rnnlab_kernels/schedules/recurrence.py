@@ -47,14 +47,17 @@ class _Recurrence(torch.autograd.Function):
         state_0 = tensors[len(call.names) :]
         frame = Frame(call, x, dict(zip(call.names, tensors, strict=False)), state_0)
         output, state_n, kept = walk_forward(frame)
-        ctx.call, ctx.counts = call, [len(part) for part in kept]
-        ctx.save_for_backward(x, *tensors, *(tensor for part in kept for tensor in part))
+        # Masks are saved as tensors are, so that autograd notices when one was written into.
+        ctx.call = call._replace(mask=None, walk=call.walk._replace(reset=None))
+        ctx.counts = [len(part) for part in kept]
+        kept_flat = (tensor for part in kept for tensor in part)
+        ctx.save_for_backward(call.mask, call.walk.reset, x, *tensors, *kept_flat)
         return output, *state_n
 
     @staticmethod
     def backward(ctx: Any, doutput: Tensor | None, *dstate_n: Tensor | None) -> tuple[Tensor | None, ...]:
-        call: Call = ctx.call
-        x, *rest = ctx.saved_tensors
+        mask, reset, x, *rest = ctx.saved_tensors
+        call: Call = ctx.call._replace(mask=mask, walk=ctx.call.walk._replace(reset=reset))
         inputs = len(call.names) + len(call.chain.states)
         weights, state_0 = dict(zip(call.names, rest, strict=False)), tuple(rest[len(call.names) : inputs])
         needed = ctx.needs_input_grad[1:]

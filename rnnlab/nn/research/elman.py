@@ -131,7 +131,6 @@ class JordanCell(GateRowsCell):
     """
 
     gates = ("a",)
-    decay: Tensor
 
     def __init__(
         self,
@@ -157,9 +156,6 @@ class JordanCell(GateRowsCell):
         self.weight_out = self._empty(outputs, hidden_size)
         self.bias_out = self._empty(outputs) if bias else None
         self.decay_logit = self._empty(outputs) if learnable else None
-        # An argument, not a parameter: it is in no state_dict.
-        fixed = None if learnable else torch.full_like(self.weight_out[:, 0], decay, requires_grad=False)
-        self.register_buffer("decay", fixed, persistent=False)
         self.reset_parameters()
 
     @property
@@ -172,6 +168,14 @@ class JordanCell(GateRowsCell):
         return self.weight_out.shape[0]
 
     @property
+    def decay(self) -> Tensor:
+        """a (O,)."""
+        if self.decay_logit is not None:
+            return torch.sigmoid(self.decay_logit)
+        # Made of the argument each time: a buffer outside the state_dict would be lost through the meta device.
+        return self.weight_out.new_full((self.output_size,), self.first_decay)
+
+    @property
     def state_sizes(self) -> tuple[int, ...]:
         return (self.output_size,)
 
@@ -182,5 +186,4 @@ class JordanCell(GateRowsCell):
             nn.init.constant_(self.decay_logit, torch.logit(torch.tensor(self.first_decay, dtype=torch.float64)).item())
 
     def kernel_weights(self) -> dict[str, Tensor]:
-        decay = self.decay if self.decay_logit is None else torch.sigmoid(self.decay_logit)
-        return super().kernel_weights() | present(out=self.weight_out, bias_out=self.bias_out, decay=decay)
+        return super().kernel_weights() | present(out=self.weight_out, bias_out=self.bias_out, decay=self.decay)
