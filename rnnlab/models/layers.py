@@ -52,8 +52,8 @@ def initialise_all(layers: list[nn.Module], head: nn.Linear | None, init: Mappin
     Args:
         layers: recurrent layers, changed in place.
         head: read-out; Glorot-uniform weight and zero bias if `init` names glorot, else left as constructed.
-        init: arguments of `rnnlab.nn.init.initialise`; None leaves everything as constructed. A layer without weights of
-            torch's names, such as a linear recurrent unit with a start of its own, is left as constructed too.
+        init: arguments of `rnnlab.nn.init.initialise`; None leaves everything as constructed. So is a layer without
+            weights of torch's names, such as a linear recurrent unit, which has a start of its own.
     """
     if init is None:
         return

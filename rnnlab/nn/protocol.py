@@ -130,7 +130,7 @@ def check_hooks(cell: nn.Module) -> None:
     if cell._forward_pre_hooks and kind(view(cell)) != "loop":
         raise RuntimeError(
             f"{type(cell).__name__} has a hook before its forward, which Recurrent does not call: prune by "
-            "rnnlab.nn.magnitude_prune, compute weights by torch.nn.utils.parametrize, hook the layer for anything else"
+            "rnnlab.nn.pruning, compute weights by torch.nn.utils.parametrize, hook the layer for anything else"
         )
 
 

@@ -60,7 +60,8 @@ class Recurrent(Stack):
             keep their values.
         zoneout: probability that a unit keeps its previous value, expected values in evaluation (Krueger et al., 2017):
             one for all states, one for each by position, or by name in a dict.
-        clip_grad_step: clamp the gradient that states hand back over each step to +-this value.
+        clip_grad_step: clamp the gradient that states hand back over each step to +-this value (Graves, 2013). What
+            `return_all_states` gives out hands back a gradient of its own, clamped apart.
         checkpoint_steps: keep activations for so many steps at a time, and compute them again in the backward pass.
         backend: "auto", "reference", "eager", "fused" or "triton"; what runs the recurrence, never what it computes.
 

@@ -71,7 +71,8 @@ def unroll(
         arguments = (_at(walk, part), None if mask is None else mask[part], x[part], *state)
         if checkpoint_steps is not None and torch.is_grad_enabled():
             # Masks come from a counter, but a cell of the user's may draw from torch's generators.
-            result = checkpoint(run, *arguments, use_reentrant=False, preserve_rng_state=True)
+            window = partial(_same_again, run, cell, [])
+            result = checkpoint(window, *arguments, use_reentrant=False, preserve_rng_state=True)
         else:
             result = run(*arguments)
         y, state, states = result
@@ -83,6 +84,22 @@ def unroll(
         outputs.reverse()
         every.reverse()
     return torch.cat(outputs), state, tuple(torch.cat(values) for values in zip(*every, strict=True))
+
+
+def _same_again(run: Callable[..., Result], cell: Any, seen: list[list[tuple[Tensor, int]]], *arguments: Any) -> Result:
+    """Run a window, and at every later time refuse to unless the cell has the parameters of the first."""
+    own = list(getattr(cell, "cell", cell).parameters())  # torch's cells are behind a view
+    result = None if seen else run(*arguments)
+    if result is not None:
+        seen.append([(parameter, parameter._version) for parameter in own])
+        return result
+    if len(own) != len(seen[0]) or any(a is not b or a._version != v for a, (b, v) in zip(own, seen[0], strict=True)):
+        raise RuntimeError(
+            "checkpoint_steps computes a window again in the backward pass, and the cell's parameters have been changed "
+            "or exchanged since: call backward before the optimiser's step and within torch.nn.utils.stateless, or set "
+            "checkpoint_steps=None"
+        )
+    return run(*arguments)
 
 
 def _windows(num_steps: int, size: int, reverse: bool) -> Iterator[slice]:

@@ -121,7 +121,11 @@ def recurrent_cases(draw: Any, kinds: tuple[str, ...] = tuple(CELLS)) -> Case:
     options["clip_grad_step"] = draw(st.sampled_from((None, None, 0.02)))
     options["checkpoint_steps"] = draw(st.sampled_from((None, None, 1, 2, 4)))
     layout = draw(st.sampled_from(("full", "mask", "lengths", "unbatched", "unbatched mask")))
-    call: Case = {"steps": draw(st.sampled_from((2, 1, 3, 4, 5, 6))), "batch": draw(st.integers(1, 4)), "layout": layout}
+    call: Case = {
+        "steps": draw(st.sampled_from((2, 1, 3, 4, 5, 6))),
+        "batch": draw(st.integers(1, 4)),
+        "layout": layout,
+    }
     call |= {name: draw(booleans) for name in ("reset", "hx", "train")}
     call["seed"] = draw(st.integers(0, 999))
     if num_layers == 2:
@@ -374,7 +378,7 @@ def test_recurrent(case):
 
 
 @pytest.mark.skipif(not has_numba(), reason="needs Numba")
-@drawn(max_examples=400)
+@drawn(max_examples=24)
 @given(case=recurrent_cases(COMPILED))
 def test_recurrent_on_compiled_loops(case):
     case["options"].pop("norm", None)  # of one unit, or of equal ones, it is rounding alone

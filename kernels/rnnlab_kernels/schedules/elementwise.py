@@ -113,7 +113,8 @@ class _Elementwise(torch.autograd.Function):
         h, rest, saved = kernels.forward(call, gates_x, *_stacked(gates_x, state_0, constants))
         ctx.call, ctx.kernels = call._replace(mask=None), kernels
         # Of gates_x only a graph of the gradients needs the values; without one, its dtype is enough.
-        ctx.save_for_backward(gates_x if kernels.DIFFERENTIABLE else gates_x.new_empty(0), *tensors, h, rest, saved, call.mask)
+        inputs = gates_x if kernels.DIFFERENTIABLE else gates_x.new_empty(0)
+        ctx.save_for_backward(inputs, *tensors, h, rest, saved, call.mask)
         last = 0 if call.reverse else -1
         # Copies: what is saved is not given out, so that callers may change the results in place.
         output = h.clone() if call.mask is None else zero_padding(h, call.mask.unsqueeze(-1).bool())
