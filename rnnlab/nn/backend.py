@@ -114,6 +114,8 @@ def _obstacle(backend: str, call: Call) -> str:
         return ""
     if _is_transformed():
         return "functorch transforms and forward-mode differentiation need the reference or aten backend"
+    if torch.compiler.is_exporting():
+        return "torch.export traces the reference and aten backends"
     if call.dtype.is_complex:
         return "complex numbers need the reference or aten backend"
     if call.device.type == "meta":
@@ -187,7 +189,7 @@ def _obstacle_for_cell(backend: str, call: Call) -> str:
         return f"{call.mode} {call.why}"
     if backend == "aten":
         return "torch's own kernels run whole layers of its own cells; use rnnlab.nn.LSTM, GRU or RNN"
-    if call.kind == "scan" and not _is_transformed():
+    if call.kind == "scan" and not _is_transformed() and not torch.compiler.is_exporting():
         possible, reason = supports(scan_method(backend, call.device), call.device, call.dtype)
         return "" if possible else reason
     return _obstacle(backend, call)
@@ -200,6 +202,8 @@ def _prefer_for_cell(call: Call) -> Choice:
         return Choice("reference", "functorch transforms and forward-mode differentiation take the plain loop")
     if call.layout == "step":
         return Choice("reference", "a single step has nothing to hoist")
+    if torch.compiler.is_exporting():
+        return Choice("reference", "torch.export takes the plain loop")
     if call.kind == "scan":
         method, reason = choose_method(call.device, call.dtype)
         backend = {"numba": "fused", "triton": "triton"}.get(method, "eager")

@@ -54,7 +54,8 @@ class Bidirectional(nn.Module):
         merge: of the two outputs: "concat", "sum", "mul", "mean", or "none" for a tuple of both.
 
     Raises:
-        ValueError: an unknown `merge`, layers of different layouts, or one that goes both ways or backwards already.
+        ValueError: an unknown `merge`, layers of different layouts, or one that goes both ways or backwards already, is
+            stateful, or returns all states.
 
     Example:
         >>> import torch, rnnlab.nn
@@ -75,6 +76,9 @@ class Bidirectional(nn.Module):
                 raise ValueError(
                     f"{type(each).__name__} reads backwards already: give layers of one direction, forwards"
                 )
+            for option in ("stateful", "return_all_states"):
+                if getattr(each, option, False):
+                    raise ValueError(f"Bidirectional takes no layer with {option}=True, got: {type(each).__name__}")
         self.batch_first = bool(getattr(layer, "batch_first", False))
         if bool(getattr(backward_layer, "batch_first", False)) != self.batch_first:
             raise ValueError("both layers should have the same batch_first")
@@ -116,6 +120,8 @@ class Bidirectional(nn.Module):
         dim = 1 if self.batch_first and input.dim() == 3 else 0
         ends = None
         if lengths is not None:
+            if input.dim() != 3:
+                raise ValueError("lengths go with batched input (T, B, F), got an unbatched one")
             ends = checks.check_lengths(lengths, input.shape[1 - dim], input.shape[dim], input.device).unsqueeze(dim)
         order, valid = _reversing_order(input, ends, dim)
         if reset is not None and valid is not None:

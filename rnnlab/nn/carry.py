@@ -44,7 +44,8 @@ class Carrying(nn.Module):
             )
         if self.learned is None:
             return state
-        values = [self.learned[key].expand_as(part) for key, part in self._named(k, state)]
+        # A cast of the module leaves complex parameters behind, or makes them real.
+        values = [self.learned[key].to(part.dtype).expand_as(part) for key, part in self._named(k, state)]
         return self._in_form([tuple(values)], [state], True)[0]
 
     def _learn_initial_states(self) -> nn.ParameterDict:
@@ -83,7 +84,7 @@ class Carrying(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         if self._carry is not None:  # goes with the module to another device or dtype
-            self._carry = tuple(tuple(fn(part) for part in state) for state in self._carry)
+            self._carry = tuple(tuple(_moved(fn, part) for part in state) for state in self._carry)
         return super()._apply(fn, recurse)
 
     def _start(self, hx: Any, x: Tensor, batched: bool, carry: Carry | None) -> list[Any]:
@@ -118,6 +119,14 @@ class Carrying(nn.Module):
 def _ordinary(part: Tensor) -> Tensor:
     """Return a tensor that autograd can save, if `part` was made in inference mode and this is outside of it."""
     return part.clone() if part.is_inference() and not torch.is_inference_mode_enabled() else part
+
+
+def _moved(fn: Any, part: Tensor) -> Tensor:
+    """Apply what moves or casts a module to a state; a complex one goes to the complex dtype nearest to that."""
+    if not part.is_complex():
+        return fn(part)
+    real = fn(torch.view_as_real(part))
+    return torch.view_as_complex(real if real.dtype == torch.float64 else real.float())
 
 
 def state_names(state: Any) -> tuple[str, ...]:

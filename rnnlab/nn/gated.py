@@ -171,9 +171,8 @@ _STATE_TYPES: dict[tuple[str, ...], Any] = {}
 def state_tuple(names: tuple[str, ...]) -> Any:
     """Return the NamedTuple with these fields, the same one each time."""
     if names not in _STATE_TYPES:
-        made = namedtuple("State", names)  # type: ignore[misc]
-        made.__reduce__ = lambda self: (_state, (names, tuple(self)))  # type: ignore[method-assign]
-        _STATE_TYPES[names] = made
+        _STATE_TYPES[names] = namedtuple("State", names)
+        _STATE_TYPES[names].__reduce__ = lambda self: (_state, (names, tuple(self)))
     return _STATE_TYPES[names]
 
 

@@ -15,7 +15,8 @@ from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
@@ -71,7 +72,9 @@ def unroll(
         arguments = (_at(walk, part), None if mask is None else mask[part], x[part], *state)
         if checkpoint_steps is not None and torch.is_grad_enabled():
             # Masks come from a counter, but a cell of the user's may draw from torch's generators.
-            window = partial(_same_again, run, cell, [])
+            window = run
+            if not torch.compiler.is_compiling():
+                window = partial(_same_again, run, getattr(cell, "cell", cell), [])  # torch's cells are behind a view
             result = checkpoint(window, *arguments, use_reentrant=False, preserve_rng_state=True)
         else:
             result = run(*arguments)
@@ -86,20 +89,36 @@ def unroll(
     return torch.cat(outputs), state, tuple(torch.cat(values) for values in zip(*every, strict=True))
 
 
-def _same_again(run: Callable[..., Result], cell: Any, seen: list[list[tuple[Tensor, int]]], *arguments: Any) -> Result:
-    """Run a window, and at every later time refuse to unless the cell has the parameters of the first."""
-    own = list(getattr(cell, "cell", cell).parameters())  # torch's cells are behind a view
-    result = None if seen else run(*arguments)
-    if result is not None:
-        seen.append([(parameter, parameter._version) for parameter in own])
+class _Again(nn.Module):
+    """A window as a module, for `functional_call` to put the cell's parameters back."""
+
+    def __init__(self, run: Callable[..., Result], cell: nn.Module) -> None:
+        super().__init__()
+        self.run, self.cell = run, cell
+
+    def forward(self, *arguments: Any) -> Result:
+        return self.run(*arguments)
+
+
+def _same_again(
+    run: Callable[..., Result], cell: nn.Module, seen: list[dict[str, tuple[Tensor, int]]], *arguments: Any
+) -> Result:
+    """Run a window; at every later time with the parameters that the cell had at the first, or refuse to."""
+    own = dict(cell.named_parameters())
+    if not seen:
+        result = run(*arguments)
+        seen.append({name: (value, 0 if value.is_inference() else value._version) for name, value in own.items()})
         return result
-    if len(own) != len(seen[0]) or any(a is not b or a._version != v for a, (b, v) in zip(own, seen[0], strict=True)):
+    if any(value._version != version for value, version in seen[0].values() if not value.is_inference()):
         raise RuntimeError(
-            "checkpoint_steps computes a window again in the backward pass, and the cell's parameters have been changed "
-            "or exchanged since: call backward before the optimiser's step and within torch.nn.utils.stateless, or set "
-            "checkpoint_steps=None"
+            "checkpoint_steps computes a window again in the backward pass, but parameters of the cell have been "
+            "modified by an inplace operation since: call backward before the optimiser's step"
         )
-    return run(*arguments)
+    if all(own.get(name) is value for name, (value, _) in seen[0].items()):
+        return run(*arguments)
+    # functional_call has ended since, and taken its parameters with it.
+    first = {f"cell.{name}": value for name, (value, _) in seen[0].items()}
+    return functional_call(_Again(run, cell), first, arguments)
 
 
 def _windows(num_steps: int, size: int, reverse: bool) -> Iterator[slice]:
@@ -198,7 +217,7 @@ def _run_scan(
         h = linear_scan(a.expand_as(b), b, start, reverse=reverse, method=scan_method(backend, x.device))
     else:
         h = _clipped_scan(a.expand_as(b), b, start, reverse, walk.clip)
-    output = cell.outputs(h, x)
+    output = autocast_to(autocast_dtype(x.device), cell.outputs(h, x))
     last = (h[0 if reverse else -1],)
     return output if mask is None else zero_padding(output, mask), last, (h,) if collect else ()
 

@@ -108,3 +108,11 @@ def test_refuses():
     packed = pack_padded_sequence(torch.zeros(T, 1, 3), torch.tensor([6]))
     with pytest.raises(ValueError, match="a PackedSequence brings its lengths"):
         Bidirectional(nn.GRU(3, 4))(packed, lengths=[6])
+
+
+def test_refuses_layers_with_other_results():
+    for option in ("stateful", "return_all_states"):
+        with pytest.raises(ValueError, match=f"no layer with {option}=True"):
+            Bidirectional(Recurrent(make("gru"), **{option: True}))
+    with pytest.raises(ValueError, match="lengths go with batched input"):
+        Bidirectional(rnnlab.nn.GRU(3, 4))(torch.zeros(5, 3), lengths=[3])

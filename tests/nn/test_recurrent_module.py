@@ -8,11 +8,13 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import rnnlab.nn
 from rnnlab.nn.backend import explain_backend
 from rnnlab.nn.recurrent import Recurrent
+from rnnlab.nn.research import LRUCell, MinGRUCell
 from tests.nn.plain import (
     CHAINS,
     DTYPE,
@@ -23,6 +25,7 @@ from tests.nn.plain import (
     assert_close,
     factory,
     flags,
+    gradients,
     make,
     plainly,
     randn,
@@ -259,3 +262,77 @@ def test_refuses_a_state_that_changes_its_form():
 
     with pytest.raises(RuntimeError, match="Growing took 2 states and returned 3"):
         Recurrent(Growing(3, 4))(torch.zeros(T, B, 3))
+
+
+@pytest.mark.parametrize("options", [{"clip_grad_step": 0.1}, {"zoneout": 0.4, "recurrent_dropout": 0.4}], ids=str)
+def test_transforms_of_functions_with_additions(options):
+    layer = Recurrent(factory("gru"), input_size=3, **options)
+    x, weights = randn(T, B, 3), dict(layer.named_parameters())
+
+    def loss(weights, row):
+        torch.manual_seed(0)
+        return torch.func.functional_call(layer, weights, (row,))[0].square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), (None, 1), randomness="same")(weights, x)
+    for row in range(B):
+        expected = torch.autograd.grad(loss(weights, x[:, row]), list(weights.values()))
+        assert_close([grad[row] for grad in found.values()], list(expected))
+
+
+def test_states_pickle():
+    _, state = Recurrent(make("torch-lstm"), 2)(randn(T, B, 3))
+    state = tuple(each._make(part.detach() for part in each) for each in state)
+    loaded = pickle.loads(pickle.dumps(state))
+    assert [type(each) for each in loaded] == [type(each) for each in state]
+    assert_close(loaded, state, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["torch-lstm", "gru", "decay", "opaque"])
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_flags_may_be_written_into_before_backward(kind, backend):
+    found = []
+    for then in (lambda flag: None, lambda flag: flag.logical_not_()):
+        torch.manual_seed(0)
+        layer = Recurrent(factory(kind), input_size=3, backend=backend)
+        x, mask, reset = randn(T, B, 3), flags(T, B), flags(T, B, p=0.3)
+        output, _ = layer(x, mask=mask, reset=reset)
+        then(mask), then(reset)
+        found.append(gradients(layer, output))
+    assert_close(found[1], found[0], rtol=0, atol=0)
+
+
+def test_refuses_hooks_that_nothing_would_call():
+    cell = make("gru")
+    prune.l1_unstructured(cell, "weight_hh", 0.5)
+    with pytest.raises(RuntimeError, match="a hook before its forward, which Recurrent does not call"):
+        Recurrent(cell)(randn(T, B, 3))
+    looped = make("opaque")
+    prune.l1_unstructured(looped.read, "weight", 0.5)
+    Recurrent(looped)(randn(T, B, 3))
+
+
+def test_casts_keep_complex_states_complex():
+    layer = Recurrent(LRUCell(3, 4), stateful=True).eval()
+    layer(torch.randn(T, B, 3))
+    wide = copy.deepcopy(layer).double()
+    assert wide.get_carry()[0][0].dtype == torch.complex128
+    assert wide(randn(T, B, 3))[1][0].h.dtype == torch.complex128
+    learned = Recurrent(LRUCell(3, 4), learn_initial_state=True).double()
+    assert learned.initial_state(B)[0].h.dtype == torch.complex128
+    half = copy.deepcopy(layer).to(torch.bfloat16)
+    assert half.get_carry()[0][0].dtype == half(torch.zeros(T, B, 3).bfloat16())[1][0].h.dtype == torch.complex64
+
+
+@pytest.mark.parametrize("kind", ["torch-lstm", "gru", "decay"])
+def test_export_unrolls_the_plain_loop(kind):
+    layer, x = Recurrent(KINDS[kind](3, 4)).eval(), torch.randn(T, B, 3)
+    program = torch.export.export(layer, (x,))
+    torch.testing.assert_close(program.module()(x)[0], layer(x)[0])
+
+
+def test_scans_follow_autocast():
+    layer = Recurrent(MinGRUCell(3, 4), 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, (state, _) = layer(torch.randn(T, B, 3))
+    # The sum over time keeps its precision; what it gives out is in the dtype asked for.
+    assert output.dtype == torch.bfloat16 and state.h.dtype == torch.float32

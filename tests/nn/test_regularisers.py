@@ -11,6 +11,7 @@ from torch.nn.functional import linear
 from rnnlab.nn.backend import explain_backend
 from rnnlab.nn.dropout import INPUT, OUTPUT, WEIGHT
 from rnnlab.nn.recurrent import Recurrent
+from rnnlab.nn.research import GatedGRUCell
 from rnnlab_kernels.schedules.noise import draw_seed, keep_mask
 from rnnlab_kernels.schedules.walk import CANDIDATE, RECURRENT, ZONEOUT
 from tests.nn.plain import (
@@ -297,6 +298,38 @@ def test_checkpointing_a_cell_that_draws_numbers_of_its_own():
         torch.manual_seed(0)
         found.append(gradients(cell, Recurrent(cell, checkpoint_steps=steps)(torch.ones(T, B, 3, dtype=DTYPE))[0]))
     assert_close(found[1], found[0])
+
+
+class DroppedOutput(GatedGRUCell):
+    """A cell with a kernel that draws numbers of its own outside of the recurrence."""
+
+    def outputs(self, y):
+        return nn.functional.dropout(y, P)
+
+
+def test_checkpointing_what_a_cell_draws_around_the_recurrence():
+    cell, found = DroppedOutput(3, 4, dtype=DTYPE), []
+    for steps in (None, T):
+        torch.manual_seed(0)
+        found.append(gradients(cell, Recurrent(cell, checkpoint_steps=steps)(torch.ones(T, B, 3, dtype=DTYPE))[0]))
+    assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize("kind", ["gru", "decay", "opaque"])
+def test_checkpointing_uses_the_parameters_of_the_call(kind):
+    layer, x, found = Recurrent(factory(kind), input_size=3), randn(T, B, 3), []
+    given = {name: (2 * weight.detach()).requires_grad_() for name, weight in layer.named_parameters()}
+    for steps in (None, 2):
+        layer.checkpoint_steps = steps
+        output = torch.func.functional_call(layer, given, (x,))[0]
+        found.append(torch.autograd.grad(output.square().sum(), list(given.values())))
+    assert_close(found[1], found[0])
+
+    output = layer(x)[0]
+    with torch.no_grad():
+        next(layer.parameters()).mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
 
 
 def test_checkpointing_keeps_less_until_backward():

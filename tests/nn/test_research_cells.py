@@ -222,6 +222,8 @@ def test_jordan_decay():
     fixed, learned = JordanCell(I, H, O, decay=0.25), JordanCell(I, H, O, decay=0.25, learnable=True)
     assert "decay" not in fixed.state_dict() and fixed.kernel_weights()["decay"].tolist() == [0.25] * O
     torch.testing.assert_close(learned.kernel_weights()["decay"], torch.full((O,), 0.25))
+    later = JordanCell(I, H, O, decay=0.25, device="meta").to_empty(device="cpu")
+    assert later.kernel_weights()["decay"].tolist() == [0.25] * O
     assert learned.decay_logit.requires_grad and fixed.double().decay.dtype == torch.float64
 
 

@@ -171,3 +171,13 @@ def test_windows_with_cut_gradients_walk_the_same_states(layers):
         output, state = layer(x[start : start + 2], state)
         assert_close(output, expected[start : start + 2])
         state = [tuple(part.detach() for part in each) for each in state]
+
+
+def test_a_carry_from_inference_mode_can_be_trained_on():
+    layer, x = Recurrent(make("torch-lstm"), stateful=True), randn(T, B, 3)
+    with torch.inference_mode():
+        layer(x)
+    carry = layer.get_carry()
+    actual = gradients(layer, layer(x)[0])
+    layer.set_carry(tuple(tuple(part.clone() for part in state) for state in carry))
+    assert_close(actual, gradients(layer, layer(x)[0]))

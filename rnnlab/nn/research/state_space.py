@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
+from rnnlab.nn import checks
 from rnnlab.nn.gated import ChainCell, check_bias, uniform_parameters
 from rnnlab.nn.recurrent import Recurrent
 from rnnlab.nn.research.base import GateRowsCell, check_name, check_size, present
+from rnnlab.nn.state import autocast_dtype
 from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.cells.elman import ACTIVATIONS
 from rnnlab_kernels.cells.narx import narx
@@ -162,11 +164,13 @@ class NARXCell(ChainCell):
             y (T, B, O), and the state after the last step, from which a free run can go on.
 
         Raises:
-            ValueError: targets of another shape.
+            ValueError: targets of another shape, x of another dtype than the weights.
+            RuntimeError: x of another size or device.
         """
         if targets.shape != (*x.shape[:2], self.output_size):
             expected = (*x.shape[:2], self.output_size)
             raise ValueError(f"expected targets of shape {expected}, got {tuple(targets.shape)}")
+        checks.check_input_tensor(x, self.weight_ih, self.input_size, autocast_dtype(x.device) is not None)
         if state is None:
             state = self.initial_state(x.shape[1], x.device, x.dtype)
         weights, num_steps, num_taps = self.kernel_weights(), len(x), len(state)
