@@ -5,12 +5,16 @@ variant spills, exceeds the chip's shared memory or register file, or does not c
 """
 
 import argparse
+import itertools
+import multiprocessing
+import os
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from itertools import chain
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -239,6 +243,16 @@ def _resources(cubin: bytes, cuobjdump: Path) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+@cache
+def _all_variants() -> dict[str, Variant]:
+    return {variant.name: variant for variant in itertools.chain(variants(), sequence_variants())}
+
+
+def _compile(work: tuple[str, int]) -> Report:
+    name, capability = work
+    return compile_variant(_all_variants()[name], capability)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Compile all variants, print the table, return 1 if one of them is at fault."""
     parser = argparse.ArgumentParser(prog="python -m rnnlab_kernels.aot", description=__doc__.splitlines()[0])
@@ -246,11 +260,10 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     rows = []
     print(f"{'variant':<40} {'sm':>4} {'registers':>9} {'spill B':>8} {'shared B':>9}")
-    for variant in chain(variants(), sequence_variants()):
-        if chosen.only not in variant.name:
-            continue
-        for capability in SHARED_MEMORY:
-            row = compile_variant(variant, capability)
+    names = [name for name in _all_variants() if chosen.only in name]
+    # Processes of their own, not forks: kernels hold on to what the compiler made of them.
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        for row in pool.map(_compile, itertools.product(names, SHARED_MEMORY), chunksize=8):
             rows.append(row)
             faults = "  FAULT: " + ", ".join(row.faults) if row.faults else ""
             numbers = f"{row.capability:>4} {row.registers:>9} {row.spill_bytes:>8} {row.shared_bytes:>9}"

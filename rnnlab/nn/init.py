@@ -173,6 +173,9 @@ def weight_names(module: nn.Module, names: tuple[str, ...]) -> list[tuple[str, n
 
 def _initialise_one(layer: nn.Module, input: Plan, recurrent: Plan, bias: Plan, forget_bias: float | None) -> None:
     hidden = int(layer.hidden_size)  # type: ignore[arg-type]
+    if hasattr(layer, "parametrizations"):
+        names = ", ".join(sorted(layer.parametrizations))  # type: ignore[arg-type]
+        raise ValueError(f"{type(layer).__name__} has parametrised or pruned weights ({names}): initialise it before")
     for name, parameter in layer.named_parameters(recurse=False):
         gates = _gates(layer, parameter)
         if name.startswith("weight_ih"):

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
@@ -15,7 +16,7 @@ from rnnlab.nn import checks
 from rnnlab.nn.bidirectional import check_merge
 from rnnlab.nn.carry import state_names
 from rnnlab.nn.dropout import Zoneout, check_rate, check_zoneout
-from rnnlab.nn.protocol import Source, build_cells, check_noise, weight_like
+from rnnlab.nn.protocol import Source, build_cells, check_noise, reset_parameters, weight_like
 from rnnlab.nn.stack import Stack
 from rnnlab.nn.state import autocast_dtype
 from rnnlab_kernels.schedules.layout import lengths_to_mask
@@ -23,6 +24,15 @@ from rnnlab_kernels.schedules.layout import lengths_to_mask
 Tensors = tuple[Tensor, ...]
 
 _NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+_FLAGS = (
+    "batch_first",
+    "residual",
+    "go_backwards",
+    "return_all_states",
+    "zero_output_for_mask",
+    "stateful",
+    "learn_initial_state",
+)
 
 
 class Recurrent(Stack):
@@ -31,7 +41,8 @@ class Recurrent(Stack):
     A cell is an nn.Module with `input_size`, `hidden_size`, `initial_state(batch_size, device=, dtype=)` and
     `forward(x_t, state) -> (y_t, state)`, a state being a NamedTuple of tensors (B, W); or one of torch's cells. A cell
     that states its gate maths (`rnnlab.nn.gated`) or is linear in its state runs on compiled kernels, another one on
-    the plain loop: `rnnlab.nn.explain_backend` says which.
+    the plain loop: `rnnlab.nn.explain_backend` says which. On kernels a cell's `forward` is not called, so neither are
+    its forward hooks.
 
     Args:
         cell: a cell; or a list of them, one for each layer, of any sizes that fit; or a function of input_size that
@@ -126,6 +137,7 @@ class Recurrent(Stack):
         self.weight_dropout = check_rate("weight_dropout", weight_dropout)
         self.clip_grad_step, self.checkpoint_steps, self.backend = clip_grad_step, checkpoint_steps, backend
         self._carry, self.learned = None, None
+        self.learn_initial_state = learn_initial_state
         self._check_options()
         self.zoneout = zoneout
         self._state_names = [state_names(self._own_state(k, 1)) for k in range(len(self.cells))]
@@ -133,11 +145,23 @@ class Recurrent(Stack):
         like = weight_like(self.cells[0])
         options = {} if like is None else {"device": like.device, "dtype": like.dtype}
         self.norms = nn.ModuleList(_NORMS[norm](size, **options) for size in self.output_sizes[:-1] if norm)
-        self.learn_initial_state = learn_initial_state
         if learn_initial_state:
             self.learned = self._learn_initial_states()
 
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew; learned initial states become the cells' own again."""
+        for part in (*self.cells, *self.norms):
+            reset_parameters(part)
+        learned, self.learned = self.learned, None
+        fresh, self.learned = self._learn_initial_states(), learned
+        with torch.no_grad():
+            for name, value in () if learned is None else learned.items():
+                value.copy_(fresh[name])
+
     def _check_options(self) -> None:
+        for name in _FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} should be of type bool, got: {type(getattr(self, name)).__name__}")
         for cell in self.cells:
             check_noise(
                 cell,
@@ -233,6 +257,8 @@ class Recurrent(Stack):
 
     def _time_major(self, input: Tensor) -> tuple[Tensor, bool]:
         """Return the checked input as (T, B, I), and whether it was batched."""
+        if not isinstance(input, Tensor):
+            raise TypeError(f"{self._get_name()}: expected a Tensor or a PackedSequence, got {type(input).__name__}")
         if input.is_nested:
             raise RuntimeError("nested tensors are not supported: pad the batch and pass lengths=")
         if input.dim() not in (2, 3):

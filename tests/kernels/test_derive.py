@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlab_kernels.cells import CELLS, Cell, bind_numba, bind_torch, bind_triton, vocabulary
+from rnnlab_kernels.cells import CELLS, PARTS, Cell, bind_numba, bind_torch, bind_triton, vocabulary
 from rnnlab_kernels.cells.bind import TORCH_NAMES, rebind
 from rnnlab_kernels.cells.derive import derive
 from rnnlab_kernels.cells.vocabulary import exp, fma, relu, relu_grad, sigmoid, sigmoid_grad, softplus, tanh, tanh_grad
@@ -275,7 +275,8 @@ def test_derived_compiles_without_spilling(direction, monkeypatch):
     pytest.importorskip("triton")
     from rnnlab_kernels.aot import compile_variant, variants
 
-    monkeypatch.setitem(CELLS, "words", DERIVED["words"])
+    monkeypatch.setitem(CELLS, "words", DERIVED["words"])  # all dtypes and alignments
+    monkeypatch.setitem(PARTS, "words", DERIVED["words"])
     variant = next(v for v in variants() if v.name == f"pointwise_{direction} words bf16 aligned")
     report = compile_variant(variant, 90)
     assert report.faults == [] and 0 < report.registers < 128

@@ -180,3 +180,9 @@ def test_initialise_refuses(module, arguments):
     expected = "identity needs|expected a recurrent|Unknown initialiser|Unknown gate|chrono"
     with pytest.raises(ValueError, match=expected):
         initialise(module, **arguments)
+
+
+def test_parametrised_weights_are_refused():
+    layer = torch.nn.utils.parametrizations.weight_norm(rnnlab.nn.GRU(3, 4), "weight_hh_l0")
+    with pytest.raises(ValueError, match=r"GRU has parametrised or pruned weights \(weight_hh_l0\)"):
+        initialise(layer, recurrent="zeros")

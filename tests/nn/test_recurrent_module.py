@@ -336,3 +336,27 @@ def test_scans_follow_autocast():
         output, (state, _) = layer(torch.randn(T, B, 3))
     # The sum over time keeps its precision; what it gives out is in the dtype asked for.
     assert output.dtype == torch.bfloat16 and state.h.dtype == torch.float32
+
+
+def test_reset_parameters_draws_anew_and_forgets_what_was_learned():
+    layer = Recurrent(rnnlab.nn.GRUCell(3, 4), num_layers=2, norm="layer", learn_initial_state=True)
+    before = {name: value.detach().clone() for name, value in layer.named_parameters()}
+    with torch.no_grad():
+        for value in layer.learned.values():
+            value.fill_(3.0)
+    assert [name for name, _ in layer.named_parameters()] == list(before)
+    layer.reset_parameters()
+    assert all((value == 0).all() for value in layer.learned.values())
+    assert not torch.equal(layer.cells[0].weight_hh, before["cells.0.weight_hh"])
+    rnnlab.nn.Bidirectional(layer)  # which draws a second layer anew
+
+
+@pytest.mark.parametrize("option", ["batch_first", "residual", "stateful", "go_backwards", "learn_initial_state"])
+def test_flags_are_bools(option):
+    with pytest.raises(TypeError, match=f"{option} should be of type bool, got: str"):
+        Recurrent(rnnlab.nn.GRUCell(4, 4), **{option: "no"})
+
+
+def test_input_of_another_type():
+    with pytest.raises(TypeError, match="expected a Tensor or a PackedSequence, got list"):
+        Recurrent(rnnlab.nn.GRUCell(4, 4))([1, 2])
