@@ -8,18 +8,19 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import matplotlib.ticker
 
 HERE = Path(__file__).parent
 PANELS = (
     ("cells/addition", "test/exact_match", "addition, 3 digits: exact match", "linear", True),
-    ("cells/ten_step", "val/mse_last", "two sines, ten steps ahead: mean squared error", "log", False),
+    ("cells/ten_step", "val/mse_last", "two sines, ten steps ahead: validation MSE", "log", False),
 )
 
 
 def main() -> None:
     with (HERE / "results.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    figure, axes = plt.subplots(1, 2, figsize=(10.5, 5), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
     for axis, (experiment, metric, title, scale, is_best_high) in zip(axes, PANELS, strict=True):
         values: dict[str, list[float]] = defaultdict(list)
         for row in rows:
@@ -30,6 +31,10 @@ def main() -> None:
             axis.plot(values[name], [position] * len(values[name]), "o", color="C0", alpha=0.6, markersize=5)
         axis.set_yticks(range(len(names)), names)
         axis.set(title=title, xscale=scale)
+        axis.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+        if scale == "log":
+            ticks = (0.004, 0.006, 0.01, 0.02, 0.03)
+            axis.set_xticks(ticks, [str(tick) for tick in ticks])
         axis.grid(alpha=0.3)
     figure.suptitle("one dot a seed, ten epochs; best cell on top")
     (HERE / "figures").mkdir(exist_ok=True)
