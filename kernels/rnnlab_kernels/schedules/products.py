@@ -76,7 +76,8 @@ def blockwise(product: Callable[[Tensor], Tensor], x: Tensor, num_columns: int, 
 def weight_gradient(dy: Tensor, x: Tensor) -> Tensor:
     """Return dy (R, N).t() @ x (R, K): the gradient (N, K) of a weight, summed over all rows at once."""
     if x.shape[1] >= MIN_GRADIENT_COLUMNS and pays(x, dy.shape[1], dy.shape[0], x.shape[1]):
-        return torch.ops.mkldnn._linear_pointwise.default(dy.t(), x.t(), None, "none", [], "")
+        # The transposed product: oneDNN copies a transposed first factor, and x is the narrower of the two. Same sums.
+        return torch.ops.mkldnn._linear_pointwise.default(x.t(), dy.t(), None, "none", [], "").t().contiguous()
     return dy.t() @ x
 
 
