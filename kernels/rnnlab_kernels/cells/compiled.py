@@ -38,6 +38,51 @@ def _float_of_bits(typing_context, bits):
     return types.float32(types.int32), generate
 
 
+def _element(builder: Any, address: Any, index: Any) -> Any:
+    pointer = builder.inttoptr(address, ir.FloatType().as_pointer())
+    return builder.gep(pointer, [index])
+
+
+def _read_only(builder: Any) -> Any:
+    """Return LLVM's name for memory that a loop reads and never writes."""
+    domain = builder.module.add_metadata(["rnnlab"])
+    return builder.module.add_metadata([builder.module.add_metadata(["read only", domain])])
+
+
+@intrinsic
+def load(typing_context, address, index):
+    """Return element `index` of float32 memory that nothing in this loop stores into: then vectors need no checks."""
+
+    def generate(context, builder, signature, arguments):
+        value = builder.load(_element(builder, *arguments), align=4)
+        value.set_metadata("alias.scope", _read_only(builder))
+        return value
+
+    return types.float32(types.int64, types.int64), generate
+
+
+@intrinsic
+def load_own(typing_context, address, index):
+    """Return element `index` of float32 memory that this loop may also store into."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.load(_element(builder, *arguments), align=4)
+
+    return types.float32(types.int64, types.int64), generate
+
+
+@intrinsic
+def store(typing_context, address, index, value):
+    """Write element `index` of the float32 memory at an address, which `load` never reads."""
+
+    def generate(context, builder, signature, arguments):
+        instruction = builder.store(arguments[2], _element(builder, *arguments[:2]), align=4)
+        instruction.set_metadata("noalias", _read_only(builder))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float32), generate
+
+
 @inline
 def exp(x):
     """exp(x) = 2^n exp(r): a polynomial in r, |r| <= ln(2)/2, times a power of two put together from bits.

@@ -150,18 +150,17 @@ class _Backward:
         into = self.dpre[stage.source].unbind(0) if stage.source in self.dpre else None
         lasting = stage.out in frame.lasting
         gain, shift = affine(frame, stage)
-        backward = torch.ops.aten.native_layer_norm_backward.default
-        wanted = [True, True, shift is not None]
+        norm_bwd, num_saved = frame.call.kit.norm_bwd, len(memory) // frame.num_steps
+        dgain = self.dweights[stage.gain] = torch.zeros_like(gain)
+        dshift = None if shift is None else torch.zeros_like(shift)
+        if stage.shift is not None and dshift is not None:
+            self.dweights[stage.shift] = dshift
 
         def run(t: int, position: int) -> None:
-            source, mean, rstd = memory[3 * position : 3 * position + 3]
+            saved = tuple(memory[position * num_saved : (position + 1) * num_saved])
             if lasting:
                 steps[t].copy_(self.take(stage.out, t))
-            dnormed = steps[t].to(frame.work)
-            dsource, *dweights = backward(dnormed, source, gain.shape, mean, rstd, gain, shift, wanted)
-            for name, grad in zip((stage.gain, stage.shift), dweights, strict=True):
-                if name is not None and grad is not None:
-                    self.dweights[name] = self.dweights[name] + grad if name in self.dweights else grad
+            dsource = norm_bwd(steps[t].to(frame.work), saved, gain, dgain, dshift)
             if into is None:
                 self.add(stage.source, dsource)
             else:
@@ -181,13 +180,13 @@ class _Backward:
         dx = step.views(self.dx, hidden) if takes_x else empty
         takes_h = stage.recurrent is not None and not merged
         dh = step.views(self.dpre[stage.recurrent], hidden) if takes_h and stage.recurrent else empty
-        outs = [rows[name] for name in stage.out]
+        carried, outs = frame.carried(stage), [rows[name] for name in stage.out]
 
         def run(t: int, position: int) -> None:
             saved = tuple(memory[position * num_saved : (position + 1) * num_saved])
-            state = tuple(out[t] for out in outs)
-            dstate = tuple(self.take(name, t) for name in stage.out)
-            dcarried = step.bwd(dstate, saved, frame.carried(stage, t), state, dx[t], dh[t])
+            before, state = tuple([row[t] for row in carried]), tuple([out[t] for out in outs])
+            dstate = tuple([self.take(name, t) for name in stage.out])
+            dcarried = step.bwd(dstate, saved, before, state, dx[t], dh[t])
             for name, grad in zip(stage.carried, dcarried, strict=False):
                 if name in self.dconstants:
                     self.dconstants[name] += grad

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from rnnlab_kernels.cells import Cell, bind_torch
-from rnnlab_kernels.cells.chain import Chain
+from rnnlab_kernels.cells.chain import EPS, Chain
 from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.recurrence import Tensors, recurrence, working_dtype
 from rnnlab_kernels.schedules.walk import PLAIN, Walk
@@ -66,6 +67,22 @@ class TorchStep:
         for target, value in zip(dh or (), (*dgates[:num_merged], *dgates[num_gates:]), strict=False):
             target.copy_(value)
         return dcarried
+
+    @staticmethod
+    def norm_fwd(x: Tensor, gain: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensors]:
+        y, mean, rstd = torch.native_layer_norm(x, gain.shape, gain, shift, EPS)
+        return y, (x, mean, rstd)
+
+    @staticmethod
+    def norm_bwd(dy: Tensor, saved: Tensors, gain: Tensor, dgain: Tensor, dshift: Tensor | None) -> Tensor:
+        x, mean, rstd = saved
+        wanted = [True, True, dshift is not None]
+        backward = torch.ops.aten.native_layer_norm_backward.default
+        dx, *found = backward(dy, x, gain.shape, mean, rstd, gain, dshift, wanted)
+        for total, grad in zip((dgain, dshift), found, strict=True):
+            if total is not None:
+                total += grad
+        return dx
 
 
 def eager(

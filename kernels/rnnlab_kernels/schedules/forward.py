@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnlab_kernels.cells.chain import EPS, Gates, Norm, Product
+from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.frame import Frame, Step, affine
 from rnnlab_kernels.schedules.layout import step_order, zero_padding
 from rnnlab_kernels.schedules.products import bind_product, bind_product_added, blockwise
@@ -129,12 +129,13 @@ def _product_fwd(frame: Frame, stage: Product) -> Callable[[int], None]:
 def _norm_fwd(frame: Frame, stage: Norm, memory: list[Tensor], lasting: bool) -> Callable[[int], None]:
     rows, out, keep = frame.rows[stage.source], frame.rows[stage.out], frame.call.keep
     gain, shift = affine(frame, stage)
+    norm_fwd = frame.call.kit.norm_fwd
 
     def run(t: int) -> None:
         source = rows[t].to(frame.work)
-        normed, mean, rstd = torch.native_layer_norm(source, gain.shape, gain, shift, EPS)
+        normed, saved = norm_fwd(source, gain, shift)
         if keep:
-            memory.extend((source, mean, rstd))
+            memory.extend(saved)
         if lasting:
             out[t].copy_(normed)
         else:
@@ -148,16 +149,16 @@ def _gates_fwd(frame: Frame, stage: Gates, memory: list[Tensor]) -> Callable[[in
     step: Step = frame.call.kit(frame.cell_of(stage), stage.first or 0)
     merged = stage.recurrent in frame.whole
     from_h = None if stage.recurrent is None or merged else rows[stage.recurrent]
-    outs = [rows[name] for name in stage.out]
+    carried, outs = frame.carried(stage), [rows[name] for name in stage.out]
+    from_x = rows["x"] if stage.first is not None or merged else [None] * frame.num_steps
     # A step may use the recurrent part as scratch, but not a value that others read.
     must_copy = stage.recurrent in frame.lasting and stage.first is not None
 
     def run(t: int) -> None:
-        gates_x = None if stage.first is None and not merged else rows["x"][t]
         gates_h = None if from_h is None else from_h[t]
         if must_copy and gates_h is not None:
             gates_h = gates_h.clone()
-        saved = step.fwd(gates_x, gates_h, frame.carried(stage, t), tuple(out[t] for out in outs))
+        saved = step.fwd(from_x[t], gates_h, tuple([row[t] for row in carried]), tuple([out[t] for out in outs]))
         if keep:
             memory.extend(saved)
 

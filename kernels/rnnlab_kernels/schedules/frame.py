@@ -44,6 +44,14 @@ class Step(Protocol):
         """Write the gate gradients into `dx` and `dh`, views of buffers as `gates_x` and `gates_h`, None where the one
         was not given or shares the other's gradient; return the gradients of the carried values, contiguous."""
 
+    @staticmethod
+    def norm_fwd(x: Tensor, gain: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensors]:
+        """Return the layer norm of x (B, W) over its units, and what its gradient needs."""
+
+    @staticmethod
+    def norm_bwd(dy: Tensor, saved: Tensors, gain: Tensor, dgain: Tensor, dshift: Tensor | None) -> Tensor:
+        """Return dx (B, W); add the gradients of gain and shift to `dgain` and `dshift`, each (W,)."""
+
 
 class Call(NamedTuple):
     """One call of a recurrence: everything that is not differentiated."""
@@ -130,11 +138,12 @@ class Frame:
             return stage.cell
         return stage.cell.dropped
 
-    def carried(self, stage: Gates, t: int) -> Tensors:
-        values = tuple(self.rows[name][t] for name in stage.carried)
-        if self.masks.candidate is None or stage.cell.dropped is None:
-            return values
-        return (*values, self.masks.candidate[t])
+    def carried(self, stage: Gates) -> list[Sequence[Tensor]]:
+        """Return what enters a gate update element by element: for each value its tensor (B, W) at each step."""
+        values = [self.rows[name] for name in stage.carried]
+        if self.masks.candidate is not None and stage.cell.dropped is not None:
+            values.append(self.masks.candidate)
+        return values
 
     def set_states(self, buffers: Sequence[Tensor], values: Sequence[Tensor]) -> None:
         """Take the buffers (T+1, B, W) of the states and (T, B, W) of the other values as rows."""
@@ -157,4 +166,5 @@ class Frame:
 
 def affine(frame: Frame, stage: Norm) -> tuple[Tensor, Tensor | None]:
     shift = None if stage.shift is None else frame.weights.get(stage.shift)
-    return frame.weights[stage.gain].to(frame.work), None if shift is None else shift.to(frame.work)
+    gain = frame.weights[stage.gain].to(frame.work).contiguous()
+    return gain, None if shift is None else shift.to(frame.work).contiguous()

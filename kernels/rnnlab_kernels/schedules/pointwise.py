@@ -22,6 +22,7 @@ from torch import Tensor
 from rnnlab_kernels.cells import Cell, bind_triton
 from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.launch import pointwise_block
+from rnnlab_kernels.schedules.eager import TorchStep
 from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.recurrence import Tensors, recurrence, working_dtype
 from rnnlab_kernels.schedules.walk import PLAIN, Walk
@@ -136,6 +137,7 @@ class PointwiseStep:
     """Gate maths by one Triton launch; see `recurrence.Step`."""
 
     differentiable = False
+    norm_fwd, norm_bwd = TorchStep.norm_fwd, TorchStep.norm_bwd
 
     def __init__(self, cell: Cell, first: int) -> None:
         self.cell, self.first = cell, first
