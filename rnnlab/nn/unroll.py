@@ -6,6 +6,8 @@
 | is linear in its state (`coefficients`) | a linear scan, whose coefficients take in masks, resets and zoneout |
 | neither | the plain loop over its forward |
 
+On a CPU a cell without a product whose gate maths are known runs in one compiled loop, unless the walk is special.
+
 T time, B batch, W width of a state.
 """
 
@@ -160,8 +162,7 @@ def _run_chain(
         cast = {name: autocast_to(cast_to, weight) for name, weight in weights.items()}
         run = partial(schedule(backend), x=gates_x, state_0=state, weights=cast, mask=mask, reverse=reverse, walk=walk)
         constants = elementwise_constants(cell.chain)
-        is_plain = walk.reset is None and walk.noise is None and walk.clip is None
-        if constants is None or not is_plain or backend not in _ONE_LOOP:
+        if constants is None or not _is_plain(walk) or backend not in _ONE_LOOP:
             y, final = run(cell.chain)
         else:
             y, final = elementwise(
@@ -184,6 +185,11 @@ def _run_chain(
     return output if mask is None or output is y else zero_padding(output, mask), final, states
 
 
+def _is_plain(walk: Walk) -> bool:
+    """Return whether there is nothing in a walk that a loop over all of time does not do."""
+    return walk.reset is None and walk.noise is None and walk.clip is None
+
+
 @cache
 def _giving(chain: Chain, output: str) -> Chain:
     return replace(chain, output=output)
@@ -203,6 +209,11 @@ def _run_scan(
     (start,) = state
     if mask is not None:
         x = zero_padding(x, mask)
+    maths = getattr(cell, "maths", None)
+    if maths is not None and backend == "fused" and _is_plain(walk) and not collect:
+        gates_x = cell.pre_activations(x).to(start.dtype)
+        output, last = elementwise(maths, gates_x, state, mask=mask, reverse=reverse, method="numba")
+        return autocast_to(autocast_dtype(x.device), output), last, ()
     # Under autocast the products of the coefficients are cast; the sum over time keeps the precision of the state.
     a, b = (part.to(start.dtype) for part in cell.coefficients(x))
     (update,) = _updates(walk, state, len(x))

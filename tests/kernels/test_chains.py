@@ -85,6 +85,8 @@ def shapes_of(name: str, inputs: int, hidden: int) -> tuple[int, Shapes, int]:
             f"indrnn_{act}": lambda: (inputs, {"ih": (hidden, inputs), "bias_ih": (hidden,), "u": (hidden,)}, hidden)
             for act in ("tanh", "relu", "identity")
         },
+        "min_gru": lambda: (inputs, {"ih": (2 * hidden, inputs), "bias_ih": (2 * hidden,)}, hidden),
+        "min_lstm": lambda: (inputs, {"ih": (3 * hidden, inputs), "bias_ih": (3 * hidden,)}, hidden),
         "jordan_tanh_sigmoid": lambda: (inputs, jordan, outputs),
         "jordan_sigmoid_identity": lambda: (inputs, jordan, outputs),
         "state_space_tanh": lambda: (inputs, transition, hidden),

@@ -10,6 +10,7 @@ from rnnlab_kernels import launch
 from rnnlab_kernels.cells import Cell, bind_torch
 from rnnlab_kernels.cells.indrnn import INDRNN_IDENTITY, INDRNN_RELU, INDRNN_TANH
 from rnnlab_kernels.cells.lstm import LSTM
+from rnnlab_kernels.cells.min_rnn import MIN_GRU, MIN_LSTM
 from rnnlab_kernels.cells.vocabulary import fma, sigmoid, sigmoid_grad, tanh, tanh_grad
 from rnnlab_kernels.schedules.elementwise import choose_method, elementwise
 from tests.conftest import INTERPRETING
@@ -60,7 +61,7 @@ def _swap_bwd(dstate, saved, carried, state):
 # Both states carried, in another order than that of `states`, and no constant.
 SWAP = Cell("swap", ("a",), ("h", "c"), ("c", "h"), (), 0, _swap_fwd, _swap_bwd)
 
-CELLS = {cell.name: cell for cell in (INDRNN_TANH, INDRNN_RELU, INDRNN_IDENTITY, TWO, SWAP)}
+CELLS = {cell.name: cell for cell in (INDRNN_TANH, INDRNN_RELU, INDRNN_IDENTITY, MIN_GRU, MIN_LSTM, TWO, SWAP)}
 NUM_CONSTANTS = {name: len(set(cell.carried) - set(cell.states)) for name, cell in CELLS.items()}
 SIZES = [(1, 1, 1), (3, 2, 7), (17, 3, 63), (33, 5, 20)]
 SIZE_IDS = ["x".join(map(str, size)) for size in SIZES]

@@ -14,6 +14,7 @@ from rnnlab_kernels.cells.indrnn import INDRNN_IDENTITY, INDRNN_RELU, INDRNN_TAN
 from rnnlab_kernels.cells.jordan import jordan
 from rnnlab_kernels.cells.layer_norm import LAYER_NORM_GRU, LAYER_NORM_LSTM, LAYER_NORM_RNN
 from rnnlab_kernels.cells.lstm import LSTM
+from rnnlab_kernels.cells.min_rnn import MIN_GRU, MIN_LSTM
 from rnnlab_kernels.cells.narx import narx
 from rnnlab_kernels.cells.peephole import DENSE_PEEPHOLE_LSTM, PEEPHOLE_LSTM
 from rnnlab_kernels.cells.state_space import state_space
@@ -30,6 +31,7 @@ CHAINS: dict[str, Chain] = {
     chain.name: chain
     for chain in (
         *INDRNN.values(),
+        *(Chain(cell.name, ("h",), (Gates(cell, ("h",), ("h_prev",)),)) for cell in (MIN_GRU, MIN_LSTM)),
         PEEPHOLE_LSTM,
         DENSE_PEEPHOLE_LSTM,
         GRU_RESET_BEFORE,

@@ -13,6 +13,8 @@ from torch.nn.functional import linear, softplus
 
 from rnnlab.nn.gated import check_bias, uniform_parameters
 from rnnlab.nn.research.base import check_size
+from rnnlab_kernels.cells import Cell
+from rnnlab_kernels.cells.min_rnn import MIN_GRU, MIN_LSTM
 
 
 class Hidden(NamedTuple):
@@ -24,12 +26,16 @@ class Hidden(NamedTuple):
 class ScanCell(nn.Module):
     """A cell linear in its state. A subclass writes `coefficients`, and `outputs` if h is not what it gives out.
 
+    One whose h is its output may also state its `maths`, gates from `pre_activations` to h, which is the faster route
+    where time is walked step by step anyway: on a CPU.
+
     Attributes:
         input_size: I.
         hidden_size: H.
     """
 
     chain = None
+    maths: Cell | None = None
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -70,14 +76,14 @@ class ScanCell(nn.Module):
 class _MinCell(ScanCell):
     """Gates that see the input alone: weight_ih (G*H, I), bias_ih (G*H,); "single" is True."""
 
-    gates: tuple[str, ...]
+    maths: Cell
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool | str = True, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__(input_size, hidden_size)
         self.bias = check_bias(bias)
-        rows = len(self.gates) * hidden_size
+        rows = self.maths.num_gates * hidden_size
         self.weight_ih = nn.Parameter(torch.empty(rows, input_size, device=device, dtype=dtype))
         self.bias_ih = nn.Parameter(torch.empty(rows, device=device, dtype=dtype)) if bias else None
         self.reset_parameters()
@@ -91,8 +97,9 @@ class _MinCell(ScanCell):
         like = self.weight_ih
         return type(self)(input_size, self.hidden_size, self.bias, like.device, like.dtype)
 
-    def _gates(self, x: Tensor) -> tuple[Tensor, ...]:
-        return linear(x, self.weight_ih, self.bias_ih).chunk(len(self.gates), -1)
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """Return W x + b (..., G*H) for x (..., I)."""
+        return linear(x, self.weight_ih, self.bias_ih)
 
 
 class MinGRUCell(_MinCell):
@@ -102,10 +109,10 @@ class MinGRUCell(_MinCell):
     h_t = (1 - z) * h_{t-1} + z * n                     z is 1 - z of GRUCell
     """
 
-    gates = ("z", "n")
+    maths = MIN_GRU
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        z, n = self._gates(x)
+        z, n = self.pre_activations(x).chunk(2, -1)
         return torch.sigmoid(-z), torch.sigmoid(z) * n
 
 
@@ -116,10 +123,10 @@ class MinLSTMCell(_MinCell):
     h_t = f / (f + i) * h_{t-1} + i / (f + i) * n
     """
 
-    gates = ("f", "i", "n")
+    maths = MIN_LSTM
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        f, i, n = self._gates(x)
+        f, i, n = self.pre_activations(x).chunk(3, -1)
         # log(f / i), with which f / (f + i) cannot become 0 / 0.
         ratio = softplus(-i) - softplus(-f)
         return torch.sigmoid(ratio), torch.sigmoid(-ratio) * n
