@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from rnnlab.nn.clipping import StepClips
+
 _FLUSH_AFTER = 1000  # updates; bounds the memory of a long epoch
 
 
@@ -19,6 +21,9 @@ class ClipRate(pl.Callback):
     accumulation. The clip rate is the share of updates whose norm was above `trainer.gradient_clip_val`; with
     `trainer.gradient_clip_algorithm=value`, the share of gradient elements beyond it; without clipping, 0. Updates that
     a loss scaler skips, because gradients overflowed in float16, do not count.
+
+    Where layers clip gradients between steps (`clip_grad_step`), 'train/step_clip_rate' is the share of elements beyond
+    their limits, over all backward passes of the epoch.
     """
 
     def __init__(self) -> None:
@@ -32,6 +37,7 @@ class ClipRate(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start()
+        _take_step_clips(pl_module)  # what came before the epoch
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -62,6 +68,9 @@ class ClipRate(pl.Callback):
         if isinstance(self._sums, Tensor):
             norm, rate, count = self._sums.unbind()
             means = {"train/grad_norm": norm / count, "train/clip_rate": rate / count}
+            beyond, number = _take_step_clips(pl_module)
+            if number:
+                means["train/step_clip_rate"] = torch.tensor(beyond / number)
             pl_module.log_dict(means, on_step=False, on_epoch=True, batch_size=1)
 
     def _flush(self, trainer: pl.Trainer) -> None:
@@ -88,6 +97,13 @@ def _scaler(trainer: pl.Trainer) -> torch.amp.GradScaler | None:
 
 def _clips_values(trainer: pl.Trainer) -> bool:
     return bool(trainer.gradient_clip_val) and trainer.gradient_clip_algorithm == GradClipAlgorithmType.VALUE
+
+
+def _take_step_clips(module: torch.nn.Module) -> tuple[int, int]:
+    """Return how many elements of gradients between steps were beyond their limit, and how many there were."""
+    counters = (getattr(part, "step_clips", None) for part in module.modules())
+    taken = [counter.take() for counter in counters if isinstance(counter, StepClips)]
+    return sum(beyond for beyond, _ in taken), sum(number for _, number in taken)
 
 
 def _share_beyond(gradients: list[Tensor], limit: float) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from rnnlab.nn import checks
 from rnnlab.nn.backend import Call, choose, schedule
 from rnnlab.nn.cells import run_cell
+from rnnlab.nn.clipping import StepClips
 from rnnlab.nn.dropout import INPUT, OUTPUT, drop_weights, variational_dropout
 from rnnlab.nn.regularisation import Regularisation, Regularisers
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
@@ -64,6 +65,7 @@ class Layer(nn.RNNBase):
         self.dropout = float(dropout)
         self.backend = backend
         self.regularisation = regularisation
+        self.step_clips = StepClips()
 
     def flatten_parameters(self) -> None:
         """Do nothing: where cuDNN wants the weights in one buffer, the call that runs on it sees to that."""
@@ -77,7 +79,9 @@ class Layer(nn.RNNBase):
         return super().extra_repr() + backend + self.regularisation.words()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"backend": "auto", "regularisation": Regularisation(), **state})
+        super().__setstate__(
+            {"backend": "auto", "regularisation": Regularisation(), "step_clips": StepClips(), **state}
+        )
 
     @property
     def num_directions(self) -> int:
@@ -301,7 +305,7 @@ class Layer(nn.RNNBase):
                     # Nothing passes between t-1 and t, so the walk from the end starts anew before it comes to t-1.
                     starts = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
                 own = self._grouped(weights[k * per_run : (k + 1) * per_run])
-                walk = options.walk(seeds[k], training, starts)
+                walk = options.walk(seeds[k], training, starts, self.step_clips)
                 y, final = run(self._cell, source, tuple(s[k] for s in states), own, mask, reverse=reverse, walk=walk)
                 outputs.append(y)
                 finals.append(final)

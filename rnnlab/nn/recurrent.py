@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from rnnlab.nn import checks
 from rnnlab.nn.bidirectional import check_merge
 from rnnlab.nn.carry import state_names
+from rnnlab.nn.clipping import StepClips
 from rnnlab.nn.dropout import Zoneout, check_rate, check_zoneout
 from rnnlab.nn.protocol import Source, build_cells, check_noise, reset_parameters, weight_like
 from rnnlab.nn.stack import Stack
@@ -136,6 +137,7 @@ class Recurrent(Stack):
         self.candidate_dropout = check_rate("candidate_dropout", candidate_dropout)
         self.weight_dropout = check_rate("weight_dropout", weight_dropout)
         self.clip_grad_step, self.checkpoint_steps, self.backend = clip_grad_step, checkpoint_steps, backend
+        self.step_clips = StepClips()
         self._carry, self.learned = None, None
         self.learn_initial_state = learn_initial_state
         self._check_options()

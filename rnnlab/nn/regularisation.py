@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypedDict
 from torch import Tensor
 
 from rnnlab.nn import checks
+from rnnlab.nn.clipping import StepClips
 from rnnlab.nn.dropout import Zoneout, check_rate, check_zoneout, zoneout_rates
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.schedules.walk import PLAIN, Noise, Walk
@@ -83,14 +84,14 @@ class Regularisation(NamedTuple):
         rates = (self.recurrent_dropout, self.candidate_dropout, self.input_dropout, self.output_dropout)
         return "dropout with one mask a sequence or inside the recurrence" if training and any(rates) else ""
 
-    def walk(self, seed: int, training: bool, reset: Tensor | None) -> Walk:
-        """Return the additions to one walk over time; `reset` is (T, B, 1) or None."""
+    def walk(self, seed: int, training: bool, reset: Tensor | None, clips: StepClips) -> Walk:
+        """Return the additions to one walk over time; `reset` is (T, B, 1) or None, `clips` counts what is clipped."""
         noise = None
         if self.zoneout or training and (self.recurrent_dropout or self.candidate_dropout):
             noise = Noise(seed, self.recurrent_dropout, self.candidate_dropout, self.zoneout, training)
         if noise is None and reset is None and self.clip_grad_step is None:
             return PLAIN
-        return Walk(reset, noise, self.clip_grad_step)
+        return Walk(reset, noise, self.clip_grad_step, clips)
 
     def words(self) -> str:
         """Return what differs from the defaults for a module's repr, with a leading comma."""

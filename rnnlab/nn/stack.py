@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from rnnlab.nn.backend import Call, choose
 from rnnlab.nn.bidirectional import merge_outputs
 from rnnlab.nn.carry import Carrying
+from rnnlab.nn.clipping import StepClips
 from rnnlab.nn.dropout import INPUT, OUTPUT, Zoneout, drop_weights, variational_dropout, zoneout_rates
 from rnnlab.nn.protocol import check_hooks, kind, output_size, recurrent_weights, view, weight_like
 from rnnlab.nn.state import autocast_dtype, autocast_to
@@ -44,6 +45,7 @@ class Stack(Carrying):
     checkpoint_steps: int | None
     backend: str
     zoneout: Zoneout
+    step_clips: StepClips
     _state_names: list[tuple[str, ...]]
 
     @property
@@ -173,7 +175,7 @@ class Stack(Carrying):
             state,
             mask,
             reverse=reverse,
-            walk=Walk(reset, noise, self.clip_grad_step),
+            walk=Walk(reset, noise, self.clip_grad_step, self.step_clips),
             weights=weights,
             checkpoint_steps=self.checkpoint_steps,
             collect=collect,

@@ -123,6 +123,18 @@ def test_command_line_chooses_how_to_clip(words, tmp_path):
     assert float(row["train/clip_rate"]) == ("1e-6" in words[-1]) and float(row["train/grad_norm"]) > 0
 
 
+@pytest.mark.parametrize("limit", [1e6, 1e-9])
+def test_clipping_between_steps_has_a_rate_of_its_own(limit, tmp_path):
+    small = ["data.num_steps=10", "+trainer.limit_train_batches=4", "trainer.max_epochs=1", "logger=csv"]
+    cell = ["rnn=cells/lstm", "rnn.cell.hidden_size=4", f"+rnn.clip_grad_step={limit}"]
+    words = ["experiment=cells/ten_step", "trainer.accelerator=cpu", *small, *cell]
+    assert main(["train", f"run_dir={tmp_path / 'run'}", *words]) == 0
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    rate = float(row["train/step_clip_rate"])
+    assert rate == 0 if limit > 1 else 0 < rate < 1
+
+
 def test_an_unknown_algorithm_is_refused(tmp_path, capsys):
     assert main(["train", f"run_dir={tmp_path / 'run'}", "trainer.gradient_clip_algorithm=size"]) == 2
     assert "`gradient_clip_algorithm` size is invalid" in capsys.readouterr().err

@@ -245,30 +245,34 @@ def test_rates_at_the_ends(kind, options, p):
 
 @every_kind
 def test_gradients_between_steps_are_clamped(kind):
-    cell, limit = make(kind), 0.05
+    cell, limit, beyond, number = make(kind), 0.05, 0, 0
 
     def clamped(grad: Tensor) -> Tensor:
+        nonlocal beyond, number
         parts = torch.view_as_real(grad) if grad.is_complex() else grad
+        beyond, number = beyond + int((parts.abs() > limit).sum()), number + parts.numel()
         parts = parts.clamp(-limit, limit)
         return torch.view_as_complex(parts) if grad.is_complex() else parts
 
     x, mask = randn(T, B, 3), flags(T, B)
     free = Recurrent(cell)(x, mask=mask)
     expected = []
-    state = zeros(cell, B)
+    state = start = tuple(part.requires_grad_() for part in zeros(cell, B))
     for t in range(T):
         for part in state:
-            if part.requires_grad:
-                part.register_hook(clamped)
+            part.register_hook(clamped)
         y, state, _ = plainly(cell, x[t : t + 1], tuple(part * 1 for part in state), mask=mask[t : t + 1])
         expected.append(y)
     wanted = gradients(cell, torch.cat(expected), upstream=1)
     backends = ["reference", "eager"] if kind in CHAINS else ["auto"]
     for backend in backends:
-        output, _ = Recurrent(cell, clip_grad_step=limit, backend=backend)(x, mask=mask)
+        layer = Recurrent(cell, clip_grad_step=limit, backend=backend)
+        output, _ = layer(x, [tuple(part.detach().requires_grad_() for part in start)], mask=mask)
         assert_close(output, free[0])
         actual = gradients(cell, output, upstream=1)
         assert_close(actual, wanted)
+        assert layer.step_clips.take() == (beyond, number) and 0 < beyond < number
+        assert layer.step_clips.take() == (0, 0)
     loose = gradients(cell, free[0], upstream=1)
     assert any(not torch.allclose(actual[name], loose[name]) for name in actual)
 

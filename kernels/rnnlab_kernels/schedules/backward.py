@@ -12,6 +12,7 @@ from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.frame import Frame, Step, affine
 from rnnlab_kernels.schedules.layout import step_order, zero_padding
 from rnnlab_kernels.schedules.products import bind_product, scratch, weight_gradient
+from rnnlab_kernels.schedules.walk import clamped
 
 
 def walk_backward(
@@ -64,7 +65,8 @@ def walk_backward(
                 grad = grad + direct
             if reset is not None:
                 grad = grad.masked_fill(reset[t], 0)
-            dstate.append(grad if call.walk.clip is None else grad.clamp(-call.walk.clip, call.walk.clip))
+            limit = call.walk.clip
+            dstate.append(grad if limit is None else clamped(grad, limit, call.walk.counter))
     return [*back.finish(before, values, needed), *(grad.to(frame.x.dtype) for grad in dstate)]
 
 

@@ -4,7 +4,7 @@ All schedules take the same `Walk` and give the same results for it: masks come 
 plain loop, the hand-written backward pass and a window of a longer sequence see the same ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -47,11 +47,13 @@ class Walk(NamedTuple):
         noise: dropout and zoneout, or None.
         clip: the gradient that the states hand back over each step is clamped to +-clip, element by element; None
             leaves it.
+        counter: called as counter(gradient, clip) before each clamping, or None.
     """
 
     reset: Tensor | None = None
     noise: Noise | None = None
     clip: float | None = None
+    counter: Callable[[Tensor, float], None] | None = None
 
 
 PLAIN = Walk()
@@ -136,22 +138,29 @@ class _ClipGradient(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(value: Tensor, limit: float) -> Tensor:
+    def forward(value: Tensor, limit: float, count: Any) -> Tensor:
         return value.view_as(value)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
-        _, ctx.limit = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float, Any], output: Tensor) -> None:
+        _, ctx.limit, ctx.count = inputs
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         return tangent.view_as(tangent)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad.clamp(-ctx.limit, ctx.limit), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return clamped(grad, ctx.limit, ctx.count), None, None
 
 
-def clip_gradient(value: Tensor, limit: float) -> Tensor:
+def clamped(grad: Tensor, limit: float, count: Callable[[Tensor, float], None] | None) -> Tensor:
+    """Return a gradient clamped to +-limit, counted before."""
+    if count is not None:
+        count(grad, limit)
+    return grad.clamp(-limit, limit)
+
+
+def clip_gradient(value: Tensor, limit: float, count: Callable[[Tensor, float], None] | None = None) -> Tensor:
     """Return `value`; its gradient is clamped to +-limit."""
-    return _ClipGradient.apply(value, limit)
+    return _ClipGradient.apply(value, limit, count)
