@@ -18,29 +18,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
+from rnnlab_kernels.launch import A100, H200
+from rnnlab_kernels.variants import Variant, planned_variants, sequence_variants, variants
 
-from rnnlab_kernels.cells import CELLS, PARTS, Cell, bind_triton
-from rnnlab_kernels.cells.indrnn import INDRNN_IDENTITY, INDRNN_RELU, INDRNN_TANH
-from rnnlab_kernels.launch import DTYPES, Block, pointwise_block
-from rnnlab_kernels.schedules.recurrence import working_dtype
-
-SHARED_MEMORY = {80: 166_912, 90: 232_448}  # bytes one program may use: 163 and 227 KiB
+SHARED_MEMORY = {80: A100[1], 90: H200[1]}  # bytes one program may use
+VARYING = ("B", "T", "first_position", "num_positions")  # arguments that no kernel is specialised to
 REGISTER_FILE = 65_536  # 32-bit registers of one multiprocessor
-TYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-SCAN_TYPES = {**TYPE_NAMES, torch.complex64: "fp32"}  # as the kernels see them: complex values are pairs of fp32
-ROW_WIDTHS = {"aligned": 128, "odd": 63}  # hidden sizes, which select block shape and divisibility
-
-
-class Variant(NamedTuple):
-    """One compilation: a kernel, its argument types (nested tuples for tuples of pointers), constants and options."""
-
-    name: str
-    kernel: Any
-    types: dict[str, Any]
-    constants: dict[str, Any]
-    divisible: bool
-    options: dict[str, Any]
 
 
 class Report(NamedTuple):
@@ -52,6 +35,7 @@ class Report(NamedTuple):
     spill_bytes: int
     shared_bytes: int
     num_warps: int
+    unexpected: tuple[str, ...] = ()  # instructions that are missing or too many
 
     @property
     def faults(self) -> list[str]:
@@ -62,148 +46,7 @@ class Report(NamedTuple):
             found.append(f"shared memory beyond {SHARED_MEMORY[self.capability]} bytes")
         if self.registers * 32 * self.num_warps > REGISTER_FILE:
             found.append("register file exceeded")
-        return found
-
-
-def variants() -> Iterator[Variant]:
-    """Yield those of the pointwise schedule: cells x directions x dtypes x alignment.
-
-    Gate updates that are part of a longer step, or have a dropped candidate, differ from those in their maths alone:
-    for them the two ends do, fp32 with odd rows and bf16 with aligned ones.
-    """
-    ends = ((torch.float32, "odd"), (torch.bfloat16, "aligned"))
-    for cell in PARTS.values():
-        every = [(dtype, alignment) for dtype in DTYPES for alignment in ROW_WIDTHS]
-        for dtype, alignment in every if cell.name in CELLS else ends:
-            yield _pointwise_fwd(cell, dtype, alignment, ROW_WIDTHS[alignment])
-            yield _pointwise_bwd(cell, dtype, alignment, ROW_WIDTHS[alignment])
-
-
-def sequence_variants() -> Iterator[Variant]:
-    """Yield those of the schedules that run all of time in one launch, with all gradients wanted.
-
-    Scans: directions x dtypes x (many aligned units, few odd ones), which select the two ends of the tile's shapes,
-    along time and in reverse. Element-wise cells, along time and with a mask: cells x directions x dtypes x alignment.
-    """
-    for dtype in SCAN_TYPES:
-        for alignment, width in (("aligned", 1 << 15), ("odd", 63)):
-            for reverse in (False, True):
-                yield from _scan(dtype, alignment, width, reverse)
-    for cell in (INDRNN_TANH, INDRNN_RELU, INDRNN_IDENTITY):
-        for dtype in DTYPES:
-            for alignment, hidden in ROW_WIDTHS.items():
-                yield from _elementwise(cell, dtype, alignment, hidden)
-
-
-def _split_block(hidden: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    return _split(pointwise_block(64, hidden))
-
-
-def _split(block: Block) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the constants of a kernel and the options of the compiler."""
-    constants = {name: value for name, value in block.options.items() if name.startswith("BLOCK_")}
-    return constants, {name: value for name, value in block.options.items() if name not in constants}
-
-
-def _pointers(cell: Cell, dtype: torch.dtype) -> dict[str, tuple[str, ...]]:
-    """Return the pointer types of the states as given to the gate maths: h in the storage dtype, others wider."""
-    storage, work = f"*{TYPE_NAMES[dtype]}", f"*{TYPE_NAMES[working_dtype(dtype)]}"
-    by_state = {state: storage if state == "h" else work for state in cell.states}
-    return {
-        "state": tuple(by_state.values()),
-        # What is carried beside states, such as peepholes, is in the working dtype.
-        "carried": tuple(by_state.get(state, work) for state in cell.carried),
-        "dstate": tuple("*fp32" for _ in cell.states),
-        "dcarried": tuple("*fp32" for _ in cell.carried),
-    }
-
-
-def _pointwise_fwd(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) -> Variant:
-    from rnnlab_kernels.schedules.pointwise import _pointwise_fwd_kernel
-
-    storage, pointers = f"*{TYPE_NAMES[dtype]}", _pointers(cell, dtype)
-    types = {
-        "gates_x_ptr": storage,
-        "gates_h_ptr": storage,
-        "carried_ptrs": pointers["carried"],
-        "state_ptrs": pointers["state"],
-        "saved_ptr": storage,
-        **dict.fromkeys(("B", "H", "stride_gates_b", "stride_gates_h_b", "stride_saved_s"), "i32"),
-    }
-    blocks, options = _split_block(hidden)
-    constants = {"GATES_FWD": bind_triton(cell.gates_fwd), "HAS_BOTH": True, **_sizes(cell), **blocks}
-    name = f"pointwise_fwd {cell.name} {TYPE_NAMES[dtype]} {alignment}"
-    return Variant(name, _pointwise_fwd_kernel, types, constants, alignment == "aligned", options)
-
-
-def _pointwise_bwd(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) -> Variant:
-    from rnnlab_kernels.schedules.pointwise import _pointwise_bwd_kernel
-
-    storage, pointers = f"*{TYPE_NAMES[dtype]}", _pointers(cell, dtype)
-    strides = [f"stride_{name}" for name in ("saved_s", "dx_b", "dh_b")]
-    types = {
-        "dstate_ptrs": pointers["dstate"],
-        "saved_ptr": storage,
-        "carried_ptrs": pointers["carried"],
-        "state_ptrs": pointers["state"],
-        "dx_ptr": storage,
-        "dh_ptr": storage,
-        "dcarried_ptrs": pointers["dcarried"],
-        **dict.fromkeys(("B", "H", *strides), "i32"),
-    }
-    blocks, options = _split_block(hidden)
-    constants = {"GATES_BWD": bind_triton(cell.gates_bwd), "HAS_DX": True, "HAS_DH": True, **_sizes(cell), **blocks}
-    name = f"pointwise_bwd {cell.name} {TYPE_NAMES[dtype]} {alignment}"
-    return Variant(name, _pointwise_bwd_kernel, types, constants, alignment == "aligned", options)
-
-
-def _scan(dtype: torch.dtype, alignment: str, width: int, reverse: bool) -> Iterator[Variant]:
-    from rnnlab_kernels.schedules import scan_triton
-
-    blocks, options = _split(scan_triton.scan_block(1, width, dtype.is_complex))
-    integers = dict.fromkeys(("T", "N", "stride_t", "stride_r", "stride_a_t", "stride_a_r"), "i32")
-    shared = {"REVERSE": reverse, "COMPLEX": dtype.is_complex, **blocks}
-    for direction, kernel, pointers, constants in (
-        ("fwd", scan_triton._scan_fwd_kernel, "a b h_0 h", shared),
-        ("bwd", scan_triton._scan_bwd_kernel, "a h_0 h g da dh dh_0", {**shared, "NEED_A": True}),
-    ):
-        types = {**dict.fromkeys((f"{name}_ptr" for name in pointers.split()), f"*{SCAN_TYPES[dtype]}"), **integers}
-        name = f"scan_{direction} {TYPE_NAMES.get(dtype, 'complex64')} {alignment}"
-        name += " reverse" if reverse else ""
-        yield Variant(name, kernel, types, constants, alignment == "aligned", options)
-
-
-def _elementwise(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) -> Iterator[Variant]:
-    from rnnlab_kernels.schedules import elementwise_triton
-
-    storage, work = f"*{TYPE_NAMES[dtype]}", f"*{TYPE_NAMES[working_dtype(dtype)]}"
-    in_work = {"rest", "rest_0", "constants", "dstate", "dconstants"}
-    blocks, options = _split(elementwise_triton.elementwise_block(64, hidden))
-    shared = {**elementwise_triton.sizes(cell), "HAS_MASK": True, "REVERSE": False, **blocks}
-    for direction, kernel, pointers, integers, maths in (
-        (
-            "fwd",
-            elementwise_triton._elementwise_fwd_kernel,
-            "gates h_0 rest_0 constants mask h rest saved",
-            ("T", "B", "H", "stride_gates_t", "stride_gates_b", "stride_t", "stride_saved_t"),
-            {"GATES_FWD": bind_triton(cell.gates_fwd)},
-        ),
-        (
-            "bwd",
-            elementwise_triton._elementwise_bwd_kernel,
-            "doutput dstate saved h rest h_0 rest_0 constants mask dgates dconstants",
-            ("T", "B", "H", "stride_t"),
-            {"GATES_BWD": bind_triton(cell.gates_bwd)},
-        ),
-    ):
-        types = {f"{name}_ptr": work if name in in_work else storage for name in pointers.split()}
-        types |= {"mask_ptr": "*u8", **dict.fromkeys(integers, "i32")}
-        name = f"elementwise_{direction} {cell.name} {TYPE_NAMES[dtype]} {alignment}"
-        yield Variant(name, kernel, types, {**maths, **shared}, alignment == "aligned", options)
-
-
-def _sizes(cell: Cell) -> dict[str, int]:
-    return {"G": cell.num_gates, "NUM_MERGED": cell.num_merged, "S": len(cell.saved)}
+        return [*found, *self.unexpected]
 
 
 def compile_variant(variant: Variant, capability: int) -> Report:
@@ -218,7 +61,7 @@ def compile_variant(variant: Variant, capability: int) -> Report:
     for position, (name, kind) in enumerate(variant.types.items()):
         if isinstance(kind, tuple):
             attributes.update({(position, k): divisible for k in range(len(kind))})
-        elif kind.startswith("*") or (variant.divisible and name not in ("B", "T")):
+        elif kind.startswith("*") or (variant.divisible and name not in VARYING):
             attributes[(position,)] = divisible
     source = ASTSource(
         fn=variant.kernel,
@@ -228,7 +71,16 @@ def compile_variant(variant: Variant, capability: int) -> Report:
     )
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=variant.options)
     registers, stack = _resources(compiled.asm["cubin"], Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump")
-    return Report(variant.name, capability, registers, stack, compiled.metadata.shared, compiled.metadata.num_warps)
+    unexpected = tuple(_unexpected(variant, compiled.asm["ptx"]))
+    metadata = compiled.metadata
+    return Report(variant.name, capability, registers, stack, metadata.shared, metadata.num_warps, unexpected)
+
+
+def _unexpected(variant: Variant, ptx: str) -> Iterator[str]:
+    for instruction, number in variant.expected:
+        found = len(re.findall(instruction, ptx))
+        if not found if number is None else found != number:
+            yield f"{instruction} {found} times" + ("" if number is None else f" and not {number}")
 
 
 def _resources(cubin: bytes, cuobjdump: Path) -> tuple[int, int]:
@@ -244,13 +96,13 @@ def _resources(cubin: bytes, cuobjdump: Path) -> tuple[int, int]:
 
 
 @cache
-def _all_variants() -> dict[str, Variant]:
-    return {variant.name: variant for variant in itertools.chain(variants(), sequence_variants())}
+def _all_variants() -> dict[tuple[str, int], Variant]:
+    every = itertools.chain(variants(), sequence_variants(), planned_variants())
+    return {(variant.name, capability): variant for variant in every for capability in variant.capabilities}
 
 
 def _compile(work: tuple[str, int]) -> Report:
-    name, capability = work
-    return compile_variant(_all_variants()[name], capability)
+    return compile_variant(_all_variants()[work], work[1])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -260,10 +112,10 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     rows = []
     print(f"{'variant':<40} {'sm':>4} {'registers':>9} {'spill B':>8} {'shared B':>9}")
-    names = [name for name in _all_variants() if chosen.only in name]
+    names = [work for work in _all_variants() if chosen.only in work[0]]
     # Processes of their own, not forks: kernels hold on to what the compiler made of them.
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        for row in pool.map(_compile, itertools.product(names, SHARED_MEMORY), chunksize=8):
+        for row in pool.map(_compile, names, chunksize=4):
             rows.append(row)
             faults = "  FAULT: " + ", ".join(row.faults) if row.faults else ""
             numbers = f"{row.capability:>4} {row.registers:>9} {row.spill_bytes:>8} {row.shared_bytes:>9}"

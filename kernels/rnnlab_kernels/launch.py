@@ -74,3 +74,67 @@ def supported(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
     if torch.cuda.get_device_capability(device) < (8, 0):
         return False, "kernels are compiled and tested for compute capability 8.0 and above"
     return True, "CUDA device and Triton present"
+
+
+class SequencePlan(NamedTuple):
+    """A launch of the sequence kernels.
+
+    Attributes:
+        grid: programs along units and along rows.
+        gate_rows: rows of the recurrent weights for each unit, the number of gates rounded up to a power of two.
+        options: compile-time options of both kernels.
+    """
+
+    grid: tuple[int, int]
+    gate_rows: int
+    options: dict[str, Any]
+
+
+# Multiprocessors, and bytes of shared memory for one program (163 and 227 KiB). Without a GPU plans are for an H200.
+A100, H200 = (108, 166_912), (132, 232_448)
+MIN_TILE = 16  # the least that tensor cores take in any dimension
+
+
+def plan_sequence(
+    num_gates: int, batch: int, hidden: int, itemsize: int, sm_count: int, smem_bytes: int
+) -> tuple[SequencePlan | None, str]:
+    """Return the tiles of the sequence kernels for these sizes, None where they do not fit, and the reason in words.
+
+    As few programs along units as the slices of the weights allow, since each of them reads all of h at every step. The
+    programs of a batch tile wait for each other: all have to be on the chip at once, one a multiprocessor. So a program
+    has all registers of one; left alone, the compiler stops at 80 of them or fills 255 with addresses, and spills.
+    """
+    if batch * hidden * num_gates >= 1 << 31:
+        return None, "offsets within a step are 32 bits wide"
+    gate_rows = 1 << max(num_gates - 1, 0).bit_length()
+    # fp32 products are no tensor core's, odd sizes are read element by element: larger blocks would spill registers.
+    widest = MIN_TILE if itemsize == 4 or hidden % 16 else 64
+    block_k = min(widest, max(MIN_TILE, 1 << max(hidden - 1, 0).bit_length()))
+    num_k = -(-hidden // block_k)
+    for block_b in (16, 32, 64, 128):
+        num_tiles = -(-batch // block_b)
+        for units in (128, 64, 32, MIN_TILE):
+            num_slices = -(-hidden // units)
+            # The slice of the weights, the product in fp32 on its way into another layout, a block of h.
+            needed = units * gate_rows * (num_k * block_k * itemsize + 4 * block_b) + (1 << 13)
+            too_wide = units > MIN_TILE and units >= 2 * hidden or units > 32 and hidden % 16
+            if too_wide or needed > smem_bytes or units * gate_rows * block_b > 1 << 14:
+                continue
+            if num_slices == 1 or num_slices * num_tiles <= sm_count:
+                options: dict[str, Any] = {"UNITS": units, "NUM_K": num_k, "BLOCK_B": block_b, "BLOCK_K": block_k}
+                options |= {"PRECISION": "ieee", "num_warps": 8, "num_stages": 1, "maxnreg": 224}
+                plan = SequencePlan((num_slices, num_tiles), gate_rows, {**options, "enable_fp_fusion": True})
+                return plan, f"weights on the chip, {num_slices} programs a batch tile of {block_b} rows"
+            break  # more programs would not help; larger tiles of rows might
+    return None, f"the recurrent weights of {hidden} units do not fit on {sm_count} multiprocessors with {batch} rows"
+
+
+def sequence_plan(
+    num_gates: int, batch: int, hidden: int, dtype: torch.dtype, device: torch.device
+) -> tuple[SequencePlan | None, str]:
+    """Return `plan_sequence` for the multiprocessors and shared memory of a device."""
+    sm_count, smem_bytes = H200
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        sm_count, smem_bytes = properties.multi_processor_count, properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
+    return plan_sequence(num_gates, batch, hidden, dtype.itemsize, sm_count, smem_bytes)

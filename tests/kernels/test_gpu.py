@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rnnlab_kernels.cells import CELLS, CHAINS
+from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.scan import linear_scan
 from tests.conftest import INTERPRETING
@@ -29,6 +30,41 @@ def pointwise(*args, **kwargs):
     from rnnlab_kernels.schedules.pointwise import pointwise
 
     return pointwise(*args, **kwargs)
+
+
+def sequence(*args, **kwargs):
+    from rnnlab_kernels.schedules.sequence import sequence
+
+    return sequence(*args, **kwargs)
+
+
+# One program a tile, several that wait for each other, and as many as the chip has multiprocessors.
+SEQUENCE_SIZES = [(33, 5, 20, 100), (300, 16, 32, 64), (300, 16, 32, 512), (200, 40, 8, 1024)]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("size", SEQUENCE_SIZES, ids=lambda size: "x".join(map(str, size)))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])
+def test_sequence_is_within_twice_torchs_error_and_repeats_itself(name, dtype, size, option, poisoned_empty):
+    problem = make_problem(CELLS[name], size, **OPTIONS[option]).to(dtype)
+    if dtype == torch.float32 and size[3] == 1024:
+        pytest.skip("these weights do not fit on the chip")
+    exact = problem.to(torch.float64).run(reference)
+    on_device = problem.to(dtype, "cuda")
+    same_dtype, actual, again = on_device.run(reference), on_device.run(sequence), on_device.run(sequence)
+    for key, value in exact.items():
+        assert torch.equal(actual[key], again[key]), key
+        assert_within_ratio(actual[key].cpu(), same_dtype[key].cpu(), value, key, RATIO, EPS[dtype])
+
+
+def test_a_barrier_in_every_step_of_a_long_sequence(poisoned_empty):
+    # The values of a step depend on all units of the step before: a stale read would show in what follows.
+    problem = make_problem(CELLS["rnn_tanh"], (20_000, 16, 1, 1024)).to(torch.bfloat16, "cuda")
+    weights = Weights(*(problem.inputs[name] for name in ("ih", "hh", "bias_ih", "bias_hh")))
+    with torch.no_grad():
+        runs = [sequence(problem.cell, problem.inputs["x"], (problem.inputs["h_0"],), weights)[0] for _ in range(2)]
+    assert torch.equal(*runs) and runs[0].isfinite().all()
 
 
 @pytest.mark.parametrize("option", OPTIONS)

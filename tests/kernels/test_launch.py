@@ -34,3 +34,29 @@ def test_supported_says_why_not():
 def test_supported_without_triton(monkeypatch):
     monkeypatch.setattr(launch, "triton_version", lambda: None)
     assert launch.supported(torch.device("cuda"), torch.float32) == (False, "Triton is not installed")
+
+
+@pytest.mark.parametrize("chip", [launch.A100, launch.H200], ids=["A100", "H200"])
+@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize("hidden", [1, 20, 63, 64, 200, 320, 512, 1024])
+@pytest.mark.parametrize("batch", [1, 20, 64, 300])
+@pytest.mark.parametrize("num_gates", [1, 3, 4])
+def test_sequence_plans_cover_the_layer_and_fit_on_the_chip(num_gates, batch, hidden, itemsize, chip):
+    plan, reason = launch.plan_sequence(num_gates, batch, hidden, itemsize, *chip)
+    if plan is None:
+        assert hidden >= 320 and "do not fit" in reason
+        return
+    options, (slices, tiles) = plan.options, plan.grid
+    assert (slices - 1) * options["UNITS"] < hidden <= slices * options["UNITS"]
+    assert (tiles - 1) * options["BLOCK_B"] < batch <= tiles * options["BLOCK_B"]
+    assert (options["NUM_K"] - 1) * options["BLOCK_K"] < hidden <= options["NUM_K"] * options["BLOCK_K"]
+    assert min(options["UNITS"], options["BLOCK_B"], options["BLOCK_K"]) >= launch.MIN_TILE
+    assert slices == 1 or slices * tiles <= chip[0]  # who waits for others must not wait for a multiprocessor
+    assert options["UNITS"] * plan.gate_rows * options["NUM_K"] * options["BLOCK_K"] * itemsize < chip[1]
+    assert num_gates <= plan.gate_rows < 2 * num_gates
+
+
+def test_sequence_plans_refuse_what_their_offsets_cannot_reach():
+    plan, reason = launch.plan_sequence(4, 1 << 20, 512, 2, *launch.H200)
+    assert plan is None and "32 bits" in reason
+    # T is no argument: offsets over time are 64 bits wide, whatever it is.

@@ -1,0 +1,349 @@
+"""Kernels of sequence.py: time inside the launch, recurrent weights on the chip.
+
+A program owns UNITS units of BLOCK_B rows. It loads its slice of R once, keeps the states of its units in registers
+and, forward, reads h_{t-1} of all units for each step; backward it holds the transposed slice and reads the gate
+gradients of step t+1. Where several programs share a batch tile, what they write at one step the others read at the
+next: then they wait for each other at a barrier after every step, or the launch covers a single step.
+
+Inside, units are rows and batch elements columns, so that the gates, which are many, are the M dimension of the product
+and the batch, which may be small, is N. Forward, rows of R are interleaved, GATE_ROWS for each unit (a power of two),
+so that one product makes all gates; `_split_rows` takes them apart. Units are padded to blocks of BLOCK_K along K.
+Storage is fp32, fp16 or bf16; products accumulate in fp32 and registers are fp32. B, H and T are run-time values;
+offsets over time are 64 bits wide, those within a step 32.
+"""
+
+# mypy: disable-error-code="assignment,misc,var-annotated"
+# The checker does not know that a Triton kernel unrolls static loops, so that a growing tuple has one type at a time.
+
+import triton
+import triton.language as tl
+
+MAX_SPINS = tl.constexpr(1 << 26)  # about a minute: a lost program must end in an error and not in a hung device
+
+
+@triton.jit
+def _split_rows(acc, UNITS: tl.constexpr, GATE_ROWS: tl.constexpr, BLOCK_B: tl.constexpr):
+    """Return the GATE_ROWS tiles (UNITS, BLOCK_B) whose rows are interleaved in `acc`."""
+    if GATE_ROWS == 1:
+        parts = (acc,)
+    elif GATE_ROWS == 2:
+        parts = tl.split(tl.reshape(acc, (UNITS, 2, BLOCK_B)).permute(0, 2, 1))
+    else:
+        tl.static_assert(GATE_ROWS == 4)
+        # The last dimension falls apart first: even and odd rows, then each of those in two.
+        even, odd = tl.split(tl.reshape(acc, (UNITS, 2, 2, BLOCK_B)).permute(0, 3, 1, 2))
+        first, third = tl.split(even)
+        second, fourth = tl.split(odd)
+        parts = (first, second, third, fourth)
+    return parts
+
+
+@triton.jit
+def _wait_for_all(barrier_ptr, target):
+    """Return once `target` programs have arrived; what they stored before is visible after. False if they never do."""
+    tl.debug_barrier()
+    tl.atomic_add(barrier_ptr, 1, sem="release", scope="gpu")
+    spins = 0
+    arrived = tl.atomic_add(barrier_ptr, 0, sem="acquire", scope="gpu")
+    while (arrived < target) & (spins < MAX_SPINS):
+        arrived = tl.atomic_add(barrier_ptr, 0, sem="acquire", scope="gpu")
+        spins += 1
+    tl.debug_barrier()
+    return arrived >= target
+
+
+@triton.jit
+def _states(h_ptr, rest_ptr, slot, o_state, o_rest, stride_slot, H, mask, K: tl.constexpr):
+    """Return the K states (UNITS, BLOCK_B) of a slot in fp32; h has memory of its own."""
+    h_ptr += slot * stride_slot
+    rest_ptr += slot * stride_slot * (K - 1)
+    state = (tl.load(h_ptr + o_state, mask=mask, other=0.0).to(tl.float32),)
+    for k in tl.static_range(K - 1):
+        state = state + (tl.load(rest_ptr + k * H + o_rest, mask=mask, other=0.0).to(tl.float32),)
+    return state
+
+
+@triton.jit
+def _carried(state, constants, CARRIED: tl.constexpr, C: tl.constexpr):
+    values = ()
+    for k in tl.static_range(len(CARRIED)):
+        values = values + (state[CARRIED[k]],)
+    for k in tl.static_range(C):
+        values = values + (constants[k],)
+    return values
+
+
+@triton.jit
+def _zeroed(values, rows):
+    """Return the values with zeros in the rows (1, BLOCK_B) that are true."""
+    found = ()
+    for k in tl.static_range(len(values)):
+        found = found + (tl.where(rows, 0.0, values[k]),)
+    return found
+
+
+@triton.jit(do_not_specialize=["T", "first_position", "num_positions"])
+def _sequence_fwd_kernel(
+    gates_x_ptr,
+    weight_ptr,
+    bias_ptr,
+    constants_ptr,
+    mask_ptr,
+    reset_ptr,
+    h_ptr,
+    rest_ptr,
+    saved_ptr,
+    barrier_ptr,
+    T,
+    B,
+    H,
+    first_position,
+    num_positions,
+    stride_gates_t,
+    stride_gates_b,
+    stride_saved_t,
+    GATES_FWD: tl.constexpr,
+    CARRIED: tl.constexpr,
+    G: tl.constexpr,
+    SPLIT: tl.constexpr,
+    K: tl.constexpr,
+    C: tl.constexpr,
+    S: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    HAS_MASK: tl.constexpr,
+    HAS_RESET: tl.constexpr,
+    REVERSE: tl.constexpr,
+    BARRIER: tl.constexpr,
+    PRECISION: tl.constexpr,
+    GATE_ROWS: tl.constexpr,
+    UNITS: tl.constexpr,
+    NUM_K: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    i_u = tl.program_id(0) * UNITS + tl.arange(0, UNITS)[:, None]
+    i_b = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)[None, :]
+    m_b = i_b < B
+    m = (i_u < H) & m_b
+    o_state, o_rest, o_saved = i_b * H + i_u, i_b * (K - 1) * H + i_u, i_b * S * H + i_u
+    stride_slot = tl.cast(B, tl.int64) * H
+
+    rows = tl.arange(0, UNITS * GATE_ROWS)[:, None]
+    i_unit, i_gate = tl.program_id(0) * UNITS + rows // GATE_ROWS, rows % GATE_ROWS
+    weights = ()
+    for k in tl.static_range(NUM_K):
+        i_column = k * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
+        m_weight = (i_gate < G) & (i_unit < H) & (i_column < H)
+        o_weight = (i_gate * H + i_unit) * H + i_column
+        weights = weights + (tl.load(weight_ptr + o_weight, mask=m_weight, other=0.0),)
+    constants, biases = (), ()
+    for k in tl.static_range(C):
+        constants = constants + (tl.load(constants_ptr + k * H + i_u + 0 * i_b, mask=m, other=0.0),)
+    for k in tl.static_range(SPLIT):
+        if HAS_BIAS:
+            biases = biases + (tl.load(bias_ptr + k * H + i_u, mask=i_u < H, other=0.0).to(tl.float32),)
+
+    i_block = tl.arange(0, BLOCK_K)[:, None]
+    o_h = i_b * H + i_block
+    start = tl.cast(T - first_position if REVERSE else first_position, tl.int64)
+    state = _states(h_ptr, rest_ptr, start, o_state, o_rest, stride_slot, H, m, K)
+    alive = num_positions > 0  # false once a barrier was given up
+    for step in range(0, num_positions):
+        position = first_position + step
+        t = tl.cast(T - 1 - position if REVERSE else position, tl.int64)
+        before = t + 1 if REVERSE else t
+        after = t if REVERSE else t + 1
+        if HAS_RESET:
+            anew = tl.load(reset_ptr + t * B + i_b, mask=m_b, other=0) != 0
+            state = _zeroed(state, anew)
+        acc = tl.zeros((UNITS * GATE_ROWS, BLOCK_B), tl.float32)
+        for k in tl.static_range(NUM_K):
+            h_block_ptr = h_ptr + before * stride_slot + k * BLOCK_K
+            m_h = (i_block < H - k * BLOCK_K) & m_b
+            # Written by other programs a step ago: past L1, which they do not share.
+            h = tl.load(h_block_ptr + o_h, mask=m_h, other=0.0, cache_modifier=".cg")
+            if HAS_RESET:
+                h = tl.where(anew, 0.0, h).to(h.dtype)
+            acc = tl.dot(weights[k], h, acc, input_precision=PRECISION)
+        recurrent = _split_rows(acc, UNITS, GATE_ROWS, BLOCK_B)
+        gates = ()
+        for k in tl.static_range(G):
+            gate_ptr = gates_x_ptr + t * stride_gates_t + k * H
+            gate = tl.load(gate_ptr + i_b * stride_gates_b + i_u, mask=m, other=0.0).to(tl.float32)
+            if k < G - SPLIT:
+                gate += recurrent[k]
+            gates = gates + (gate,)
+        for k in tl.static_range(SPLIT):
+            part = recurrent[G - SPLIT + k]
+            if HAS_BIAS:
+                part += biases[k]
+            gates = gates + (part,)
+
+        new, saved = GATES_FWD(gates, _carried(state, constants, CARRIED, C))
+
+        # As the next step's product and backward will read it.
+        kept = (new[0].to(h_ptr.dtype.element_ty).to(tl.float32),)
+        for k in tl.static_range(1, K):
+            kept = kept + (new[k],)
+        if HAS_MASK:
+            inside = tl.load(mask_ptr + t * B + i_b, mask=m_b, other=0) != 0
+            held = ()
+            for k in tl.static_range(K):
+                held = held + (tl.where(inside, kept[k], state[k]),)
+            kept = held
+        state = kept
+        tl.store(h_ptr + after * stride_slot + o_state, state[0], mask=m & alive)
+        for k in tl.static_range(K - 1):
+            tl.store(rest_ptr + after * stride_slot * (K - 1) + k * H + o_rest, state[k + 1], mask=m & alive)
+        for k in tl.static_range(S):
+            tl.store(saved_ptr + t * stride_saved_t + k * H + o_saved, saved[k], mask=m & alive)
+        if BARRIER:
+            alive = alive & _wait_for_all(barrier_ptr + tl.program_id(1), (step + 1) * tl.num_programs(0))
+        else:
+            tl.debug_barrier()
+    if BARRIER:  # a lost barrier must not look like a result
+        last_ptr = h_ptr + tl.cast(0 if REVERSE else T, tl.int64) * stride_slot
+        tl.store(last_ptr + o_state, float("nan") + 0.0 * state[0], mask=m & (alive == 0))
+
+
+@triton.jit(do_not_specialize=["T", "first_position", "num_positions"])
+def _sequence_bwd_kernel(
+    doutput_ptr,
+    dstate_ptr,
+    weight_ptr,
+    constants_ptr,
+    mask_ptr,
+    reset_ptr,
+    h_ptr,
+    rest_ptr,
+    saved_ptr,
+    dgates_ptr,
+    dsplit_ptr,
+    dconstants_ptr,
+    barrier_ptr,
+    T,
+    B,
+    H,
+    first_position,
+    num_positions,
+    stride_saved_t,
+    GATES_BWD: tl.constexpr,
+    CARRIED: tl.constexpr,
+    G: tl.constexpr,
+    SPLIT: tl.constexpr,
+    K: tl.constexpr,
+    C: tl.constexpr,
+    S: tl.constexpr,
+    HAS_MASK: tl.constexpr,
+    HAS_RESET: tl.constexpr,
+    REVERSE: tl.constexpr,
+    BARRIER: tl.constexpr,
+    PRECISION: tl.constexpr,
+    UNITS: tl.constexpr,
+    NUM_K: tl.constexpr,
+    BLOCK_B: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Walk from position `first_position` + `num_positions` - 1 down to `first_position`."""
+    i_u = tl.program_id(0) * UNITS + tl.arange(0, UNITS)[:, None]
+    i_b = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)[None, :]
+    m_b = i_b < B
+    m = (i_u < H) & m_b
+    o_state, o_rest, o_saved = i_b * H + i_u, i_b * (K - 1) * H + i_u, i_b * S * H + i_u
+    stride_slot = tl.cast(B, tl.int64) * H
+    zero = tl.zeros((UNITS, BLOCK_B), tl.float32)
+    i_block = tl.arange(0, BLOCK_K)[:, None]
+    o_dgate, o_dsplit = i_b * G * H + i_block, i_b * SPLIT * H + i_block
+
+    weights = ()
+    for j in tl.static_range(G * NUM_K):
+        i_row = (j % NUM_K) * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
+        o_weight = ((j // NUM_K) * H + i_row) * H + i_u
+        weights = weights + (tl.load(weight_ptr + o_weight, mask=(i_row < H) & (i_u < H), other=0.0),)
+    constants, dconstants, dstate = (), (), ()
+    for k in tl.static_range(C):
+        constants = constants + (tl.load(constants_ptr + k * H + i_u + 0 * i_b, mask=m, other=0.0),)
+        dconstants = dconstants + (tl.load(dconstants_ptr + (i_b * C + k) * H + i_u, mask=m, other=0.0),)
+    for k in tl.static_range(K):
+        dstate = dstate + (tl.load(dstate_ptr + (i_b * K + k) * H + i_u, mask=m, other=0.0),)
+    end = first_position + num_positions
+    slot = tl.cast(T - end if REVERSE else end, tl.int64)
+    state = _states(h_ptr, rest_ptr, slot, o_state, o_rest, stride_slot, H, m, K)
+    alive = num_positions > 0  # false once a barrier was given up
+    for step in range(0, num_positions):
+        position = end - 1 - step
+        t = tl.cast(T - 1 - position if REVERSE else position, tl.int64)
+        before = t + 1 if REVERSE else t
+        following = t - 1 if REVERSE else t + 1
+        # Nothing follows the last position: its loads are masked.
+        m_following = m_b & (position < T - 1)
+        acc = zero
+        for j in tl.static_range(G * NUM_K):
+            m_k = (i_block < H - (j % NUM_K) * BLOCK_K) & m_following
+            if j // NUM_K < G - SPLIT:
+                row_ptr = dgates_ptr + following * stride_slot * G + (j // NUM_K) * H + (j % NUM_K) * BLOCK_K
+                dgate = tl.load(row_ptr + o_dgate, mask=m_k, other=0.0, cache_modifier=".cg")
+            else:
+                row_ptr = dsplit_ptr + following * stride_slot * SPLIT + (j % NUM_K) * BLOCK_K
+                row_ptr += (j // NUM_K - (G - SPLIT)) * H
+                dgate = tl.load(row_ptr + o_dsplit, mask=m_k, other=0.0, cache_modifier=".cg")
+            acc = tl.dot(weights[j], dgate, acc, input_precision=PRECISION)
+        if HAS_RESET:
+            anew = tl.load(reset_ptr + following * B + i_b, mask=m_following, other=0) != 0
+            acc = tl.where(anew, 0.0, acc)
+        doutput = tl.load(doutput_ptr + t * stride_slot + o_state, mask=m, other=0.0).to(tl.float32)
+        if HAS_MASK:
+            inside = tl.load(mask_ptr + t * B + i_b, mask=m_b, other=0) != 0
+            doutput = tl.where(inside, doutput, 0.0)
+        upstream = (dstate[0] + acc + doutput,)
+        for k in tl.static_range(1, K):
+            upstream = upstream + (dstate[k],)
+        saved = ()
+        for k in tl.static_range(S):
+            value_ptr = saved_ptr + t * stride_saved_t + k * H
+            saved = saved + (tl.load(value_ptr + o_saved, mask=m, other=0.0).to(tl.float32),)
+        stored = _states(h_ptr, rest_ptr, before, o_state, o_rest, stride_slot, H, m, K)
+        previous = stored
+        if HAS_RESET:
+            first = tl.load(reset_ptr + t * B + i_b, mask=m_b, other=0) != 0
+            previous = _zeroed(stored, first)
+
+        dgates, dcarried = GATES_BWD(upstream, saved, _carried(previous, constants, CARRIED, C), state)
+
+        direct, sums = (), ()
+        for k in tl.static_range(K):
+            part = zero
+            for j in tl.static_range(len(CARRIED)):
+                if CARRIED[j] == k:
+                    part = dcarried[j]
+            direct = direct + (part,)
+        for k in tl.static_range(C):
+            sums = sums + (dcarried[len(CARRIED) + k],)
+        if HAS_MASK:  # outside its length a row only hands its state on: the gradient passes it untouched
+            kept = ()
+            for k in tl.static_range(K):
+                kept = kept + (tl.where(inside, direct[k], upstream[k]),)
+            direct, sums, dgates = kept, _zeroed(sums, inside == 0), _zeroed(dgates, inside == 0)
+        if HAS_RESET:
+            direct = _zeroed(direct, first)
+        for k in tl.static_range(G):
+            gate_ptr = dgates_ptr + t * stride_slot * G + k * H
+            tl.store(gate_ptr + i_b * G * H + i_u, dgates[k], mask=m & alive)
+        for k in tl.static_range(SPLIT):
+            gate_ptr = dsplit_ptr + t * stride_slot * SPLIT + k * H
+            tl.store(gate_ptr + i_b * SPLIT * H + i_u, dgates[G + k], mask=m & alive)
+        totals = ()
+        for k in tl.static_range(C):
+            totals = totals + (dconstants[k] + sums[k],)
+        dconstants, dstate, state = totals, direct, stored
+        if BARRIER:
+            alive = alive & _wait_for_all(barrier_ptr + tl.program_id(1), (step + 1) * tl.num_programs(0))
+        else:
+            tl.debug_barrier()
+    for k in tl.static_range(K):
+        value = dstate[k]
+        if BARRIER:
+            value = tl.where(alive, value, float("nan"))
+        tl.store(dstate_ptr + (i_b * K + k) * H + i_u, value, mask=m)
+    for k in tl.static_range(C):
+        tl.store(dconstants_ptr + (i_b * C + k) * H + i_u, dconstants[k], mask=m)

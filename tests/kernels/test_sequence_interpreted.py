@@ -1,0 +1,129 @@
+"""Level 1: the sequence kernels in Triton's interpreter against the plain loop in float64.
+
+There programs run one after the other, so that those of one batch tile, which have to wait for each other, get a launch
+for every step: the same source without its barrier.
+"""
+
+import dataclasses
+
+import pytest
+import torch
+
+from rnnlab_kernels.cells import CELLS, CHAINS
+from rnnlab_kernels.cells.chain import as_chain
+from rnnlab_kernels.launch import SequencePlan, plan_sequence
+from rnnlab_kernels.schedules.reference import reference
+from rnnlab_kernels.schedules.walk import Noise, Walk
+from tests.kernels.problems import (
+    CELL_NAMES,
+    OPTIONS,
+    SIZES,
+    UPSTREAMS,
+    assert_close_in_float32,
+    assert_within_ratio,
+    make_problem,
+)
+from tests.kernels.test_chains import ChainProblem, make
+from tests.tolerances import EPS, RATIO
+
+pytestmark = pytest.mark.interpret
+
+
+def sequence(*args, **kwargs):
+    # Imported late: outside the interpreter's process this module would fix the kernels as compiled ones.
+    from rnnlab_kernels.schedules.sequence import sequence
+
+    return sequence(*args, **kwargs)
+
+
+def sliced(cell, x, state_0, *args, **kwargs):
+    """Run with sixteen units a program, several programs a tile."""
+    hidden, num_gates = state_0[0].shape[1], getattr(cell, "num_gates", 4)
+    plan, _ = plan_sequence(num_gates, x.shape[1], hidden, 4, 132, 232_448)
+    options = {**plan.options, "UNITS": 16}
+    plan = SequencePlan((-(-hidden // 16), plan.grid[1]), plan.gate_rows, options)
+    return sequence(cell, x, state_0, *args, plan=plan, **kwargs)
+
+
+SCHEDULES = pytest.mark.parametrize("schedule", [sequence, sliced], ids=["whole", "sliced"])
+
+
+@pytest.mark.parametrize("size", [SIZES[0], (3, 2, 5, 37)], ids=str)
+@pytest.mark.parametrize(("name", "upstream"), UPSTREAMS)
+def test_sequence_matches_reference(name, upstream, size, poisoned_empty):
+    assert_close_in_float32(make_problem(CELLS[name], size), sequence, upstream)
+
+
+@SCHEDULES
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("name", CELL_NAMES)
+def test_sequence_options_match_reference(name, option, schedule, poisoned_empty):
+    assert_close_in_float32(make_problem(CELLS[name], (5, 3, 4, 35), **OPTIONS[option]), schedule)
+
+
+@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])
+def test_several_tiles_of_rows(name, poisoned_empty):
+    assert_close_in_float32(make_problem(CELLS[name], (3, 35, 4, 20), ragged=True), sliced)
+
+
+@SCHEDULES
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("name", ["rnn_tanh", "gru", "cifg", "peephole_lstm"])
+def test_resets_any_mask_and_constants(name, reverse, schedule, poisoned_empty):
+    walk, size = Walk(reset=torch.rand(6, 3, 1) < 0.4), (6, 3, 4, 21)
+    if name in CHAINS:
+        problem = make(name, size, reverse=reverse, walk=walk)
+    else:
+        plain = make_problem(CELLS[name], size)
+        problem = ChainProblem(as_chain(CELLS[name]), plain.inputs, None, reverse, walk)
+    for mask in (None, torch.rand(6, 3, 1) < 0.6):
+        assert_close_in_float32(dataclasses.replace(problem, mask=mask), schedule)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_float16_is_within_twice_torchs_error(name):
+    problem = make_problem(CELLS[name], (5, 3, 4, 21)).to(torch.float16)
+    exact, same_dtype = problem.to(torch.float64).run(reference), problem.run(reference)
+    for schedule in (sequence, sliced):
+        actual = problem.run(schedule)
+        for key, value in exact.items():
+            assert_within_ratio(actual[key], same_dtype[key], value, key, RATIO, EPS[torch.float16])
+
+
+@pytest.mark.parametrize("name", CELL_NAMES)
+def test_slices_and_repetition_change_no_bit(name):
+    problem = make_problem(CELLS[name], (4, 3, 4, 35), ragged=True).to(torch.float32)
+    first, again, in_slices = problem.run(sequence), problem.run(sequence), problem.run(sliced)
+    for key, value in first.items():
+        assert torch.equal(value, again[key]), key
+        torch.testing.assert_close(in_slices[key], value, rtol=1e-5, atol=1e-6)
+
+
+# The interpreter computes exp in numpy, which warns where the hardware quietly gives inf, as the formula expects.
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")
+@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])
+def test_finite_at_large_preactivations(name):
+    problem = make_problem(CELLS[name], (4, 2, 3, 5), scale=1e4).to(torch.float32)
+    assert all(value.isfinite().all() for value in problem.run(sequence).values())
+
+
+def test_double_backward_names_the_reference_backend():
+    problem = make_problem(CELLS["gru"], (2, 2, 2, 3)).to(torch.float32)
+    names = ("ih", "hh", "bias_ih", "bias_hh")
+    weights = {name: problem.inputs[name] for name in names}
+    output, _ = sequence(problem.cell, problem.inputs["x"], (problem.inputs["h_0"],), weights)
+    with pytest.raises(RuntimeError, match='backend="reference"'):
+        torch.autograd.grad(output.sum(), problem.inputs["x"], create_graph=True)
+
+
+@pytest.mark.parametrize("name", ["layer_norm_gru", "gru_reset_before", "indrnn_tanh"])
+def test_other_chains_are_refused(name):
+    problem = make(name, (2, 2, 2, 3)).to(torch.float32)
+    with pytest.raises(ValueError, match="cannot run this"):
+        problem.run(sequence)
+
+
+@pytest.mark.parametrize("walk", [Walk(noise=Noise(1, recurrent=0.5)), Walk(clip=1.0)], ids=["noise", "clip"])
+def test_other_walks_are_refused(walk):
+    with pytest.raises(ValueError, match="pointwise schedule"):
+        make("peephole_lstm", (2, 2, 2, 3), walk=walk).to(torch.float32).run(sequence)
