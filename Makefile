@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 PINS := pyproject.toml constraints.txt
 
-.PHONY: demo setup test test-gpu check bench
+.PHONY: demo setup test test-gpu check bench gpu
 
 demo: $(VENV)/.runtime
 	$(BIN)/rnnlab train
@@ -25,6 +25,11 @@ test-gpu: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/rnnlab bench
+
+# Everything that needs a GPU. The benchmark starts no part after four minutes and goes on from there the next time.
+gpu: test-gpu
+	$(BIN)/python -m rnnlab_kernels.bench --out experiments/004_kernels/results --seconds 240
+	$(BIN)/python experiments/004_kernels/figure.py experiments/004_kernels/results
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,0 +1,173 @@
+"""Who is timed: each arm makes, from the tensors of a work, a function that returns the output (T, B, D*H).
+
+An arm that cannot run a work says why by raising `Unavailable`; that is a line in the results, not an error.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnlab_kernels import launch
+from rnnlab_kernels.bench.work import MODULES, WALKS, Given, Work, cell_of
+from rnnlab_kernels.cells.chain import Gates
+from rnnlab_kernels.schedules.eager import eager
+from rnnlab_kernels.schedules.layout import named_weights
+from rnnlab_kernels.schedules.reference import reference
+from rnnlab_kernels.schedules.walk import PLAIN
+
+Run = Callable[[], Tensor]
+COMPILED_STEPS = 64  # torch.compile unrolls the loop; beyond, compiling takes minutes
+
+
+class Unavailable(Exception):
+    """This arm does not take this work here, for the reason given."""
+
+
+def build(name: str, work: Work, given: Given) -> Run:
+    """Return an arm's function after one call of it.
+
+    Raises:
+        Unavailable: the arm does not take this work, or fails in doing it, which must not cost the other arms theirs.
+    """
+    try:
+        run = ARMS[name](work, given)
+        torch.autograd.grad(run(), given.leaves(), given.upstream, allow_unused=True)
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        raise Unavailable(f"{type(error).__name__}: {str(error).splitlines()[0][:200]}") from error
+    return run
+
+
+def network(schedule: Callable[..., Any], work: Work, given: Given) -> Run:
+    """Return the layers and directions of a work on a schedule, one call each."""
+    cell, walk, directions = cell_of(work), WALKS[work.feature], 2 if work.bidirectional else 1
+
+    def run() -> Tensor:
+        x = given.x
+        for layer in range(work.layers):
+            outputs = []
+            for k in range(directions):
+                own, state = given.weights[layer * directions + k], given.states[layer * directions + k]
+                outputs.append(schedule(cell, x, state, own, given.mask, reverse=k == 1, walk=walk)[0])
+            x = torch.cat(outputs, -1) if directions > 1 else outputs[0]
+        return x
+
+    return run
+
+
+def _torch(work: Work, given: Given, cudnn: bool = True) -> Run:
+    if work.cell not in MODULES or work.recurrence or WALKS[work.feature] is not PLAIN:
+        raise Unavailable("torch.nn has no such layer")
+    if not cudnn and not given.x.is_cuda:
+        raise Unavailable("no cuDNN on a CPU")
+    module = getattr(torch.nn, MODULES[work.cell][0])(
+        work.I, work.H, work.layers, bidirectional=work.bidirectional, device=given.x.device, dtype=given.x.dtype
+    )
+    with torch.no_grad():
+        names = ("ih", "hh", "bias_ih", "bias_hh")
+        for mine, own in zip(module.all_weights, given.weights, strict=True):
+            for parameter, name in zip(mine, names, strict=True):
+                parameter.copy_(own[name])
+    module.flatten_parameters()
+    # The caller takes gradients of the leaves: these are now the module's parameters.
+    for mine, own in zip(module.all_weights, given.weights, strict=True):
+        own.update(zip(names, mine, strict=True))
+
+    def run() -> Tensor:
+        with torch.backends.cudnn.flags(enabled=cudnn, allow_tf32=work.tf32):
+            if given.lengths is None:
+                return module(given.x)[0]
+            packed = torch.nn.utils.rnn.pack_padded_sequence(given.x, given.lengths, enforce_sorted=False)
+            return torch.nn.utils.rnn.pad_packed_sequence(module(packed)[0], total_length=work.T)[0]
+
+    return run
+
+
+def _native(work: Work, given: Given) -> Run:
+    return _torch(work, given, cudnn=False)
+
+
+def _loop(work: Work, given: Given) -> Run:
+    return network(reference, work, given)
+
+
+def _compiled(work: Work, given: Given) -> Run:
+    if work.T > COMPILED_STEPS or not given.x.is_cuda:
+        raise Unavailable(f"the compiled loop is unrolled: for up to {COMPILED_STEPS} steps, on a GPU")
+    return torch.compile(network(reference, work, given))
+
+
+def _eager(work: Work, given: Given) -> Run:
+    return network(eager, work, given)
+
+
+def _fused(work: Work, given: Given) -> Run:
+    possible, reason = launch.fused_supported(given.x.device, given.x.dtype)
+    if not possible:
+        raise Unavailable(reason)
+    from rnnlab_kernels.schedules.fused import fused
+
+    return network(fused, work, given)
+
+
+def _pointwise(work: Work, given: Given) -> Run:
+    _needs_triton(given)
+    from rnnlab_kernels.schedules.pointwise import pointwise
+
+    return network(pointwise, work, given)
+
+
+def _sequence(work: Work, given: Given) -> Run:
+    _needs_triton(given)
+    from rnnlab_kernels.schedules.sequence import sequence, supports
+
+    chain, _ = named_weights(cell_of(work), given.weights[0])
+    possible, reason = supports(chain)
+    if possible and WALKS[work.feature] is not PLAIN:
+        possible, reason = False, f"no {work.feature} yet"
+    if possible:
+        num_gates = next(stage.cell.num_gates for stage in chain.stages if isinstance(stage, Gates))
+        plan, reason = launch.sequence_plan(num_gates, work.B, work.H, given.x.dtype, given.x.device)
+        possible = plan is not None
+    if not possible:
+        raise Unavailable(reason)
+    return network(sequence, work, given)
+
+
+def _needs_triton(given: Given) -> None:
+    possible, reason = launch.supported(given.x.device, given.x.dtype)
+    if not possible:
+        raise Unavailable(reason)
+
+
+def graphed(make: Callable[[Work, Given], Run]) -> Callable[[Work, Given], Run]:
+    """Return an arm whose forward and backward are captured as CUDA graphs: no launch is paid for one by one."""
+
+    def arm(work: Work, given: Given) -> Run:
+        if not given.x.is_cuda:
+            raise Unavailable("CUDA graphs need a GPU")
+        run = make(work, given)
+        leaves = tuple(given.leaves())
+        captured: Any = torch.cuda.make_graphed_callables(lambda *_: run(), leaves)
+
+        def replay() -> Tensor:
+            return captured(*leaves)
+
+        return replay
+
+    return arm
+
+
+ARMS: dict[str, Callable[[Work, Given], Run]] = {
+    "torch.nn": _torch,
+    "torch.nn, no cuDNN": _native,
+    "loop": _loop,
+    "loop, graph": graphed(_loop),
+    "loop, compiled": _compiled,
+    "eager": _eager,
+    "fused": _fused,
+    "pointwise": _pointwise,
+    "pointwise, graph": graphed(_pointwise),
+    "sequence": _sequence,
+}

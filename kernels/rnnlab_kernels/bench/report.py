@@ -1,0 +1,38 @@
+"""From the JSON of the parts to Markdown tables."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+COLUMNS = ("work", "B, T, I, H", "pass", "arm", "ms", "p20", "p80", "us / step", "first ms", "peak MiB", "of torch.nn")
+
+
+def rows(part: dict[str, Any]) -> list[list[str]]:
+    """Return the rows of one part's table."""
+    found = []
+    for entry in part["rows"]:
+        work = entry["work"]
+        size = f"{work['B']}, {work['T']}, {work['I']}, {work['H']}"
+        for kind, times in entry["times"].items():
+            theirs = times.get("torch.nn", [None])[0]
+            for arm, (median, low, high, first, peak) in times.items():
+                ratio = "" if theirs is None else f"{median / theirs:.2f}"
+                memory = "" if peak is None else f"{peak:.0f}"
+                numbers = [f"{value:.3g}" for value in (median, low, high, 1e3 * median / work["T"], first)]
+                found.append([entry["words"], size, kind, arm, *numbers, memory, ratio])
+    return found
+
+
+def markdown(folder: Path) -> str:
+    """Return one table for each part in a folder, under what made it."""
+    text = []
+    for file in sorted(folder.glob("*.json")):
+        part = json.loads(file.read_text(encoding="utf-8"))
+        if "rows" not in part:
+            continue
+        about = ", ".join(f"{key} {value}" for key, value in part["about"].items())
+        text += [f"## {file.stem}", "", about + ".", "", "| " + " | ".join(COLUMNS) + " |"]
+        text += ["| --- " * len(COLUMNS) + "|", *("| " + " | ".join(row) + " |" for row in rows(part))]
+        left_out = sorted({f"{arm}: {why}" for entry in part["rows"] for arm, why in entry["left out"].items()})
+        text += ["", "Left out: " + "; ".join(left_out) + ".", ""]
+    return "\n".join(text)
