@@ -13,7 +13,7 @@ import matplotlib.ticker
 HERE = Path(__file__).parent
 PANELS = (
     ("cells/addition", "test/exact_match", "addition, 3 digits: exact match", "linear", True),
-    ("cells/ten_step", "val/mse_last", "two sines, ten steps ahead: validation MSE", "log", False),
+    ("cells/ten_step", "test/mse", "two sines, ten steps ahead: test MSE", "log", False),
 )
 
 

@@ -102,7 +102,7 @@ def plan_sequence(
 
     As few programs along units as the slices of the weights allow, since each of them reads all of h at every step. The
     programs of a batch tile wait for each other: all have to be on the chip at once, one a multiprocessor. So a program
-    has all registers of one; left alone, the compiler stops at 80 of them or fills 255 with addresses, and spills.
+    has all registers of one, which the compiler has to be told: it would stop at 80 of them and spill.
     """
     if batch * hidden * num_gates >= 1 << 31:
         return None, "offsets within a step are 32 bits wide"
@@ -122,7 +122,12 @@ def plan_sequence(
                 continue
             if num_slices == 1 or num_slices * num_tiles <= sm_count:
                 options: dict[str, Any] = {"UNITS": units, "NUM_K": num_k, "BLOCK_B": block_b, "BLOCK_K": block_k}
-                options |= {"PRECISION": "ieee", "num_warps": 8, "num_stages": 1, "maxnreg": 224}
+                options |= {
+                    "PRECISION": "ieee",
+                    "num_warps": 8,
+                    "num_stages": 1,
+                    "maxnreg": 224 if itemsize == 4 else 255,
+                }
                 plan = SequencePlan((num_slices, num_tiles), gate_rows, {**options, "enable_fp_fusion": True})
                 return plan, f"weights on the chip, {num_slices} programs a batch tile of {block_b} rows"
             break  # more programs would not help; larger tiles of rows might

@@ -1,4 +1,4 @@
-"""Where the time of a research cell goes: `python experiments/003_cells/profile.py > profile.txt`.
+"""Where the time of a research cell goes: `python experiments/003_cells/profiling.py > profile.txt`.
 
 Forward and backward of one layer, (B, T, I, H) = (32, 128, 64, 128), one thread, torch's profiler. `_Recurrence` and
 `_RecurrenceBackward` by themselves are the Python of the two walks and the compiled gate loops in them;
