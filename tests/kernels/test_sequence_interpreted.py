@@ -70,13 +70,13 @@ def test_several_tiles_of_rows(name, poisoned_empty):
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("name", ["rnn_tanh", "gru", "cifg", "peephole_lstm"])
 def test_resets_any_mask_and_constants(name, reverse, schedule, poisoned_empty):
-    walk, size = Walk(reset=torch.rand(6, 3, 1) < 0.4), (6, 3, 4, 21)
+    walk, size = Walk(reset=torch.rand(4, 3, 1) < 0.4), (4, 3, 4, 21)
     if name in CHAINS:
         problem = make(name, size, reverse=reverse, walk=walk)
     else:
         plain = make_problem(CELLS[name], size)
         problem = ChainProblem(as_chain(CELLS[name]), plain.inputs, None, reverse, walk)
-    for mask in (None, torch.rand(6, 3, 1) < 0.6):
+    for mask in (None, torch.rand(4, 3, 1) < 0.6):
         assert_close_in_float32(dataclasses.replace(problem, mask=mask), schedule)
 
 
@@ -90,9 +90,9 @@ def test_float16_is_within_twice_torchs_error(name):
             assert_within_ratio(actual[key], same_dtype[key], value, key, RATIO, EPS[torch.float16])
 
 
-@pytest.mark.parametrize("name", CELL_NAMES)
-def test_slices_and_repetition_change_no_bit(name):
-    problem = make_problem(CELLS[name], (4, 3, 4, 35), ragged=True).to(torch.float32)
+@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])
+def test_repetition_changes_no_bit_and_slices_only_the_last(name):
+    problem = make_problem(CELLS[name], (3, 3, 4, 35), ragged=True).to(torch.float32)
     first, again, in_slices = problem.run(sequence), problem.run(sequence), problem.run(sliced)
     for key, value in first.items():
         assert torch.equal(value, again[key]), key
