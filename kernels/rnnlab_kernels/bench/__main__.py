@@ -75,19 +75,25 @@ def main(arguments: list[str] | None = None) -> int:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     works = parts(device == "cuda")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--part", action="append", choices=list(works), help="one part; all unless given")
+    names = ["micro", *works]
+    parser.add_argument("--part", action="append", choices=names, help="one part; all unless given")
     parser.add_argument("--rounds", type=int, default=5, help="rounds over all arms")
     parser.add_argument("--seconds", type=float, default=500.0, help="start no part after so many seconds")
     chosen = parser.parse_args(arguments)
     chosen.out.mkdir(parents=True, exist_ok=True)
     start, failed = time.monotonic(), False
-    for part in chosen.part or works:
+    for part in chosen.part or names:
         file = chosen.out / f"{part}.json"
-        if file.exists() or not works[part]:
+        if file.exists() or not works.get(part, device == "cuda"):
             continue
         if time.monotonic() - start > chosen.seconds:
             print(f"{part}: not started, {chosen.seconds:.0f} s are over; the same command goes on from here")
             break
+        if part == "micro":
+            from rnnlab_kernels.bench import micro
+
+            file.write_text(json.dumps({"about": about(device), **micro.measure()}, indent=1), encoding="utf-8")
+            continue
         faults = {(work.words(), arm): what for work in works[part] for arm, what in gate.faults(work, device).items()}
         wrong = {key: what for key, what in faults.items() if what}
         for (words, arm), what in wrong.items():
