@@ -108,7 +108,7 @@ def plan_sequence(
         return None, "offsets within a step are 32 bits wide"
     gate_rows = 1 << max(num_gates - 1, 0).bit_length()
     # fp32 products are no tensor core's, odd sizes are read element by element: larger blocks would spill registers.
-    widest = MIN_TILE if itemsize == 4 or hidden % 16 else 64
+    widest = MIN_TILE if itemsize == 4 or hidden % 16 else 128
     block_k = min(widest, max(MIN_TILE, 1 << max(hidden - 1, 0).bit_length()))
     num_k = -(-hidden // block_k)
     for block_b in (16, 32, 64, 128):

@@ -128,7 +128,7 @@ def _sequence(
         expected: list[tuple[str, int | None]] = [(r"ld\.global\.cg", None)]
         expected += [(tensor_core, None)] if dtype.itemsize == 2 else []
         # One arrival at the end of a step, and a poll before the spin and one in it.
-        expected += [(r"atom\.\S*release", barriers), (r"ld\.\S*acquire", 2 * barriers)]
+        expected += [(r"(?:atom|red)\.\S*release", barriers), (r"ld\.\S*acquire", 2 * barriers)]
         title = f"sequence_{direction} {name} {TYPE_NAMES[dtype]} {batch}x{hidden}"
         divisible = hidden % 16 == 0
         yield Variant(title, kernel, types, {**constants, **shared}, divisible, options, (capability,), tuple(expected))

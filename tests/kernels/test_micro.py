@@ -37,7 +37,7 @@ def test_exchange_compiles_with_its_barrier(mode):
 
     types = {"buffer_ptr": "*i32", "barrier_ptr": "*i32", "wrong_ptr": "*i32", "num_steps": "i32"}
     constants = {"PART": 128, "EXCHANGE": mode[0], "CHECK": mode[1]}
-    expected = [(r"atom\.\S*release", 1), (r"ld\.\S*acquire", 2)]
+    expected = [(r"(?:atom|red)\.\S*release", 1), (r"ld\.\S*acquire", 2)]
     expected += [(r"ld\.global\.cg", None)] if mode[0] else []
     variant = Variant("exchange", _exchange_kernel, types, constants, True, {"num_warps": 8}, expected=tuple(expected))
     assert compile_variant(variant, 90).faults == []
