@@ -126,7 +126,7 @@ def plan_sequence(
                     "PRECISION": "ieee",
                     "num_warps": 8,
                     "num_stages": 1,
-                    "maxnreg": 224 if itemsize == 4 else 255,
+                    "maxnreg": 216 if itemsize == 4 else 255,
                 }
                 plan = SequencePlan((num_slices, num_tiles), gate_rows, {**options, "enable_fp_fusion": True})
                 return plan, f"weights on the chip, {num_slices} programs a batch tile of {block_b} rows"

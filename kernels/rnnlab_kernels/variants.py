@@ -109,7 +109,7 @@ def _sequence(
             "fwd",
             sequence_triton._sequence_fwd_kernel,
             "gates_x weight bias constants mask reset h rest saved barrier",
-            ("stride_gates_t", "stride_gates_b", "stride_saved_t"),
+            ("stride_saved_t",),
             {"GATES_FWD": bind_triton(cell.gates_fwd), "HAS_BIAS": True, "GATE_ROWS": plan.gate_rows},
             plan.gate_rows * plan.options["UNITS"],
         ),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rnnlab.nn import cells
 from rnnlab.nn.gated import gate_weights, state_tuple
-from rnnlab_kernels.cells import CELLS
+from rnnlab_kernels.cells import CELLS, Cell
 from rnnlab_kernels.cells.chain import Chain, Gates, Product, as_chain
 from rnnlab_kernels.schedules.walk import has_candidate
 
@@ -90,6 +90,19 @@ def elementwise_constants(chain: Chain) -> tuple[str, ...] | None:
     )
 
 
+def one_pass_maths(cell: type) -> Cell | None:
+    """Return the gate maths that a class of `ScanCell` states; None where a subclass has other coefficients or outputs.
+
+    What a step computes is said there; `maths` is another route to the same numbers, which a subclass may not know of.
+    """
+    for owner in cell.__mro__:
+        if "maths" in vars(owner):
+            return owner.maths  # type: ignore[attr-defined]
+        if {"coefficients", "outputs"} & vars(owner).keys():
+            return None
+    return None
+
+
 def recurrent_weights(chain: Chain) -> tuple[str, ...]:
     """Return the names of the weights that multiply inside a step: all but those of the input product."""
     return tuple(dict.fromkeys(stage.weight for stage in chain.stages if isinstance(stage, Product)))
@@ -115,9 +128,9 @@ def check_noise(cell: nn.Module, **rates: float) -> None:
     }
     for name, p in rates.items():
         place, has = places[name]
-        if p and chain is None:
+        if p and chain is None and kind(view(cell)) == "loop":
             raise ValueError(f"{name} needs a cell that states its gate maths; {type(cell).__name__} does not")
-        if p and not has(chain):
+        if p and (chain is None or not has(chain)):
             raise ValueError(f"{name} needs a cell with {place}; {type(cell).__name__} has none")
 
 

@@ -23,7 +23,7 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from rnnlab.nn.backend import scan_method, schedule
-from rnnlab.nn.protocol import elementwise_constants, kind
+from rnnlab.nn.protocol import elementwise_constants, kind, one_pass_maths
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.schedules.elementwise import elementwise
@@ -209,8 +209,8 @@ def _run_scan(
     (start,) = state
     if mask is not None:
         x = zero_padding(x, mask)
-    maths = getattr(cell, "maths", None)
-    if maths is not None and backend == "fused" and _is_plain(walk) and not collect:
+    maths = one_pass_maths(type(cell))
+    if maths is not None and backend == "fused" and start.dtype == torch.float32 and _is_plain(walk) and not collect:
         gates_x = cell.pre_activations(x).to(start.dtype)
         output, last = elementwise(maths, gates_x, state, mask=mask, reverse=reverse, method="numba")
         return autocast_to(autocast_dtype(x.device), output), last, ()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rnnlab_kernels.cells import CELLS, CHAINS, PARTS, bind_torch
-from rnnlab_kernels.cells.chain import Chain, Gates
+from rnnlab_kernels.cells.chain import Chain, Gates, Norm, Product
 from rnnlab_kernels.cells.derive import derive
 from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.layout import lengths_to_mask
@@ -236,6 +236,35 @@ def test_eager_matches_reference(name, upstream, option, poisoned_empty):
     for size in SIZES:
         problem = make(name, size, **OPTIONS[option])
         assert_same(problem.run(eager, upstream), problem.run(reference, upstream), **FLOAT64)
+
+
+def shared(act: Any) -> ChainProblem:
+    """Return a problem whose step uses one product's weights and one norm's parameters twice."""
+    stages = (
+        Product("a", ("h_prev",), "hh", "bias_hh"),
+        Norm("b", "a", "gain", "shift"),
+        Gates(act, ("inner",), (), "b"),
+        Product("c", ("inner",), "hh", "bias_hh"),
+        Norm("d", "c", "gain", "shift"),
+        Gates(act, ("h",), (), "d", first=None),
+    )
+    shapes = {"x": (4, 3, 5), "hh": (5, 5), "bias_hh": (5,), "gain": (5,), "shift": (5,), "h_0": (3, 5)}
+    inputs = {name: torch.randn(shape, dtype=torch.float64).requires_grad_() for name, shape in shapes.items()}
+    return ChainProblem(Chain("shared", ("h",), stages), inputs, None, False)
+
+
+def test_stages_may_share_parameters(poisoned_empty):
+    problem = shared(CELLS["rnn_tanh"])
+    assert_same(problem.run(eager), problem.run(reference), **FLOAT64)
+
+
+def test_a_given_input_part_may_have_any_strides(poisoned_empty):
+    problem = shared(CELLS["rnn_tanh"])
+    expected = problem.run(reference)
+    with torch.no_grad():
+        problem.inputs["x"] = problem.inputs["x"].permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    problem.inputs["x"].requires_grad_()
+    assert_same(problem.run(eager), expected, **FLOAT64)
 
 
 def walks(num_steps: int, batch: int, num_states: int) -> dict[str, Walk]:

@@ -70,6 +70,35 @@ def test_compiled_vocabulary_is_accurate(name):
         ), (name, point)
 
 
+def test_fused_refuses_what_its_loops_would_misread():
+    with pytest.raises(RuntimeError, match="float32, not float64"):
+        make_problem(CELLS["lstm"], (3, 2, 4, 5)).run(fused)
+
+
+def test_fused_reads_values_that_a_flag_negates_and_zeros_without_memory(poisoned_empty):
+    leaf, values = make_problem(CELLS["gru"], (3, 2, 4, 5)).to(torch.float32).inputs, torch.randn(2, 3, 2, 5)
+    given = {"ih": leaf["ih"], "hh": leaf["hh"]}
+    found = []
+    for flagged in (False, True):
+        upstream = torch.complex(*values).conj().imag if flagged else -values[1]
+        assert upstream.is_neg() == flagged
+        zeros = torch._efficientzerotensor(2, 5) if flagged else torch.zeros(2, 5)
+        output, (last,) = fused(CELLS["gru"], leaf["x"], (leaf["h_0"],), given)
+        found.append(torch.autograd.grad((output, last), (leaf["x"], leaf["hh"]), (upstream, zeros)))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+
+
+def test_fused_takes_saved_tensors_back_in_any_layout(poisoned_empty):
+    problem = make_problem(CELLS["gru"], (3, 2, 4, 5)).to(torch.float32)
+    expected = problem.run(fused)
+    turned = torch.autograd.graph.saved_tensors_hooks(
+        lambda x: x.mT.contiguous() if x.dim() > 1 else x, lambda x: x.mT if x.dim() > 1 else x
+    )
+    with turned:
+        actual = problem.run(fused)
+    torch.testing.assert_close(actual, expected)
+
+
 def test_fused_supported_says_why_not(monkeypatch):
     assert launch.fused_supported(torch.device("cpu"), torch.float32)[0]
     assert "float64" in launch.fused_supported(torch.device("cpu"), torch.float64)[1]

@@ -136,6 +136,13 @@ def test_no_rows_and_no_units(method, size):
     }
 
 
+def test_expanded_coefficients_of_no_rows():
+    a, h_0 = torch.rand(4).expand(3, 0, 4).requires_grad_(), torch.zeros(0, 4)
+    h = linear_scan(a, torch.zeros(3, 0, 4), h_0, method="numba")
+    (da,) = torch.autograd.grad(h.sum(), a)
+    assert h.shape == da.shape == (3, 0, 4)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("method", ["sequential", "parallel"])
 def test_half_precision_accumulates_in_float32(method, dtype):

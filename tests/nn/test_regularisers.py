@@ -273,6 +273,12 @@ def test_gradients_between_steps_are_clamped(kind):
         assert_close(actual, wanted)
         assert layer.step_clips.take() == (beyond, number) and 0 < beyond < number
         assert layer.step_clips.take() == (0, 0)
+    counts = set()
+    for backend in backends:  # of an initial state that nobody asks about
+        layer = Recurrent(cell, clip_grad_step=limit, backend=backend)
+        gradients(cell, layer(x, [tuple(part.detach() for part in start)], mask=mask)[0], upstream=1)
+        counts.add(layer.step_clips.take())
+    assert len(counts) == 1 and counts.pop()[1] < number
     loose = gradients(cell, free[0], upstream=1)
     assert any(not torch.allclose(actual[name], loose[name]) for name in actual)
 

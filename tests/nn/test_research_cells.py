@@ -249,6 +249,38 @@ def test_narx_teacher_forcing(options):
     torch.testing.assert_close(torch.cat([layer(x[:3])[0], layer(x[3:], state=layer(x[:3])[1])[0]]), free, **FLOAT64)
 
 
+class Twice(MinGRUCell):
+    """A minGRU that gives out twice its state."""
+
+    def outputs(self, h, x):
+        return 2 * h
+
+
+class Slow(MinLSTMCell):
+    """A minLSTM that remembers all."""
+
+    def coefficients(self, x):
+        a, b = super().coefficients(x)
+        return torch.ones_like(a), b
+
+
+@pytest.mark.parametrize("cell", [Twice, Slow])
+def test_what_a_subclass_computes_is_computed_on_every_backend(cell):
+    layer, x = Recurrent(cell(3, 4)), torch.randn(5, 2, 3)
+    found = []
+    for layer.backend in ("reference", "eager", "fused"):
+        found.append(layer(x))
+    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(found[2], found[0])
+
+
+def test_scans_run_compiled_in_double_precision():
+    layer, x = Recurrent(MinGRUCell(3, 4), backend="fused").double(), torch.randn(5, 2, 3, dtype=torch.float64)
+    fused = layer(x)
+    layer.backend = "reference"
+    torch.testing.assert_close(fused, layer(x))
+
+
 def test_min_lstm_is_finite_where_both_gates_vanish():
     cell = MinLSTMCell(1, 1, bias=False)
     with torch.no_grad():

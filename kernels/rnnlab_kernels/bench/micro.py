@@ -40,7 +40,7 @@ def _exchange_kernel(
         own_ptr = buffer_ptr + (step % 2) * programs * PART
         if EXCHANGE:
             tl.store(own_ptr + tl.program_id(0) * PART + i, i * 0 + step * programs + tl.program_id(0))
-        _wait_for_all(barrier_ptr, (step + 1) * programs)
+        _wait_for_all(barrier_ptr, (step + 1) * programs, programs > 0)
         if EXCHANGE:
             for other in range(0, programs):
                 value = tl.load(own_ptr + other * PART + i, cache_modifier=".cg")

@@ -33,6 +33,7 @@ def walk_backward(
         frame.rows |= {f"{name}_prev": value.unbind(0) for name, value in before.items()}
     back = _Backward(frame, buffers, memories)
     stages = back.bind()
+    needed_0 = needed[1 + len(call.names) :]
 
     dstate = [
         buffer.new_zeros(buffer.shape[1:], dtype=work) if grad is None else grad.to(work)
@@ -66,7 +67,9 @@ def walk_backward(
             if reset is not None:
                 grad = grad.masked_fill(reset[t], 0)
             limit = call.walk.clip
-            dstate.append(grad if limit is None else clamped(grad, limit, call.walk.counter))
+            # What nobody asks for is not clipped: the count is that of the plain loop.
+            asked = position > 0 or needed_0[len(dstate)]
+            dstate.append(clamped(grad, limit, call.walk.counter) if limit is not None and asked else grad)
     return [*back.finish(before, values, needed), *(grad.to(frame.x.dtype) for grad in dstate)]
 
 
@@ -153,10 +156,11 @@ class _Backward:
         lasting = stage.out in frame.lasting
         gain, shift = affine(frame, stage)
         norm_bwd, num_saved = frame.call.kit.norm_bwd, len(memory) // frame.num_steps
-        dgain = self.dweights[stage.gain] = torch.zeros_like(gain)
-        dshift = None if shift is None else torch.zeros_like(shift)
-        if stage.shift is not None and dshift is not None:
-            self.dweights[stage.shift] = dshift
+        # Norms may share their parameters.
+        dgain = self.dweights.setdefault(stage.gain, torch.zeros_like(gain))
+        dshift = None
+        if stage.shift is not None and shift is not None:
+            dshift = self.dweights.setdefault(stage.shift, torch.zeros_like(shift))
 
         def run(t: int, position: int) -> None:
             saved = tuple(memory[position * num_saved : (position + 1) * num_saved])
@@ -205,6 +209,10 @@ class _Backward:
         names = frame.call.names
         wanted = {name: need for name, need in zip(names, needed[1:], strict=False)}
         found: dict[str, Tensor] = {}
+
+        def give(name: str, grad: Tensor) -> None:
+            found[name] = found[name] + grad if name in found else grad  # stages may share a weight
+
         flat_dx = self.dx.flatten(0, 1)
         dinput: Tensor | None = self.dx
         if "ih" in weights:
@@ -212,9 +220,9 @@ class _Backward:
             if needed[0]:
                 dinput = bind_product(weights["ih"].t(), len(flat_dx))(flat_dx).view_as(x)
             if wanted["ih"]:
-                found["ih"] = weight_gradient(flat_dx, x.flatten(0, 1))
+                give("ih", weight_gradient(flat_dx, x.flatten(0, 1)))
             if wanted.get("bias_ih"):
-                found["bias_ih"] = flat_dx.sum(0, dtype=frame.work)
+                give("bias_ih", flat_dx.sum(0, dtype=frame.work))
         named = {f"{name}_prev": value for name, value in before.items()}
         named |= dict(zip(frame.own, values, strict=True))
         after = {name: frame.ends(buffer)[1] for name, buffer in zip(frame.chain.states, self.buffers, strict=True)}
@@ -223,9 +231,9 @@ class _Backward:
             if isinstance(stage, Product):
                 dpre = self.dpre[stage.out].flatten(0, 1)
                 if wanted[stage.weight]:
-                    found[stage.weight] = weight_gradient(dpre, self._sources(stage, named).flatten(0, 1))
+                    give(stage.weight, weight_gradient(dpre, self._sources(stage, named).flatten(0, 1)))
                 if stage.bias is not None and wanted.get(stage.bias):
-                    found[stage.bias] = dpre.sum(0, dtype=frame.work)
+                    give(stage.bias, dpre.sum(0, dtype=frame.work))
         found |= self.dweights
         found |= {name: grad.sum(0) for name, grad in self.dconstants.items()}
         return [dinput, *(found[name].to(weights[name].dtype) if name in found else None for name in names)]

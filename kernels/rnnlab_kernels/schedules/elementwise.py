@@ -39,7 +39,7 @@ from torch import Tensor
 
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import Cell, bind_torch
-from rnnlab_kernels.schedules.layout import step_order, zero_padding
+from rnnlab_kernels.schedules.layout import settled, step_order, zero_padding
 from rnnlab_kernels.schedules.scan import work
 
 Tensors = tuple[Tensor, ...]
@@ -140,7 +140,7 @@ class _Elementwise(torch.autograd.Function):
         dstate = torch.stack([zeros if grad is None else work(grad) for grad in dstate_n], 1)
         with torch.cuda.device(h.device) if h.is_cuda else nullcontext():
             dgates, dconstants = ctx.kernels.backward(
-                call, doutput.contiguous(), dstate, h, rest, saved, h_0, rest_0, constants
+                call, settled(doutput).contiguous(), dstate, h, rest, saved, h_0, rest_0, constants
             )
         grads = (dgates, *dstate.unbind(1), *dconstants.sum(0).unbind(0))
         pairs = zip(inputs, grads, needed, strict=True)
@@ -245,7 +245,7 @@ def elementwise(
     if method == "loop" or not gates_x.numel():
         output, *state_n = _loop(cell, gates_x, state_0, constants, mask, reverse)
         return output, tuple(state_n)
-    tensors = (gates_x, *state_0, *constants)
+    tensors = (settled(gates_x), *map(settled, state_0), *map(settled, constants))
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     steps = None if mask is None else mask.squeeze(-1).contiguous().view(torch.uint8)
     with torch.cuda.device(gates_x.device) if gates_x.is_cuda else nullcontext():

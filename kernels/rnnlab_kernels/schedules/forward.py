@@ -84,6 +84,7 @@ def _input_part(frame: Frame) -> Iterator[Tensor]:
     """Yield the input part of the gates (B, N) step by step, the biases of `whole` products in it where it is ours."""
     weights, x, reverse = frame.weights, frame.x, frame.call.reverse
     if "ih" not in weights:
+        x = x.contiguous()
         return iter(x.unbind(0)[::-1] if reverse else x.unbind(0))
     bias = weights.get("bias_ih")
     for stage in frame.chain.stages:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain, Gates, Norm, Product
-from rnnlab_kernels.schedules.layout import zero_padding
+from rnnlab_kernels.schedules.layout import settled, zero_padding
 from rnnlab_kernels.schedules.walk import Walk, draw_masks
 
 Tensors = tuple[Tensor, ...]
@@ -80,13 +80,13 @@ class Frame:
     def __init__(self, call: Call, x: Tensor, weights: dict[str, Tensor], state_0: Tensors) -> None:
         self.call, self.chain, self.weights, self.state_0 = call, call.chain, weights, state_0
         self.num_steps, self.batch = x.shape[:2]
-        self.x = x if call.mask is None else zero_padding(x, call.mask)
+        self.x = settled(x) if call.mask is None else zero_padding(x, call.mask)
         self.work = working_dtype(x.dtype)
         self.masks = draw_masks(call.walk, self.chain, state_0, self.num_steps)
         self.num_columns = weights["ih"].shape[0] if "ih" in weights else x.shape[-1]
         self.rows: dict[str, Any] = {}
         for name in self.chain.constants:
-            spread = weights[name].to(self.work).expand(self.batch, -1).contiguous()
+            spread = settled(weights[name]).to(self.work).expand(self.batch, -1).contiguous()
             self.rows[name] = (spread,) * self.num_steps
         self.partly = {
             name for name, part in zip(self.chain.states, self.masks.update, strict=False) if part is not None
@@ -142,7 +142,7 @@ class Frame:
         """Return what enters a gate update element by element: for each value its tensor (B, W) at each step."""
         values = [self.rows[name] for name in stage.carried]
         if self.masks.candidate is not None and stage.cell.dropped is not None:
-            values.append(self.masks.candidate)
+            values.append(self.masks.candidate.to(self.work))
         return values
 
     def set_states(self, buffers: Sequence[Tensor], values: Sequence[Tensor]) -> None:
@@ -166,5 +166,5 @@ class Frame:
 
 def affine(frame: Frame, stage: Norm) -> tuple[Tensor, Tensor | None]:
     shift = None if stage.shift is None else frame.weights.get(stage.shift)
-    gain = frame.weights[stage.gain].to(frame.work).contiguous()
-    return gain, None if shift is None else shift.to(frame.work).contiguous()
+    gain = settled(frame.weights[stage.gain]).to(frame.work).contiguous()
+    return gain, None if shift is None else settled(shift).to(frame.work).contiguous()

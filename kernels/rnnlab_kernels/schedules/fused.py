@@ -26,6 +26,7 @@ from torch import Tensor
 from rnnlab_kernels.cells import Cell, bind_numba
 from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.cells.compiled import FASTMATH, inline, load, store
+from rnnlab_kernels.launch import fused_supported
 from rnnlab_kernels.schedules.fused_norm import norm_bwd, norm_fwd
 from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.recurrence import Tensors, recurrence
@@ -231,6 +232,10 @@ def fused(
 ) -> tuple[Tensor, Tensors]:
     """Run one layer in one direction with compiled gate loops. Arguments and results as in `schedules.eager.eager`.
 
-    float32 tensors on a CPU only; `launch.fused_supported` says so in words.
+    Raises:
+        RuntimeError: tensors other than float32 on a CPU, `launch.fused_supported` says so in words.
     """
+    possible, reason = fused_supported(x.device, x.dtype)
+    if not possible:
+        raise RuntimeError(f"the fused schedule cannot run this: {reason}")
     return recurrence(FusedStep, cell, x, state_0, weights, mask, reverse=reverse, walk=walk)

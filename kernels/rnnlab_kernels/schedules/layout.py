@@ -58,6 +58,12 @@ def lengths_to_mask(lengths: Tensor, num_steps: int) -> Tensor:
     return (steps < lengths.unsqueeze(0)).unsqueeze(-1)
 
 
+def settled(x: Tensor) -> Tensor:
+    """Return `x` with its values in its memory, as code that takes addresses needs: no negation or zeros by a flag."""
+    x = x.resolve_neg()
+    return x.clone() if x._is_zerotensor() else x
+
+
 def zero_padding(x: Tensor, mask: Tensor) -> Tensor:
     """Return `x` (T, B, N) with zeros outside the mask, whatever stood there (NaN included)."""
     return torch.where(mask, x, x.new_zeros(()))

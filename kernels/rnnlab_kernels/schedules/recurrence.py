@@ -33,7 +33,7 @@ from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.schedules.backward import walk_backward
 from rnnlab_kernels.schedules.forward import walk_forward
 from rnnlab_kernels.schedules.frame import Call, Frame, Step, Tensors, working_dtype
-from rnnlab_kernels.schedules.layout import Weights, named_weights
+from rnnlab_kernels.schedules.layout import Weights, named_weights, settled
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.walk import PLAIN, Walk
 
@@ -69,11 +69,13 @@ class _Recurrence(torch.autograd.Function):
                 )
             grads = _differentiable_backward(call, x, weights, state_0, needed, doutput, dstate_n)
         else:
+            upstream = [grad if grad is None else settled(grad) for grad in (doutput, *dstate_n)]
             kept, start = [], inputs
             for count in ctx.counts:
-                kept.append(rest[start : start + count])
+                # As they were, whatever hooks on saved tensors have done to them.
+                kept.append([tensor.contiguous() for tensor in rest[start : start + count]])
                 start += count
-            grads = walk_backward(Frame(call, x, weights, state_0), kept, doutput, dstate_n, needed)
+            grads = walk_backward(Frame(call, x, weights, state_0), kept, upstream[0], tuple(upstream[1:]), needed)
         return (None, *(grad if need else None for grad, need in zip(grads, needed, strict=True)))
 
 

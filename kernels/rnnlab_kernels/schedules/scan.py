@@ -68,7 +68,7 @@ def work(x: Tensor) -> Tensor:
 def compact(a: Tensor) -> Tensor:
     """Return `a` (T, B, H) with a single step or row where all are the same by stride: (1 or T, 1 or B, H)."""
     for dim in (0, 1):
-        if a.stride(dim) == 0:
+        if a.stride(dim) == 0 and a.shape[dim] > 1:
             a = a.narrow(dim, 0, 1)
     return a.resolve_conj().resolve_neg()
 

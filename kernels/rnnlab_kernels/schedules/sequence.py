@@ -32,7 +32,7 @@ from torch.nn.functional import linear
 from rnnlab_kernels.cells import Cell, bind_triton
 from rnnlab_kernels.cells.chain import Chain, Gates, Product
 from rnnlab_kernels.launch import SequencePlan, is_interpreting, sequence_plan
-from rnnlab_kernels.schedules.layout import Weights, named_weights, zero_padding
+from rnnlab_kernels.schedules.layout import Weights, named_weights, settled, zero_padding
 from rnnlab_kernels.schedules.walk import PLAIN, Walk
 
 Tensors = tuple[Tensor, ...]
@@ -146,8 +146,8 @@ class _Sequence(torch.autograd.Function):
             num_steps,
             False,
             gates_x_ptr=gates_x,
-            weight_ptr=weights["hh"].contiguous(),
-            bias_ptr=h if bias is None else bias[cell.num_merged * hidden :].contiguous(),
+            weight_ptr=settled(weights["hh"]).contiguous(),
+            bias_ptr=h if bias is None else settled(bias)[cell.num_merged * hidden :].contiguous(),
             constants_ptr=_constants(call, weights, h),
             mask_ptr=h if call.mask is None else call.mask,
             reset_ptr=h if call.reset is None else call.reset,
@@ -155,8 +155,6 @@ class _Sequence(torch.autograd.Function):
             rest_ptr=rest,
             saved_ptr=saved,
             H=hidden,
-            stride_gates_t=gates_x.stride(0),
-            stride_gates_b=gates_x.stride(1),
             stride_saved_t=saved.stride(0) if call.keep else 0,
             GATES_FWD=bind_triton(cell.gates_fwd),
             HAS_BIAS=bias is not None,
@@ -196,9 +194,9 @@ class _Sequence(torch.autograd.Function):
             batch,
             num_steps,
             True,
-            doutput_ptr=torch.zeros_like(h[1:]) if doutput is None else doutput.contiguous(),
+            doutput_ptr=torch.zeros_like(h[1:]) if doutput is None else settled(doutput).contiguous(),
             dstate_ptr=dstate,
-            weight_ptr=weights["hh"].contiguous(),
+            weight_ptr=settled(weights["hh"]).contiguous(),
             constants_ptr=constants,
             mask_ptr=h if mask is None else mask,
             reset_ptr=h if reset is None else reset,
@@ -234,9 +232,8 @@ def _input_part(call: Call, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         whole = torch.cat([recurrent[:merged], torch.zeros_like(recurrent[merged:])])
         bias = whole if bias is None else bias + whole
     if "ih" in weights:
-        return linear(x, weights["ih"], bias)
-    x = x if bias is None else x + bias
-    return x if x.stride(2) == 1 else x.contiguous()
+        return linear(x, weights["ih"], bias).contiguous()
+    return (settled(x) if bias is None else x + bias).contiguous()
 
 
 def _finish(

@@ -39,17 +39,20 @@ def _split_rows(acc, UNITS: tl.constexpr, GATE_ROWS: tl.constexpr, BLOCK_B: tl.c
 
 
 @triton.jit
-def _wait_for_all(barrier_ptr, target):
-    """Return once `target` programs have arrived; what they stored before is visible after. False if they never do."""
+def _wait_for_all(barrier_ptr, target, alive):
+    """Return once `target` programs have arrived; what they stored before is visible after. False if they never do.
+
+    A program that is no longer `alive` arrives, so that the others need not wait in vain, and does not wait itself.
+    """
     tl.debug_barrier()
     tl.atomic_add(barrier_ptr, 1, sem="release", scope="gpu")
     spins = 0
     arrived = tl.atomic_add(barrier_ptr, 0, sem="acquire", scope="gpu")
-    while (arrived < target) & (spins < MAX_SPINS):
+    while alive & (arrived < target) & (spins < MAX_SPINS):
         arrived = tl.atomic_add(barrier_ptr, 0, sem="acquire", scope="gpu")
         spins += 1
     tl.debug_barrier()
-    return arrived >= target
+    return alive & (arrived >= target)
 
 
 @triton.jit
@@ -99,8 +102,6 @@ def _sequence_fwd_kernel(
     H,
     first_position,
     num_positions,
-    stride_gates_t,
-    stride_gates_b,
     stride_saved_t,
     GATES_FWD: tl.constexpr,
     CARRIED: tl.constexpr,
@@ -168,8 +169,8 @@ def _sequence_fwd_kernel(
         recurrent = _split_rows(acc, UNITS, GATE_ROWS, BLOCK_B)
         gates = ()
         for k in tl.static_range(G):
-            gate_ptr = gates_x_ptr + t * stride_gates_t + k * H
-            gate = tl.load(gate_ptr + i_b * stride_gates_b + i_u, mask=m, other=0.0).to(tl.float32)
+            gate_ptr = gates_x_ptr + t * stride_slot * G + k * H
+            gate = tl.load(gate_ptr + i_b * G * H + i_u, mask=m, other=0.0).to(tl.float32)
             if k < G - SPLIT:
                 gate += recurrent[k]
             gates = gates + (gate,)
@@ -192,16 +193,19 @@ def _sequence_fwd_kernel(
                 held = held + (tl.where(inside, kept[k], state[k]),)
             kept = held
         state = kept
-        tl.store(h_ptr + after * stride_slot + o_state, state[0], mask=m & alive)
+        h_new = state[0]
+        if BARRIER:  # one given up must not look like a result; the others read it, so it spreads
+            h_new += tl.where(alive, 0.0, float("nan"))
+        tl.store(h_ptr + after * stride_slot + o_state, h_new, mask=m)
         for k in tl.static_range(K - 1):
-            tl.store(rest_ptr + after * stride_slot * (K - 1) + k * H + o_rest, state[k + 1], mask=m & alive)
+            tl.store(rest_ptr + after * stride_slot * (K - 1) + k * H + o_rest, state[k + 1], mask=m)
         for k in tl.static_range(S):
-            tl.store(saved_ptr + t * stride_saved_t + k * H + o_saved, saved[k], mask=m & alive)
+            tl.store(saved_ptr + t * stride_saved_t + k * H + o_saved, saved[k], mask=m)
         if BARRIER:
-            alive = alive & _wait_for_all(barrier_ptr + tl.program_id(1), (step + 1) * tl.num_programs(0))
+            alive = _wait_for_all(barrier_ptr + tl.program_id(1), (step + 1) * tl.num_programs(0), alive)
         else:
             tl.debug_barrier()
-    if BARRIER:  # a lost barrier must not look like a result
+    if BARRIER:  # what was given up after the last step shows, too
         last_ptr = h_ptr + tl.cast(0 if REVERSE else T, tl.int64) * stride_slot
         tl.store(last_ptr + o_state, float("nan") + 0.0 * state[0], mask=m & (alive == 0))
 
@@ -328,16 +332,19 @@ def _sequence_bwd_kernel(
             direct = _zeroed(direct, first)
         for k in tl.static_range(G):
             gate_ptr = dgates_ptr + t * stride_slot * G + k * H
-            tl.store(gate_ptr + i_b * G * H + i_u, dgates[k], mask=m & alive)
+            dgate = dgates[k]
+            if BARRIER and k == 0:
+                dgate += tl.where(alive, 0.0, float("nan"))
+            tl.store(gate_ptr + i_b * G * H + i_u, dgate, mask=m)
         for k in tl.static_range(SPLIT):
             gate_ptr = dsplit_ptr + t * stride_slot * SPLIT + k * H
-            tl.store(gate_ptr + i_b * SPLIT * H + i_u, dgates[G + k], mask=m & alive)
+            tl.store(gate_ptr + i_b * SPLIT * H + i_u, dgates[G + k], mask=m)
         totals = ()
         for k in tl.static_range(C):
             totals = totals + (dconstants[k] + sums[k],)
         dconstants, dstate, state = totals, direct, stored
         if BARRIER:
-            alive = alive & _wait_for_all(barrier_ptr + tl.program_id(1), (step + 1) * tl.num_programs(0))
+            alive = _wait_for_all(barrier_ptr + tl.program_id(1), (step + 1) * tl.num_programs(0), alive)
         else:
             tl.debug_barrier()
     for k in tl.static_range(K):
