@@ -10,8 +10,8 @@ Numbers in gate maths are float literals, `2.0 * x`: an integer would make Numba
 
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field, fields
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class Cell:
             written it; then `saved` is `derive`'s to fill as well.
         dropped: the variant of this cell with dropout on the candidate. Its last carried value is a mask (B, H), 0 or
             1 / (1 - p), that multiplies the candidate; `gates_bwd` returns a gradient for it, which goes nowhere.
+        torch_fwd: `gates_fwd` on torch tensors.
     """
 
     name: str
@@ -48,6 +49,18 @@ class Cell:
     gates_fwd: Maths
     gates_bwd: Maths | None = None
     dropped: "Cell | None" = None
+    torch_fwd: Maths = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Bound here and not at a call: torch.compile can trace a call of a function, but not its making.
+        object.__setattr__(self, "torch_fwd", bind_torch(self.gates_fwd))
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what the cell was made with."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+
+    def __reduce__(self) -> Any:
+        return partial(type(self), **self.arguments()), ()  # a bound function has no name to be pickled by
 
     @property
     def num_gates(self) -> int:

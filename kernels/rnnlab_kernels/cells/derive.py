@@ -18,7 +18,7 @@ import linecache
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -188,7 +188,7 @@ class DerivedCell(Cell):
     source: str = ""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        values = self.arguments()
         if any(values.pop(name) is not maths for name, maths in _compile(self.source).items()):
             return super().__reduce_ex__(protocol)  # a copy with other maths
         return _restored, (values,)
@@ -245,6 +245,6 @@ def derive(cell: Cell) -> Cell:
             _write(graph, names, f"{function}_bwd", backward, (results[:num_gates], results[num_gates:])),
         ]
     )
-    values = {part.name: getattr(cell, part.name) for part in fields(Cell)}
+    values = cell.arguments()
     values |= {"saved": tuple(names(place) for place in saved), "dropped": dropped, "source": source}
     return _restored(values)

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from rnnlab_kernels import launch
-from rnnlab_kernels.cells import Cell, bind_torch
+from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.schedules.layout import settled, step_order, zero_padding
 from rnnlab_kernels.schedules.scan import work
 
@@ -88,7 +88,7 @@ def choose_method(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
 def _loop(
     cell: Cell, gates_x: Tensor, state_0: Tensors, constants: Tensors, mask: Tensor | None, reverse: bool
 ) -> tuple[Tensor, ...]:
-    gates_fwd, dtype, carried = bind_torch(cell.gates_fwd), gates_x.dtype, carried_states(cell)
+    gates_fwd, dtype, carried = cell.torch_fwd, gates_x.dtype, carried_states(cell)
     if mask is not None:
         gates_x = zero_padding(gates_x, mask)
     gates = [gate.unbind(0) for gate in work(gates_x).unflatten(-1, (cell.num_gates, -1)).unbind(-2)]

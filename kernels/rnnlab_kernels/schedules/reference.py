@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear
 
-from rnnlab_kernels.cells import Cell, bind_torch
+from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import EPS, Chain, Gates, Norm, Product
 from rnnlab_kernels.schedules.layout import Weights, named_weights, step_order, zero_padding
 from rnnlab_kernels.schedules.walk import PLAIN, Masks, Walk, clip_gradient, draw_masks, take_part
@@ -95,5 +95,5 @@ def _update(stage: Gates, gates_x: Tensor, values: dict[str, Tensor], masks: Mas
     if cell is not stage.cell:
         assert masks.candidate is not None
         carried = (*carried, masks.candidate[t])
-    new, _ = bind_torch(cell.gates_fwd)(tuple(gates), carried)
+    new, _ = cell.torch_fwd(tuple(gates), carried)
     return dict(zip(stage.out, new, strict=True))
