@@ -26,9 +26,9 @@ test-gpu: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/rnnlab bench
 
-# Everything that needs a GPU. The benchmark starts no part after four minutes and goes on from there the next time.
+# Everything that needs a GPU. The benchmark starts no row after four minutes: call again, and it goes on from there.
 gpu: test-gpu
-	$(BIN)/python -m rnnlab_kernels.bench --out experiments/004_kernels/results --seconds 240
+	$(BIN)/python -m rnnlab_kernels.bench --device cuda --out experiments/004_kernels/results --seconds 240
 	$(BIN)/python experiments/004_kernels/figure.py experiments/004_kernels/results
 
 check: $(VENV)/.dev

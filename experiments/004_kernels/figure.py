@@ -32,4 +32,9 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    folder = Path(sys.argv[1])
+    if not (folder / "lstm.json").exists():
+        sys.exit(f"{folder / 'lstm.json'} is not there: python -m rnnlab_kernels.bench --out {folder} --part lstm")
+    main(folder)

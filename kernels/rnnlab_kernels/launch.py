@@ -96,9 +96,11 @@ MIN_TILE = 16  # the least that tensor cores take in any dimension
 
 
 def plan_sequence(
-    num_gates: int, batch: int, hidden: int, itemsize: int, sm_count: int, smem_bytes: int
+    num_gates: int, batch: int, hidden: int, itemsize: int, sm_count: int, smem_bytes: int, tf32: bool = False
 ) -> tuple[SequencePlan | None, str]:
     """Return the tiles of the sequence kernels for these sizes, None where they do not fit, and the reason in words.
+
+    `tf32` says how fp32 values are multiplied.
 
     As few programs along units as the slices of the weights allow, since each of them reads all of h at every step. The
     programs of a batch tile wait for each other: all have to be on the chip at once, one a multiprocessor. So a program
@@ -123,7 +125,7 @@ def plan_sequence(
             if num_slices == 1 or num_slices * num_tiles <= sm_count:
                 options: dict[str, Any] = {"UNITS": units, "NUM_K": num_k, "BLOCK_B": block_b, "BLOCK_K": block_k}
                 options |= {
-                    "PRECISION": "ieee",
+                    "PRECISION": "tf32" if tf32 else "ieee",
                     "num_warps": 8,
                     "num_stages": 1,
                     "maxnreg": 216 if itemsize == 4 else 255,
@@ -137,9 +139,10 @@ def plan_sequence(
 def sequence_plan(
     num_gates: int, batch: int, hidden: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[SequencePlan | None, str]:
-    """Return `plan_sequence` for the multiprocessors and shared memory of a device."""
-    sm_count, smem_bytes = H200
+    """Return `plan_sequence` for a device's multiprocessors and shared memory, and torch's setting of TF32 for it."""
+    (sm_count, smem_bytes), tf32 = H200, False
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         sm_count, smem_bytes = properties.multi_processor_count, properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
-    return plan_sequence(num_gates, batch, hidden, dtype.itemsize, sm_count, smem_bytes)
+        tf32 = dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
+    return plan_sequence(num_gates, batch, hidden, dtype.itemsize, sm_count, smem_bytes, tf32)

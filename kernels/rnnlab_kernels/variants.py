@@ -63,8 +63,8 @@ def sequence_variants() -> Iterator[Variant]:
 
 
 # What the sequence kernels are compiled for, tiles as planned for the chip: cell, dtype, B, H. Weights of one program,
-# of several, an odd size, the widest; constants and split gates; fp32 takes tiles of its own.
-SEQUENCES = (
+# of several, an odd size, the widest; constants and split gates; fp32 takes tiles of its own. Once more for TF32.
+SEQUENCES: tuple[tuple[str, torch.dtype, int, int], ...] = (
     ("lstm", torch.bfloat16, 64, 64),
     ("lstm", torch.bfloat16, 20, 200),
     ("lstm", torch.bfloat16, 64, 512),
@@ -84,17 +84,18 @@ def planned_variants() -> Iterator[Variant]:
     for capability, chip in ((80, A100), (90, H200)):
         for name, dtype, batch, hidden in SEQUENCES:
             yield from _sequence(name, dtype, batch, hidden, capability, chip)
+        yield from _sequence("lstm", torch.float32, 32, 256, capability, chip, tf32=True)
 
 
 def _sequence(
-    name: str, dtype: torch.dtype, batch: int, hidden: int, capability: int, chip: tuple[int, int]
+    name: str, dtype: torch.dtype, batch: int, hidden: int, capability: int, chip: tuple[int, int], tf32: bool = False
 ) -> Iterator[Variant]:
     from rnnlab_kernels.schedules import sequence_triton
     from rnnlab_kernels.schedules.sequence import Call
 
     chain: Chain = CHAINS[name] if name in CHAINS else as_chain(CELLS[name])
     cell = chain.stages[1].cell  # type: ignore[union-attr]
-    plan, reason = plan_sequence(cell.num_gates, batch, hidden, dtype.itemsize, *chip)
+    plan, reason = plan_sequence(cell.num_gates, batch, hidden, dtype.itemsize, *chip, tf32)
     if plan is None:
         raise ValueError(reason)
     flags = torch.ones(0)  # only whether there are any counts
@@ -126,10 +127,10 @@ def _sequence(
         types |= dict.fromkeys(("T", "B", "H", "first_position", "num_positions", *strides), "i32")
         tensor_core = r"wgmma\.mma_async" if capability == 90 and rows >= 64 else r"mma\.sync"
         expected: list[tuple[str, int | None]] = [(r"ld\.global\.cg", None)]
-        expected += [(tensor_core, None)] if dtype.itemsize == 2 else []
+        expected += [(tensor_core, None)] if dtype.itemsize == 2 or tf32 else []
         # One arrival at the end of a step, and a poll before the spin and one in it.
         expected += [(r"(?:atom|red)\.\S*release", barriers), (r"ld\.\S*acquire", 2 * barriers)]
-        title = f"sequence_{direction} {name} {TYPE_NAMES[dtype]} {batch}x{hidden}"
+        title = f"sequence_{direction} {name} {'tf32' if tf32 else TYPE_NAMES[dtype]} {batch}x{hidden}"
         divisible = hidden % 16 == 0
         yield Variant(title, kernel, types, {**constants, **shared}, divisible, options, (capability,), tuple(expected))
 

@@ -56,6 +56,11 @@ def test_sequence_plans_cover_the_layer_and_fit_on_the_chip(num_gates, batch, hi
     assert num_gates <= plan.gate_rows < 2 * num_gates
 
 
+def test_sequence_plans_multiply_as_told():
+    plans = [launch.plan_sequence(4, 32, 256, 4, *launch.H200, tf32)[0] for tf32 in (False, True)]
+    assert [plan.options["PRECISION"] for plan in plans] == ["ieee", "tf32"] and plans[0].grid == plans[1].grid
+
+
 def test_sequence_plans_refuse_what_their_offsets_cannot_reach():
     plan, reason = launch.plan_sequence(4, 1 << 20, 512, 2, *launch.H200)
     assert plan is None and "32 bits" in reason

@@ -1,7 +1,7 @@
 """Time the schedules: `python -m rnnlab_kernels.bench --out DIR [--part NAME ...] [--rounds 5] [--seconds 500]`.
 
-Parts already in DIR are left as they are, so that a run that was cut short goes on where it stopped. An arm that fails
-the gate is not timed: the part ends with exit status 1 and has no numbers.
+Each row is written as soon as it is measured, and rows that are in DIR are left as they are, so that a run that was cut
+short goes on where it stopped. A row of which an arm fails the gate has no numbers; the exit status is then 1.
 """
 
 import argparse
@@ -17,11 +17,14 @@ import torch
 
 from rnnlab_kernels import launch
 from rnnlab_kernels.bench import clock, gate, report
-from rnnlab_kernels.bench.arms import ARMS, Unavailable, build
-from rnnlab_kernels.bench.work import DTYPES, Work, draw, parts
+from rnnlab_kernels.bench.arms import ARMS, GRAPHED, Unavailable, build
+from rnnlab_kernels.bench.work import DTYPES, Work, draw, parts, precision
+
+# Numbers of one file are comparable: these are the same for all of them.
+FIXED = ("device", "torch", "triton", "commit", "rounds")
 
 
-def about(device: str) -> dict[str, str]:
+def about(device: str, rounds: int) -> dict[str, str]:
     """Return what the numbers depend on."""
     found = {"torch": torch.__version__, "triton": str(launch.triton_version()), "python": platform.python_version()}
     if device == "cuda":
@@ -34,7 +37,7 @@ def about(device: str) -> dict[str, str]:
     here = Path(__file__).parent
     found["commit"] = _output(["git", "-C", str(here), "rev-parse", "--short", "HEAD"])
     found["changed files"] = str(len(_output(["git", "-C", str(here), "status", "--porcelain"]).splitlines()))
-    return found
+    return {**found, "rounds": str(rounds)}
 
 
 def _output(command: list[str]) -> str:
@@ -46,66 +49,102 @@ def _output(command: list[str]) -> str:
 
 def time_work(work: Work, device: str, rounds: int) -> dict[str, Any]:
     """Return the row of one work: times by pass and arm, what was left out and why, kernels by arm."""
-    cuda, dtype, given = device == "cuda", DTYPES[work.dtype], draw(work)
-    left_out, calls, kernels = {}, {}, {}
-    torch.backends.cuda.matmul.allow_tf32 = work.tf32
-    for name in ARMS:
-        own = given.to(dtype, device)
-        try:
-            calls[name] = clock.passes(build(name, work, own), own)
-        except Unavailable as reason:
-            left_out[name] = str(reason)
-    times = {}
-    for kind in ("forward", "forward + backward"):
-        times[kind] = clock.measure({name: passes[kind] for name, passes in calls.items()}, rounds, cuda)
-    if cuda:
-        kernels = {name: clock.kernel_names(passes["forward + backward"]) for name, passes in calls.items()}
+    cuda, given = device == "cuda", draw(work)
+    left_out, calls, kernels, first = {}, {}, {}, {}
+    with precision(work):
+        for name in ARMS:
+            own = given.to(DTYPES[work.dtype], device)
+            try:
+                run, first[name] = build(name, work, own)
+            except Unavailable as reason:
+                left_out[name] = str(reason)
+                continue
+            calls[name] = clock.passes(run, own)
+            if name in GRAPHED:
+                del calls[name]["forward"]  # of a graph that keeps what backward needs: another work than the others'
+        times = {}
+        for kind in ("forward", "forward + backward"):
+            own_calls = {name: passes[kind] for name, passes in calls.items() if kind in passes}
+            times[kind] = clock.measure(own_calls, rounds, cuda, without_peak=GRAPHED)
+        if cuda:
+            kernels = {name: clock.kernel_names(passes["forward + backward"]) for name, passes in calls.items()}
     return {
         "work": work._asdict(),
         "words": work.words(),
         "times": {kind: {name: list(value) for name, value in arms.items()} for kind, arms in times.items()},
+        "first ms": first,
         "left out": left_out,
         "kernels": kernels,
     }
 
 
+def run_part(name: str, works: list[Work], device: str, rounds: int, deadline: float, file: Path) -> tuple[bool, bool]:
+    """Measure the rows of a part that its file lacks; return whether all was right, and whether time was left."""
+    part: dict[str, Any] = {"about": about(device, rounds), "rows": []}
+    if file.exists():
+        old = json.loads(file.read_text(encoding="utf-8"))
+        differing = [key for key in FIXED if old["about"].get(key) != part["about"][key]]
+        if differing:
+            changes = ", ".join(f"{key} {old['about'].get(key)} then, {part['about'][key]} now" for key in differing)
+            print(f"{name}: its numbers are of another kind ({changes}): delete {file}, or --out", file=sys.stderr)
+            return False, True
+        part = old
+    there = [row["work"] for row in part["rows"]]
+    todo = [work for work in works if work._asdict() not in there]
+    if there:
+        print(f"{name}: {len(there)} rows are there", flush=True)
+    right = True
+    for work in todo:
+        if time.monotonic() > deadline:
+            print(f"{name}: time is over, {len(todo)} rows to do; the same command goes on from here")
+            return right, False
+        verdicts = gate.check(work, device)
+        wrong = {arm: verdict.wrong for arm, verdict in verdicts.items() if verdict.wrong}
+        for arm, what in wrong.items():
+            print(f"{name}: {work.words()}: {arm} is wrong in {what}", file=sys.stderr)
+        right = right and not wrong
+        if not wrong:
+            start = time.monotonic()
+            errors = {arm: round(verdict.ratio, 3) for arm, verdict in verdicts.items()}
+            part["rows"].append({**time_work(work, device, rounds), "error": errors})
+            file.write_text(json.dumps(part, indent=1), encoding="utf-8")
+            print(f"{name}: {work.words()} {work.B}x{work.T}x{work.H}, {time.monotonic() - start:.0f} s", flush=True)
+    return right, True
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the parts asked for; 1 if an arm was wrong."""
+    """Run the parts asked for; 1 if an arm was wrong or a file holds other numbers."""
     parser = argparse.ArgumentParser(prog="python -m rnnlab_kernels.bench", description=__doc__.splitlines()[0])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    works = parts(device == "cuda")
+    names = ["micro", *parts(True)]
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    names = ["micro", *works]
     parser.add_argument("--part", action="append", choices=names, help="one part; all unless given")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds over all arms")
-    parser.add_argument("--seconds", type=float, default=500.0, help="start no part after so many seconds")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="unless given: cuda where there is one")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds over all arms, at least 3")
+    parser.add_argument("--seconds", type=float, default=500.0, help="start no row after so many seconds")
     chosen = parser.parse_args(arguments)
+    if chosen.rounds < 3:
+        parser.error("--rounds: percentiles need at least 3")
+    device = chosen.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        parser.error("no CUDA GPU here: nothing is measured; --device cpu times the schedules of a CPU")
+    works = parts(device == "cuda")
     chosen.out.mkdir(parents=True, exist_ok=True)
-    start, failed = time.monotonic(), False
-    for part in chosen.part or names:
-        file = chosen.out / f"{part}.json"
-        if file.exists() or not works.get(part, device == "cuda"):
-            continue
-        if time.monotonic() - start > chosen.seconds:
-            print(f"{part}: not started, {chosen.seconds:.0f} s are over; the same command goes on from here")
-            break
-        if part == "micro":
+    deadline, right = time.monotonic() + chosen.seconds, True
+    for name in chosen.part or names:
+        file = chosen.out / f"{name}.json"
+        if name == "micro" and device == "cuda" and not file.exists():
             from rnnlab_kernels.bench import micro
 
-            file.write_text(json.dumps({"about": about(device), **micro.measure()}, indent=1), encoding="utf-8")
-            continue
-        faults = {(work.words(), arm): what for work in works[part] for arm, what in gate.faults(work, device).items()}
-        wrong = {key: what for key, what in faults.items() if what}
-        for (words, arm), what in wrong.items():
-            print(f"{part}: {words}: {arm} is wrong in {what}", file=sys.stderr)
-        failed = failed or bool(wrong)
-        if wrong:
-            continue
-        rows = [time_work(work, device, chosen.rounds) for work in works[part]]
-        file.write_text(json.dumps({"about": about(device), "rows": rows}, indent=1), encoding="utf-8")
-        print(f"{part}: {len(rows)} rows, {len(faults)} checks, {time.monotonic() - start:.0f} s", flush=True)
+            file.write_text(json.dumps({"about": about(device, 1), **micro.measure()}, indent=1), encoding="utf-8")
+        elif name != "micro" and works[name]:
+            part_right, has_time = run_part(name, works[name], device, chosen.rounds, deadline, file)
+            right = right and part_right
+            if not has_time:
+                break
+        elif chosen.part:
+            print(f"{name}: {'it is there' if file.exists() else 'nothing to measure on a CPU'}")
     (chosen.out / "README.md").write_text(report.markdown(chosen.out), encoding="utf-8")
-    return 1 if failed else 0
+    return 0 if right else 1
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 An arm that cannot run a work says why by raising `Unavailable`; that is a line in the results, not an error.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,18 +26,23 @@ class Unavailable(Exception):
     """This arm does not take this work here, for the reason given."""
 
 
-def build(name: str, work: Work, given: Given) -> Run:
-    """Return an arm's function after one call of it.
+def build(name: str, work: Work, given: Given) -> tuple[Run, float]:
+    """Return an arm's function after one call of it, and how many milliseconds making it and that call took.
 
     Raises:
         Unavailable: the arm does not take this work, or fails in doing it, which must not cost the other arms theirs.
     """
+    start = time.perf_counter()
     try:
         run = ARMS[name](work, given)
         torch.autograd.grad(run(), given.leaves(), given.upstream, allow_unused=True)
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        raise Unavailable(f"{type(error).__name__}: {str(error).splitlines()[0][:200]}") from error
-    return run
+        if given.x.is_cuda:
+            torch.cuda.synchronize()
+    except Unavailable:
+        raise
+    except Exception as error:  # of Triton's and the compiler's own kinds, too
+        raise Unavailable(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}") from error
+    return run, 1e3 * (time.perf_counter() - start)
 
 
 def network(schedule: Callable[..., Any], work: Work, given: Given) -> Run:
@@ -95,7 +101,8 @@ def _loop(work: Work, given: Given) -> Run:
 def _compiled(work: Work, given: Given) -> Run:
     if work.T > COMPILED_STEPS or not given.x.is_cuda:
         raise Unavailable(f"the compiled loop is unrolled: for up to {COMPILED_STEPS} steps, on a GPU")
-    return torch.compile(network(reference, work, given))
+    torch._dynamo.reset()  # what it keeps of other sizes would make it compile for all sizes, or give up
+    return torch.compile(network(reference, work, given), fullgraph=True)
 
 
 def _eager(work: Work, given: Given) -> Run:
@@ -159,6 +166,7 @@ def graphed(make: Callable[[Work, Given], Run]) -> Callable[[Work, Given], Run]:
     return arm
 
 
+GRAPHED = ("loop, graph", "pointwise, graph")
 ARMS: dict[str, Callable[[Work, Given], Run]] = {
     "torch.nn": _torch,
     "torch.nn, no cuDNN": _native,

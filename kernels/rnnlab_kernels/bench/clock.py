@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import NamedTuple
 
 import torch
@@ -16,12 +16,11 @@ TURN_MS = 30.0
 
 
 class Times(NamedTuple):
-    """Milliseconds a call: median, 20th and 80th percentile over the rounds, and the first call of all."""
+    """Milliseconds a call: median, 20th and 80th percentile over the rounds; and what it allocates at most."""
 
     median: float
     p20: float
     p80: float
-    first: float
     peak_mib: float | None
 
 
@@ -54,19 +53,20 @@ def _once(call: Callable[[], object], cuda: bool, repeats: int = 1) -> float:
     return begin.elapsed_time(end) / repeats
 
 
-def measure(calls: dict[str, Callable[[], object]], rounds: int, cuda: bool) -> dict[str, Times]:
-    """Time the same pass of several arms."""
-    first, repeats, peak = {}, {}, {}
+def measure(
+    calls: dict[str, Callable[[], object]], rounds: int, cuda: bool, without_peak: Container[str] = ()
+) -> dict[str, Times]:
+    """Time the same pass of several arms. A CUDA graph has its memory from the start, so that it shows no peak."""
+    repeats, peak = {}, {}
     for arm, call in calls.items():
-        first[arm] = _once(call, cuda)
-        for _ in range(WARM_UPS - 1):
+        for _ in range(WARM_UPS):
             call()
         if cuda:
             torch.cuda.synchronize()
             before = torch.cuda.memory_allocated()
             torch.cuda.reset_peak_memory_stats()
         repeats[arm] = max(1, min(50, int(TURN_MS / max(_once(call, cuda), 1e-3))))
-        peak[arm] = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda else None
+        peak[arm] = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda and arm not in without_peak else None
     seen: dict[str, list[float]] = {arm: [] for arm in calls}
     for _ in range(rounds):
         for arm, call in calls.items():
@@ -74,7 +74,7 @@ def measure(calls: dict[str, Callable[[], object]], rounds: int, cuda: bool) -> 
     found = {}
     for arm, values in seen.items():
         low, high = (statistics.quantiles(values, n=5, method="inclusive")[k] for k in (0, 3))
-        found[arm] = Times(statistics.median(values), low, high, first[arm], peak[arm])
+        found[arm] = Times(statistics.median(values), low, high, peak[arm])
     return found
 
 

@@ -4,7 +4,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("work", "B, T, I, H", "pass", "arm", "ms", "p20", "p80", "us / step", "first ms", "peak MiB", "of torch.nn")
+COLUMNS = (
+    "work",
+    "B, T, I, H",
+    "pass",
+    "arm",
+    "ms",
+    "p20",
+    "p80",
+    "us / step",
+    "peak MiB",
+    "of torch.nn",
+    "first ms",
+    "error",
+)
 
 
 def rows(part: dict[str, Any]) -> list[list[str]]:
@@ -15,17 +28,24 @@ def rows(part: dict[str, Any]) -> list[list[str]]:
         size = f"{work['B']}, {work['T']}, {work['I']}, {work['H']}"
         for kind, times in entry["times"].items():
             theirs = times.get("torch.nn", [None])[0]
-            for arm, (median, low, high, first, peak) in times.items():
+            for arm, (median, low, high, peak) in times.items():
                 ratio = "" if theirs is None else f"{median / theirs:.2f}"
                 memory = "" if peak is None else f"{peak:.0f}"
-                numbers = [f"{value:.3g}" for value in (median, low, high, 1e3 * median / work["T"], first)]
-                found.append([entry["words"], size, kind, arm, *numbers, memory, ratio])
+                numbers = [f"{value:.3g}" for value in (median, low, high, 1e3 * median / work["T"])]
+                first = f"{entry['first ms'][arm]:.0f}" if kind != "forward" else ""
+                error = f"{entry['error'][arm]:.2f}" if kind != "forward" else ""
+                found.append([entry["words"], size, kind, arm, *numbers, memory, ratio, first, error])
     return found
 
 
 def markdown(folder: Path) -> str:
     """Return one table for each part in a folder, under what made it."""
-    text = []
+    text = [
+        "Median and percentiles over the rounds, arms in turn. First ms: making an arm and its first call, compiling",
+        "included. Peak MiB: allocated during a call beyond what there was before; a CUDA graph shows none. Error: the",
+        "largest of output and gradients against float64, as a multiple of torch's in the same dtype.",
+        "",
+    ]
     for file in sorted(folder.glob("*.json")):
         part = json.loads(file.read_text(encoding="utf-8"))
         if "rows" not in part:

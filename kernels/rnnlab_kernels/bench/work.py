@@ -3,6 +3,8 @@
 T time, B batch, I inputs, H units, L layers, D directions.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -58,9 +60,22 @@ class Work(NamedTuple):
         parts += ["ragged" if self.ragged else "", "recurrence only" if self.recurrence else ""]
         return ", ".join(part for part in parts if part)
 
-    def small(self) -> "Work":
-        """Return the same work of a size that float64 on a CPU checks in moments."""
-        return self._replace(B=min(self.B, 5), T=min(self.T, 12), I=min(self.I, 16), H=min(self.H, 64))
+    def checked(self) -> "list[Work]":
+        """Return the same work of sizes that float64 on a CPU checks in moments: small, and as it is but for T."""
+        small = self._replace(B=min(self.B, 5), T=min(self.T, 12), I=min(self.I, 16), H=min(self.H, 64))
+        return [small, self._replace(T=min(self.T, 4))]
+
+
+@contextmanager
+def precision(work: Work) -> Iterator[None]:
+    """Let products be made in TF32 or not, as the work says, in forward and backward of all arms."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = work.tf32
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 class Given(NamedTuple):
