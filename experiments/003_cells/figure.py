@@ -1,6 +1,7 @@
-"""Draw results.csv: `python experiments/003_cells/figure.py`. One dot a seed, cells in the order of their mean."""
+"""Draw results.csv: `python experiments/003_cells/figure.py`. One dot a seed, cells in the order of their median."""
 
 import csv
+import statistics
 from collections import defaultdict
 from pathlib import Path
 
@@ -16,6 +17,23 @@ PANELS = (
     ("cells/ten_step", "test/mse", "two sines, ten steps ahead: test MSE", "log", False),
 )
 
+NAMES = {
+    "Elman": "Elman, tanh",
+    "CIFG": "LSTM, coupled gates",
+    "GatedGRU(reset_after=False": "GRU, reset before",
+    "GatedGRU(reset_after=True": "GRU, reset after",
+    "GatedLSTM(proj_size=0": "LSTM",
+    "GatedLSTM(proj_size=16": "LSTM, projection to 16",
+    "IndRNN": "IndRNN, relu",
+    "LayerNormGRU": "layer-norm GRU",
+    "LayerNormLSTM": "layer-norm LSTM",
+    "LayerNormRNN": "layer-norm RNN",
+    "MinGRU": "minGRU",
+    "MinLSTM": "minLSTM",
+    "PeepholeLSTM": "LSTM, peepholes",
+    "StateSpace": "state space",
+}
+
 
 def main() -> None:
     with (HERE / "results.csv").open(newline="", encoding="utf-8") as file:
@@ -26,7 +44,7 @@ def main() -> None:
         for row in rows:
             if row["experiment"] == experiment:
                 values[label(row["cell"])].append(float(row[metric]))
-        names = sorted(values, key=lambda name: sum(values[name]) / len(values[name]), reverse=not is_best_high)
+        names = sorted(values, key=lambda name: statistics.median(values[name]), reverse=not is_best_high)
         for position, name in enumerate(names):
             axis.plot(values[name], [position] * len(values[name]), "o", color="C0", alpha=0.6, markersize=5)
         axis.set_yticks(range(len(names)), names)
@@ -42,9 +60,9 @@ def main() -> None:
 
 
 def label(cell: str) -> str:
-    """Return 'GatedGRU, reset_after=False' for 'GatedGRUCell(reset_after=False)': options where cells share a class."""
+    """Return the name that the table in README.md has."""
     name, _, options = cell.rstrip(")").partition("Cell")
-    return f"{name}, {options.lstrip('(')}" if name in ("GatedGRU", "GatedLSTM") else name
+    return NAMES.get(f"{name}{options}") or NAMES.get(name, name)
 
 
 if __name__ == "__main__":

@@ -225,13 +225,14 @@ def export_onnx(layer: Layer, path: str | Path, *, streaming: bool = False, leng
     """
     if getattr(layer, "proj_size", 0):
         raise ValueError("ONNX has no projecting LSTM: proj_size must be 0")
+    translations = onnx_translations()
     program = export_program(layer, streaming=streaming, lengths=lengths)
     states = ["h", "c"] if layer.mode == "LSTM" else ["h"]
     onnx_program = torch.onnx.export(
         program,
         input_names=["input", *(f"{state}_0" for state in states), *(["lengths"] if lengths else [])],
         output_names=["output", *(f"{state}_n" for state in states)],
-        custom_translation_table=onnx_translations(),
+        custom_translation_table=translations,
         verbose=False,
     )
     assert onnx_program is not None
@@ -246,9 +247,14 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Return the `custom_translation_table` with which torch.onnx.export writes layers as ONNX nodes.
 
     Raises:
-        ModuleNotFoundError: onnxscript is missing.
+        ModuleNotFoundError: onnx or onnxscript are missing.
     """
-    from onnxscript import FLOAT, INT32, INT64, opset18
+    try:
+        import onnx  # noqa: F401
+        from onnxscript import FLOAT, INT32, INT64, opset18
+    except ModuleNotFoundError as error:
+        message = f'{error.name} is not installed: pip install "rnnlab[onnx]"'
+        raise ModuleNotFoundError(message, name=error.name) from error
 
     op: Any = opset18  # its types know tensors, not values of a graph under construction
 

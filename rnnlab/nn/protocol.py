@@ -238,7 +238,8 @@ def _first(source: Source, layer: int, width: int | None, is_copy: bool) -> nn.M
         if not callable(source):
             raise TypeError(f"expected a cell or a function of input_size, got: {type(source).__name__}")
         if width is None:
-            raise ValueError("a function that makes cells needs the size of the first input: pass input_size=")
+            hint = f"; or make a cell of the class {source.__name__}" if isinstance(source, type) else ""
+            raise ValueError(f"a function that makes cells needs the size of the first input: pass input_size={hint}")
         return check_cell(source(width))
     check_cell(source)
     if is_copy:

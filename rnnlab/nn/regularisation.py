@@ -3,6 +3,7 @@
 Letters: T time, B batch, H hidden_size.
 """
 
+from difflib import get_close_matches
 from typing import Any, NamedTuple, TypedDict
 
 from torch import Tensor
@@ -59,7 +60,9 @@ class Regularisation(NamedTuple):
         """
         unknown = sorted(set(given) - set(cls._fields))
         if unknown:
-            raise TypeError(f"RNNBase.__init__() got an unexpected keyword argument {unknown[0]!r}")
+            near = get_close_matches(unknown[0], cls._fields, n=1)
+            hint = f". Did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"RNNBase.__init__() got an unexpected keyword argument {unknown[0]!r}{hint}")
         rates = {name: check_rate(name, p) for name, p in given.items() if name.endswith("dropout")}
         if rates.get("candidate_dropout") and cell.dropped is None:
             raise ValueError(f"candidate_dropout needs a cell with a candidate: {cell.name} has none")

@@ -157,6 +157,12 @@ def test_the_operator_keeps_its_contract(kind, lengths):
     torch.library.opcheck(stack, arguments, test_utils=tests)
 
 
+def test_export_without_its_extra_names_it(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with raises(ModuleNotFoundError, 'onnx is not installed: pip install "rnnlab[onnx]"'):
+        export_onnx(rnnlab.nn.GRU(3, 4), tmp_path / "gru.onnx")
+
+
 def test_what_cannot_be_exported_says_so(tmp_path):
     with raises(TypeError, "expected a layer of rnnlab.nn, got: Linear; for a model, see `exportable`"):
         export_program(torch.nn.Linear(3, 4))

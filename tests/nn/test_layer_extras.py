@@ -372,6 +372,7 @@ def test_compiled_loops_take_transposed_states_and_resets(kind):
 
 def test_refuses_arguments():
     for options, error, message in (
+        ({"zonout": 0.1}, TypeError, "unexpected keyword argument 'zonout'. Did you mean 'zoneout'?"),
         ({"drop_out": 0.1}, TypeError, "got an unexpected keyword argument 'drop_out'"),
         ({"recurrent_dropout": 1.5}, ValueError, r"recurrent_dropout should be a probability in \[0, 1\], got: 1.5"),
         ({"input_dropout": True}, ValueError, "input_dropout should be a probability"),

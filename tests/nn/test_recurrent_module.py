@@ -193,6 +193,7 @@ def test_refuses_what_is_no_cell():
     for cell, error, message in (
         (nn.Linear(3, 4), TypeError, "Linear is no recurrent cell: it has no input_size"),
         (nn.LSTM(3, 4), TypeError, "LSTM is a layer; Recurrent takes a cell, such as LSTMCell"),
+        (Leaky, ValueError, "pass input_size=; or make a cell of the class Leaky"),
         ("lstm", TypeError, "expected a cell or a function of input_size, got: str"),
         (lambda size: Leaky(size, 4), ValueError, "pass input_size="),
         (lambda size: 3, ValueError, "pass input_size="),

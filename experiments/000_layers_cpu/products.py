@@ -1,4 +1,4 @@
-"""Time float32 products of a recurrent step, torch against oneDNN: `python experiments/003_layers_cpu/products.py`."""
+"""Time float32 products of a recurrent step, torch against oneDNN: `python experiments/000_layers_cpu/products.py`."""
 
 import statistics
 import time
