@@ -26,19 +26,24 @@ def pointwise_block(batch: int, hidden: int) -> Block:
 
 
 @cache
+def _is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+@torch.compiler.assume_constant_result
 def triton_version() -> str | None:
     """Return the version of the installed Triton, under whatever name it was installed, or None."""
-    if importlib.util.find_spec("triton") is None:
+    if not _is_installed("triton"):
         return None
     import triton
 
     return triton.__version__
 
 
-@cache
+@torch.compiler.assume_constant_result
 def has_numba() -> bool:
     """Return whether Numba is installed. Does not import it."""
-    return importlib.util.find_spec("numba") is not None
+    return _is_installed("numba")
 
 
 def fused_supported(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:

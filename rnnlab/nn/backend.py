@@ -114,8 +114,6 @@ def _obstacle(backend: str, call: Call) -> str:
         return ""
     if _is_transformed():
         return "functorch transforms and forward-mode differentiation need the reference or aten backend"
-    if torch.compiler.is_exporting():
-        return "torch.export traces the reference and aten backends"
     if call.dtype.is_complex:
         return "complex numbers need the reference or aten backend"
     if call.device.type == "meta":
@@ -146,6 +144,9 @@ def _prefer(call: Call) -> Choice:
     if call.device.type == "cuda":
         return _prefer_cuda(call)
     obstacle = _obstacle("eager", call)
+    if torch.compiler.is_compiling() and not obstacle and call.layout != "packed":
+        ours = "eager" if _obstacle("fused", call) else "fused"
+        return Choice(ours, "torch.compile takes it as one operator, and cannot take torch's own kernels on a CPU")
     if obstacle:
         return Choice("reference" if call.layout == "lengths" or call.additions else "aten", obstacle)
     ours = "eager" if _obstacle("fused", call) else "fused"
@@ -189,7 +190,7 @@ def _obstacle_for_cell(backend: str, call: Call) -> str:
         return f"{call.mode} {call.why}"
     if backend == "aten":
         return "torch's own kernels run whole layers of its own cells; use rnnlab.nn.LSTM, GRU or RNN"
-    if call.kind == "scan" and not _is_transformed() and not torch.compiler.is_exporting():
+    if call.kind == "scan" and not _is_transformed():
         possible, reason = supports(scan_method(backend, call.device), call.device, call.dtype)
         return "" if possible else reason
     return _obstacle(backend, call)
@@ -202,8 +203,6 @@ def _prefer_for_cell(call: Call) -> Choice:
         return Choice("reference", "functorch transforms and forward-mode differentiation take the plain loop")
     if call.layout == "step":
         return Choice("reference", "a single step has nothing to hoist")
-    if torch.compiler.is_exporting():
-        return Choice("reference", "torch.export takes the plain loop")
     if call.kind == "scan":
         method, reason = choose_method(call.device, call.dtype)
         backend = {"numba": "fused", "triton": "triton"}.get(method, "eager")

@@ -166,7 +166,7 @@ def check_lengths(lengths: object, batch: int, num_steps: int, device: torch.dev
     """Return `lengths` as an integer tensor (B,) on `device`.
 
     Lengths on the CPU are checked here. Lengths on another device are checked there, without waiting for it: a bad one
-    then raises a device-side assertion at the next synchronisation.
+    then raises a device-side assertion at the next synchronisation. Under torch.compile the graph checks them.
     """
     if not isinstance(lengths, Tensor):
         lengths = torch.as_tensor(lengths) if len(lengths) else torch.zeros(0, dtype=torch.int64)  # type: ignore[arg-type]
@@ -175,13 +175,13 @@ def check_lengths(lengths: object, batch: int, num_steps: int, device: torch.dev
     if tuple(lengths.shape) != (batch,):
         raise ValueError(f"lengths should have shape ({batch},), one for each row, got {tuple(lengths.shape)}")
     lengths = lengths.long()  # before comparing: T may be beyond a narrow type
-    if lengths.device.type == "cpu":
+    if lengths.device.type == "cpu" and not torch.compiler.is_compiling():
         for bad, rule in ((lengths > num_steps, f"at most T = {num_steps}"), (lengths < 0, "at least 0")):
             if bad.any():
                 row = int(bad.nonzero()[0])
                 raise ValueError(f"lengths should be {rule}, got {int(lengths[row])} in row {row}")
     elif lengths.device.type != "meta":
-        torch._assert_async(((lengths >= 0) & (lengths <= num_steps)).all())
+        torch._assert_async(((lengths >= 0) & (lengths <= num_steps)).all(), "lengths should be at least 0, at most T")
     return lengths.to(device, non_blocking=device.type == "cuda")
 
 

@@ -29,7 +29,7 @@ def check_rate(name: str, p: object) -> float:
     return float(p)
 
 
-def variational_dropout(x: Tensor, p: float, seed: int, stream: int) -> Tensor:
+def variational_dropout(x: Tensor, p: float, seed: int | Tensor, stream: int) -> Tensor:
     """Drop features of x (T, B, F) with one mask (B, F) for all steps, the rest scaled by 1/(1-p).
 
     Gal & Ghahramani, 2016, "A theoretically grounded application of dropout in recurrent neural networks".
@@ -37,7 +37,9 @@ def variational_dropout(x: Tensor, p: float, seed: int, stream: int) -> Tensor:
     return x * _mask(tuple(x.shape[1:]), p, seed, stream, x)
 
 
-def drop_weights(weights: Mapping[str, Tensor], names: Iterable[str], p: float, seed: int) -> dict[str, Tensor]:
+def drop_weights(
+    weights: Mapping[str, Tensor], names: Iterable[str], p: float, seed: int | Tensor
+) -> dict[str, Tensor]:
     """Return the weights with entries of the named ones dropped, the rest scaled by 1/(1-p); nothing is overwritten.
 
     Wan et al., 2013, "Regularization of neural networks using DropConnect", on recurrent weights as in Merity et al.,
@@ -50,7 +52,7 @@ def drop_weights(weights: Mapping[str, Tensor], names: Iterable[str], p: float, 
     return {**weights, **dropped}
 
 
-def _mask(shape: tuple[int, ...], p: float, seed: int, stream: int, like: Tensor) -> Tensor:
+def _mask(shape: tuple[int, ...], p: float, seed: int | Tensor, stream: int, like: Tensor) -> Tensor:
     rows, columns = shape
     mask = keep_mask(seed, stream, 0, (1, rows, columns), p, like.device, like.dtype)[0]
     return mask if p == 1 else mask * (1 / (1 - p))

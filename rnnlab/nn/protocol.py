@@ -5,7 +5,6 @@ Letters: T time, B batch, I input_size, H hidden_size, D directions.
 
 import copy
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -25,16 +24,11 @@ _FORWARDS: dict[Any, str] = {
 }
 
 
-@cache
-def _torch_chain(mode: str) -> Chain:
-    return as_chain(CELLS[mode])
-
-
 class TorchCell:
     """A view of an RNNCell, LSTMCell or GRUCell in the form of `ChainCell`; the cell itself gives out a state only."""
 
     def __init__(self, cell: Any, mode: str) -> None:
-        self.cell, self.chain = cell, _torch_chain(mode)
+        self.cell, self.chain = cell, as_chain(CELLS[mode])
 
     def initial_state(self, batch_size: int, device: Any = None, dtype: Any = None) -> Any:
         """Return zeros, each (B, H)."""

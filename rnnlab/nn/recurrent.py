@@ -17,9 +17,10 @@ from rnnlab.nn.bidirectional import check_merge
 from rnnlab.nn.carry import state_names
 from rnnlab.nn.clipping import StepClips
 from rnnlab.nn.dropout import Zoneout, check_rate, check_zoneout
-from rnnlab.nn.protocol import Source, build_cells, check_noise, reset_parameters, weight_like
+from rnnlab.nn.protocol import Source, build_cells, check_noise, reset_parameters, view, weight_like
 from rnnlab.nn.stack import Stack
 from rnnlab.nn.state import autocast_dtype
+from rnnlab_kernels.cells.chain import giving
 from rnnlab_kernels.schedules.layout import lengths_to_mask
 
 Tensors = tuple[Tensor, ...]
@@ -149,6 +150,19 @@ class Recurrent(Stack):
         self.norms = nn.ModuleList(_NORMS[norm](size, **options) for size in self.output_sizes[:-1] if norm)
         if learn_initial_state:
             self.learned = self._learn_initial_states()
+        self._prepare()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the chains and types of state that a call asks for: torch.compile can look them up, not make them."""
+        for k, cell in enumerate(self.cells):
+            self._own_state(k, 1)
+            chain: Any = getattr(view(cell), "chain", None)
+            for name in () if chain is None else chain.states:
+                giving(chain, name)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew; learned initial states become the cells' own again."""

@@ -87,7 +87,7 @@ class Regularisation(NamedTuple):
         rates = (self.recurrent_dropout, self.candidate_dropout, self.input_dropout, self.output_dropout)
         return "dropout with one mask a sequence or inside the recurrence" if training and any(rates) else ""
 
-    def walk(self, seed: int, training: bool, reset: Tensor | None, clips: StepClips) -> Walk:
+    def walk(self, seed: int | Tensor, training: bool, reset: Tensor | None, clips: StepClips) -> Walk:
         """Return the additions to one walk over time; `reset` is (T, B, 1) or None, `clips` counts what is clipped."""
         noise = None
         if self.zoneout or training and (self.recurrent_dropout or self.candidate_dropout):

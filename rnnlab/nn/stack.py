@@ -153,7 +153,7 @@ class Stack(Carrying):
         mask: Tensor | None,
         reset: Tensor | None,
         reverse: bool,
-        seed: int,
+        seed: int | Tensor,
         collect: bool,
     ) -> Result:
         cell = view(self.cells[k])
@@ -196,7 +196,7 @@ class Stack(Carrying):
             y = nn.functional.dropout(y, self.dropout)
         return y if mask is None else zero_padding(y, mask)
 
-    def _last(self, x: Tensor, outputs: list[Tensor], mask: Tensor | None, seed: int) -> list[Tensor]:
+    def _last(self, x: Tensor, outputs: list[Tensor], mask: Tensor | None, seed: int | Tensor) -> list[Tensor]:
         """Return the output of the stack, `x` being what the last layer read."""
         if mask is not None and not self.zero_output_for_mask:
             backwards = [self.go_backwards, True][: len(outputs)]

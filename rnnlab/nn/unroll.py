@@ -12,8 +12,7 @@ T time, B batch, W width of a state.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,13 +24,14 @@ from torch.utils.checkpoint import checkpoint
 from rnnlab.nn.backend import scan_method, schedule
 from rnnlab.nn.protocol import elementwise_constants, kind, one_pass_maths
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
-from rnnlab_kernels.cells.chain import Chain
+from rnnlab_kernels.cells.chain import Chain, giving
 from rnnlab_kernels.schedules.elementwise import elementwise
 from rnnlab_kernels.schedules.layout import step_order, zero_padding
 from rnnlab_kernels.schedules.scan import linear_scan
 from rnnlab_kernels.schedules.walk import PLAIN, Walk, clip_gradient, draw_masks, take_part
 
 Tensors = tuple[Tensor, ...]
+_NO_CHAIN = Chain("", (), ())
 _ONE_LOOP = {"fused": "numba", "triton": "triton"}  # backends that have a schedule for cells without a product
 # Output, last states, and all states at all steps if they were asked for.
 Result = tuple[Tensor, Tensors, Tensors]
@@ -70,9 +70,11 @@ def unroll(
     outputs: list[Tensor] = []
     every: list[Tensors] = []
     run = partial(_RUN[kind(cell)], cell, backend, reverse, weights, collect)
-    for part in _windows(len(x), checkpoint_steps or len(x), reverse):
+    if checkpoint_steps is None:
+        return run(walk, mask, x, *state)
+    for part in _windows(len(x), checkpoint_steps, reverse):
         arguments = (_at(walk, part), None if mask is None else mask[part], x[part], *state)
-        if checkpoint_steps is not None and torch.is_grad_enabled():
+        if torch.is_grad_enabled():
             # Masks come from a counter, but a cell of the user's may draw from torch's generators.
             window = run
             if not torch.compiler.is_compiling():
@@ -138,7 +140,7 @@ def hold(y: Tensor, valid: Tensor, before: Tensor, reverse: bool = False) -> Ten
     """Return `y` (T, B, N), steps outside `valid` (T, B, 1) filled by the last valid one, at first `before` (B, N)."""
     if reverse:
         return hold(y.flip(0), valid.flip(0), before).flip(0)
-    steps = torch.arange(1, len(y) + 1, device=y.device).view(-1, 1, 1)
+    steps = torch.arange(1, y.shape[0] + 1, device=y.device).view(-1, 1, 1)
     last = torch.where(valid, steps, 0).cummax(0).values
     return torch.cat([before.unsqueeze(0).to(y.dtype), y]).gather(0, last.expand_as(y))
 
@@ -177,7 +179,7 @@ def _run_chain(
         states: Tensors = ()
         if collect:
             names = cell.chain.states
-            states = tuple(y if name == cell.chain.output else run(_giving(cell.chain, name))[0] for name in names)
+            states = tuple(y if name == cell.chain.output else run(giving(cell.chain, name))[0] for name in names)
             if mask is not None:
                 valid = mask if walk.reset is None else mask | walk.reset  # a reset ends what is held, output is zero
                 states = tuple(hold(part, valid, before, reverse) for part, before in zip(states, state, strict=True))
@@ -188,11 +190,6 @@ def _run_chain(
 def _is_plain(walk: Walk) -> bool:
     """Return whether there is nothing in a walk that a loop over all of time does not do."""
     return walk.reset is None and walk.noise is None and walk.clip is None
-
-
-@cache
-def _giving(chain: Chain, output: str) -> Chain:
-    return replace(chain, output=output)
 
 
 def _run_scan(
@@ -216,7 +213,7 @@ def _run_scan(
         return autocast_to(autocast_dtype(x.device), output), last, ()
     # Under autocast the products of the coefficients are cast; the sum over time keeps the precision of the state.
     a, b = (part.to(start.dtype) for part in cell.coefficients(x))
-    (update,) = _updates(walk, state, len(x))
+    (update,) = _updates(walk, state, x.shape[0])
     if update is not None:
         a, b = 1 - update + update * a, update * b
     held: Tensor | int = 1
@@ -263,7 +260,7 @@ def _run_loop(
 ) -> Result:
     if mask is not None:
         x = zero_padding(x, mask)
-    updates = _updates(walk, state, len(x))
+    updates = _updates(walk, state, x.shape[0])
     pack = getattr(type(cell.initial_state(1, device=x.device, dtype=x.dtype)), "_make", tuple)
     outputs: list[Tensor] = [x] * len(x)
     every: list[Tensors] = [()] * len(x)
@@ -291,7 +288,7 @@ def _run_loop(
 
 def _updates(walk: Walk, state: Tensors, num_steps: int) -> tuple[Tensor | float | None, ...]:
     """Return, for each state, the part of its new value that zoneout takes."""
-    update = draw_masks(walk, Chain("", (), ()), tuple(value.real for value in state), num_steps).update
+    update = draw_masks(walk, _NO_CHAIN, tuple(value.real for value in state), num_steps).update
     return update or (None,) * len(state)
 
 

@@ -17,6 +17,16 @@ from typing import Any
 import torch
 
 Maths = Callable[..., Any]
+CELLS_BY_KEY: dict[str, "Cell"] = {}
+
+
+def registered(new: Any, by_key: dict[str, Any]) -> str:
+    """Return the key of a cell or chain, its name if no other has it, after putting it among those `by_key`."""
+    key, number = new.name, 1
+    while by_key.setdefault(key, new) != new:
+        number += 1
+        key = f"{new.name}#{number}"
+    return key
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class Cell:
         dropped: the variant of this cell with dropout on the candidate. Its last carried value is a mask (B, H), 0 or
             1 / (1 - p), that multiplies the candidate; `gates_bwd` returns a gradient for it, which goes nowhere.
         torch_fwd: `gates_fwd` on torch tensors.
+        key: by which operators name the cell, in `CELLS_BY_KEY`.
     """
 
     name: str
@@ -50,8 +61,10 @@ class Cell:
     gates_bwd: Maths | None = None
     dropped: "Cell | None" = None
     torch_fwd: Maths = field(init=False, repr=False, compare=False)
+    key: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "key", registered(self, CELLS_BY_KEY))
         # Bound here and not at a call: torch.compile can trace a call of a function, but not its making.
         object.__setattr__(self, "torch_fwd", bind_torch(self.gates_fwd))
 

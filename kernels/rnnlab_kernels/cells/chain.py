@@ -12,9 +12,14 @@ is taken as the input part of the gates already.
 B batch, H units of a stage, G its gates.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from typing import Any, ParamSpec
 
-from rnnlab_kernels.cells.bind import Cell
+from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell, registered
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Gates:
 
 
 EPS = 1e-5
+CHAINS_BY_KEY: dict[str, "Chain"] = {}
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class Chain:
         output: the value the step gives out.
         constants: weights (H,) that enter gate updates element by element, the same at every step, such as peepholes.
             A gate update names them among its `carried` values.
+        key: by which operators name the chain, in `CHAINS_BY_KEY`.
     """
 
     name: str
@@ -84,10 +91,53 @@ class Chain:
     stages: tuple[Product | Norm | Gates, ...]
     output: str = "h"
     constants: tuple[str, ...] = ()
+    key: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", registered(self, CHAINS_BY_KEY))
+
+    def __reduce__(self) -> Any:
+        return Chain, (self.name, self.states, self.stages, self.output, self.constants)  # keys are a process's own
 
     @property
     def num_states(self) -> int:
         return len(self.states)
+
+
+def made_once(make: Callable[P, Chain]) -> Callable[P, Chain]:
+    """Memoise a function of names and numbers: torch.compile follows a lookup, but neither `functools.cache` nor the
+    making of a chain."""
+    made: dict[Any, Chain] = {}
+
+    def lookup(*args: P.args, **kwargs: P.kwargs) -> Chain:
+        if args not in made:
+            made[args] = make(*args, **kwargs)
+        return made[args]
+
+    return wraps(make)(lookup)
+
+
+@made_once
+def _giving(key: str, output: str) -> Chain:
+    return replace(CHAINS_BY_KEY[key], output=output)
+
+
+def giving(chain: Chain, output: str) -> Chain:
+    """Return the chain with another of its values as what a step gives out."""
+    return _giving(chain.key, output)
+
+
+@made_once
+def _chain_of(key: str, projection: bool) -> Chain:
+    cell = CELLS_BY_KEY[key]
+    out = (("unprojected" if projection else "h"), *cell.states[1:])
+    stages: list[Product | Norm | Gates] = [
+        Product("recurrent", ("h_prev",), "hh", "bias_hh"),
+        Gates(cell, out, tuple(f"{name}_prev" for name in cell.carried), "recurrent"),
+    ]
+    if projection:
+        stages.append(Product("h", ("unprojected",), "hr"))
+    return Chain(cell.name, cell.states, tuple(stages))
 
 
 def as_chain(cell: Cell, projection: bool = False) -> Chain:
@@ -97,11 +147,4 @@ def as_chain(cell: Cell, projection: bool = False) -> Chain:
         cell: its carried values are states before the step.
         projection: the new h goes through weight "hr" (P, H), as in torch's LSTM with `proj_size`.
     """
-    out = (("unprojected" if projection else "h"), *cell.states[1:])
-    stages: list[Product | Norm | Gates] = [
-        Product("recurrent", ("h_prev",), "hh", "bias_hh"),
-        Gates(cell, out, tuple(f"{name}_prev" for name in cell.carried), "recurrent"),
-    ]
-    if projection:
-        stages.append(Product("h", ("unprojected",), "hr"))
-    return Chain(cell.name, cell.states, tuple(stages))
+    return _chain_of(cell.key, projection)

@@ -12,7 +12,7 @@ With a = 0 the memory is the last output alone. Activations are cells of elman.p
 """
 
 from rnnlab_kernels.cells.bind import Cell
-from rnnlab_kernels.cells.chain import Chain, Gates, Norm, Product
+from rnnlab_kernels.cells.chain import Chain, Gates, Norm, Product, made_once
 from rnnlab_kernels.cells.elman import ACTIVATIONS
 from rnnlab_kernels.cells.vocabulary import fma
 
@@ -34,6 +34,7 @@ def _bwd(dstate, saved, carried, state):
 AVERAGE = Cell("average", ("y",), ("m",), ("m", "a"), ("y",), 0, _fwd, _bwd)
 
 
+@made_once
 def jordan(activation: str, output_activation: str) -> Chain:
     """Return the chain for two of the activations "tanh", "relu", "sigmoid", "identity"."""
     stages: list[Product | Norm | Gates] = [

@@ -22,7 +22,7 @@ before.
 from functools import cache
 
 from rnnlab_kernels.cells.bind import Cell
-from rnnlab_kernels.cells.chain import Chain, Gates, Product
+from rnnlab_kernels.cells.chain import Chain, Gates, Product, made_once
 from rnnlab_kernels.cells.derive import derive
 from rnnlab_kernels.cells.vocabulary import tanh, tanh_grad
 
@@ -57,7 +57,7 @@ def taps(number: int) -> Cell:
     )
 
 
-@cache
+@made_once
 def narx(number: int) -> Chain:
     """Return the chain with m = `number` taps. Weights: ih ((m+1)H, I), out (O, H), hh (m*H, O)."""
     cell = taps(number)

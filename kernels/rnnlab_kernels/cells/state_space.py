@@ -7,10 +7,11 @@ construct deep recurrent neural networks": deep transition and deep output).
 Gate maths are the activations of elman.py.
 """
 
-from rnnlab_kernels.cells.chain import Chain, Gates, Norm, Product
+from rnnlab_kernels.cells.chain import Chain, Gates, Norm, Product, made_once
 from rnnlab_kernels.cells.elman import ACTIVATIONS
 
 
+@made_once
 def state_space(state_activation: str) -> Chain:
     """Return the chain for act_state "tanh", "relu", "sigmoid" or "identity"."""
     stages: list[Product | Norm | Gates] = [

@@ -15,6 +15,7 @@ from rnnlab_kernels.schedules.walk import PLAIN, Walk
 class TorchStep:
     """Gate maths by torch operators; see `recurrence.Step`."""
 
+    name = "eager"
     differentiable = True
 
     def __init__(self, cell: Cell, first: int) -> None:
@@ -46,6 +47,14 @@ class TorchStep:
         for target, value in zip(out, state, strict=True):
             target.copy_(value)
         return saved
+
+    @staticmethod
+    def keeps(cell: Cell, batch: int, hidden: int, dtype: torch.dtype) -> list[tuple[tuple[int, ...], torch.dtype]]:
+        return [((batch, hidden), working_dtype(dtype))] * len(cell.saved)
+
+    @staticmethod
+    def norm_keeps(batch: int, width: int) -> list[tuple[int, ...]]:
+        return [(batch, width), (batch, 1), (batch, 1)]
 
     def views(self, buffer: Tensor, hidden: int) -> Sequence[Tensors]:
         width = self.cell.num_gates * hidden

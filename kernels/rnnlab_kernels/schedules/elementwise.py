@@ -39,6 +39,7 @@ from torch import Tensor
 
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import Cell
+from rnnlab_kernels.schedules import opaque
 from rnnlab_kernels.schedules.layout import settled, step_order, zero_padding
 from rnnlab_kernels.schedules.scan import work
 
@@ -104,21 +105,53 @@ def _loop(
     return output if mask is None else zero_padding(output, mask), *(value.to(dtype) for value in state)
 
 
+def walk_forward(
+    method: str, call: Call, gates_x: Tensor, state_0: Sequence[Tensor], constants: Sequence[Tensor]
+) -> tuple[list[Tensor], Tensors]:
+    """Return output and last states; and h, the other states and what the cell keeps, at all steps."""
+    h, rest, saved = _kernels(method).forward(call, gates_x, *_stacked(gates_x, state_0, constants))
+    last = 0 if call.reverse else -1
+    # Copies: what is saved is not given out, so that callers may change the results in place.
+    output = h.clone() if call.mask is None else zero_padding(h, call.mask.unsqueeze(-1).bool())
+    results = [output, h[last].clone(), *(value.to(h.dtype, copy=True) for value in rest[last].unbind(1))]
+    return results, (h, rest, saved)
+
+
+def walk_backward(
+    method: str,
+    call: Call,
+    dtype: torch.dtype,
+    state_0: Sequence[Tensor],
+    constants: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    grads: Sequence[Tensor | None],
+) -> Tensors:
+    """Return the gradients of gates_x, which has a `dtype`, initial states and constants."""
+    h, rest, saved = kept
+    h_0, rest_0, fixed = _stacked(h.new_empty(0, dtype=dtype), state_0, constants)
+    doutput, *dstate_n = grads
+    if doutput is None:
+        doutput = torch.zeros_like(h)
+    zeros = torch.zeros_like(work(h_0))
+    dstate = torch.stack([zeros if grad is None else work(grad) for grad in dstate_n], 1)
+    with torch.cuda.device(h.device) if h.is_cuda else nullcontext():
+        dgates, dconstants = _kernels(method).backward(
+            call, settled(doutput).contiguous(), dstate, h, rest, saved, h_0, rest_0, fixed
+        )
+    return (dgates, *dstate.unbind(1), *dconstants.sum(0).unbind(0))
+
+
 class _Elementwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, call: Call, kernels: Any, gates_x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, call: Call, method: str, gates_x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         num_states = len(call.cell.states)
-        state_0, constants = tensors[:num_states], tensors[num_states:]
-        h, rest, saved = kernels.forward(call, gates_x, *_stacked(gates_x, state_0, constants))
-        ctx.call, ctx.kernels = call._replace(mask=None), kernels
+        results, (h, rest, saved) = walk_forward(method, call, gates_x, tensors[:num_states], tensors[num_states:])
+        ctx.call, ctx.method, kernels = call._replace(mask=None), method, _kernels(method)
         # Of gates_x only a graph of the gradients needs the values; without one, its dtype is enough.
         inputs = gates_x if kernels.DIFFERENTIABLE else gates_x.new_empty(0)
         ctx.save_for_backward(inputs, *tensors, h, rest, saved, call.mask)
-        last = 0 if call.reverse else -1
-        # Copies: what is saved is not given out, so that callers may change the results in place.
-        output = h.clone() if call.mask is None else zero_padding(h, call.mask.unsqueeze(-1).bool())
-        return output, h[last].clone(), *(value.to(h.dtype, copy=True) for value in rest[last].unbind(1))
+        return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, doutput: Tensor | None, *dstate_n: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -126,23 +159,16 @@ class _Elementwise(torch.autograd.Function):
         call: Call = ctx.call._replace(mask=mask)
         needed = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
-            if not ctx.kernels.DIFFERENTIABLE:
+            if not _kernels(ctx.method).DIFFERENTIABLE:
                 raise RuntimeError(
                     "the fused backward pass of this recurrence cannot itself be differentiated: for create_graph=True "
                     'build the module with backend="reference"'
                 )
             return None, None, *_differentiable_backward(call, inputs, needed, doutput, dstate_n)
-        gates_x, num_states = inputs[0], len(call.cell.states)
-        h_0, rest_0, constants = _stacked(gates_x, inputs[1 : 1 + num_states], inputs[1 + num_states :])
-        if doutput is None:
-            doutput = torch.zeros_like(h)
-        zeros = torch.zeros_like(work(h_0))
-        dstate = torch.stack([zeros if grad is None else work(grad) for grad in dstate_n], 1)
-        with torch.cuda.device(h.device) if h.is_cuda else nullcontext():
-            dgates, dconstants = ctx.kernels.backward(
-                call, settled(doutput).contiguous(), dstate, h, rest, saved, h_0, rest_0, constants
-            )
-        grads = (dgates, *dstate.unbind(1), *dconstants.sum(0).unbind(0))
+        split = 1 + len(call.cell.states)
+        grads = walk_backward(
+            ctx.method, call, inputs[0].dtype, inputs[1:split], inputs[split:], (h, rest, saved), (doutput, *dstate_n)
+        )
         pairs = zip(inputs, grads, needed, strict=True)
         return None, None, *(grad.to(value.dtype) if need else None for value, grad, need in pairs)
 
@@ -245,9 +271,11 @@ def elementwise(
     if method == "loop" or not gates_x.numel():
         output, *state_n = _loop(cell, gates_x, state_0, constants, mask, reverse)
         return output, tuple(state_n)
+    if torch.compiler.is_compiling():
+        return opaque.elementwise(method, cell, gates_x, state_0, constants, mask, reverse)
     tensors = (settled(gates_x), *map(settled, state_0), *map(settled, constants))
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     steps = None if mask is None else mask.squeeze(-1).contiguous().view(torch.uint8)
     with torch.cuda.device(gates_x.device) if gates_x.is_cuda else nullcontext():
-        output, *state_n = _Elementwise.apply(Call(cell, steps, reverse, keep), _kernels(method), *tensors)
+        output, *state_n = _Elementwise.apply(Call(cell, steps, reverse, keep), method, *tensors)
     return output, tuple(state_n)

@@ -28,6 +28,7 @@ class Step(Protocol):
     A step is made with `(cell, first)`: `first` is its first block of H columns in the input part of the gates.
     """
 
+    name: str  # of the schedule
     differentiable: bool  # may gradients be recomputed on the plain loop when a graph of them is asked for?
 
     def fwd(self, gates_x: Tensor | None, gates_h: Tensor | None, carried: Tensors, out: Tensors) -> Tensors:
@@ -43,6 +44,14 @@ class Step(Protocol):
     def bwd(self, dstate: Tensors, saved: Tensors, carried: Tensors, state: Tensors, dx: Any, dh: Any) -> Tensors:
         """Write the gate gradients into `dx` and `dh`, views of buffers as `gates_x` and `gates_h`, None where the one
         was not given or shares the other's gradient; return the gradients of the carried values, contiguous."""
+
+    @staticmethod
+    def keeps(cell: Cell, batch: int, hidden: int, dtype: torch.dtype) -> list[tuple[tuple[int, ...], torch.dtype]]:
+        """Return shapes and dtypes of what `fwd` returns for x of a dtype."""
+
+    @staticmethod
+    def norm_keeps(batch: int, width: int) -> list[tuple[int, ...]]:
+        """Return shapes of what `norm_fwd` returns for backward, all of the working dtype."""
 
     @staticmethod
     def norm_fwd(x: Tensor, gain: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensors]:
@@ -63,6 +72,16 @@ class Call(NamedTuple):
     mask: Tensor | None
     walk: Walk
     keep: bool
+
+
+class _Same:
+    """A tensor as its value at each step. Not a tuple of it, which would ask torch.compile for the number of steps."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+    def __getitem__(self, t: int) -> Tensor:
+        return self.value
 
 
 class Frame:
@@ -87,7 +106,7 @@ class Frame:
         self.rows: dict[str, Any] = {}
         for name in self.chain.constants:
             spread = settled(weights[name]).to(self.work).expand(self.batch, -1).contiguous()
-            self.rows[name] = (spread,) * self.num_steps
+            self.rows[name] = _Same(spread)
         self.partly = {
             name for name, part in zip(self.chain.states, self.masks.update, strict=False) if part is not None
         }

@@ -20,6 +20,7 @@ from typing import Any
 
 import numba
 import numpy as np
+import torch
 from numba.cpython.unsafe.tuple import tuple_setitem
 from torch import Tensor
 
@@ -167,6 +168,7 @@ def _backward_loop(cell: Cell, first: int, into_x: bool, into_h: bool) -> Callab
 class FusedStep:
     """Gate maths by one compiled loop; see `recurrence.Step`."""
 
+    name = "fused"
     differentiable = True
     norm_fwd, norm_bwd = staticmethod(norm_fwd), staticmethod(norm_bwd)
 
@@ -188,6 +190,14 @@ class FusedStep:
             (*_addresses(tiles), *_parts(saved)),
         )
         return (saved,)
+
+    @staticmethod
+    def keeps(cell: Cell, batch: int, hidden: int, dtype: torch.dtype) -> list[tuple[tuple[int, ...], torch.dtype]]:
+        return [((len(cell.saved), batch, hidden), dtype)]
+
+    @staticmethod
+    def norm_keeps(batch: int, width: int) -> list[tuple[int, ...]]:
+        return [(batch, width)]
 
     def views(self, buffer: Tensor, hidden: int) -> Sequence[tuple[int, int]]:
         """Return the addresses and widths of the steps of a contiguous buffer, which the caller keeps."""

@@ -18,6 +18,7 @@ decide because p = 0 (all kept) and p = 1 (none) are then ordinary 32-bit thresh
 N steps, B batch, H units.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,15 +33,19 @@ WORD = 0xFFFFFFFF
 THRESHOLD_BITS = 24
 
 
-def draw_seed(generator: torch.Generator | None = None) -> int:
+def draw_seed(generator: torch.Generator | None = None) -> int | Tensor:
     """Draw a seed in [0, 2^63 - 1) for `keep_mask`, from torch's default CPU generator unless another one is given.
 
-    One draw, whatever the size of the masks made of it; after `torch.manual_seed` the same seeds come again.
+    One draw, whatever the size of the masks made of it; after `torch.manual_seed` the same seeds come again. Under
+    torch.compile it is a tensor (), since nobody knows its value there, and drawn as the compiler draws: inductor has
+    numbers of its own, `torch._inductor.config.fallback_random` makes them those of eager mode.
 
     Raises:
         RuntimeError: under `vmap(..., randomness="different")`, which asks for a seed per example.
     """
     seed = torch.randint(torch.iinfo(torch.int64).max, (), generator=generator)
+    if torch.compiler.is_compiling():
+        return seed
     if torch._C._functorch.is_batchedtensor(seed):
         raise RuntimeError(
             'one seed is drawn for all examples of a vmap: randomness="same" works, randomness="different" does not'
@@ -55,8 +60,23 @@ def keep_threshold(p: float) -> int:
     return round(p * (1 << THRESHOLD_BITS))
 
 
+@torch.library.custom_op("rnnlab::keep_mask", mutates_args=())
+def _keep_mask(
+    seed: Tensor, stream: int, first: int, shape: Sequence[int], p: float, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    num_steps, batch, hidden = shape
+    return keep_mask(int(seed), stream, first, (num_steps, batch, hidden), p, device, dtype)
+
+
+@_keep_mask.register_fake
+def _(
+    seed: Tensor, stream: int, first: int, shape: Sequence[int], p: float, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    return torch.empty(shape, device=device, dtype=dtype)
+
+
 def keep_mask(
-    seed: int,
+    seed: int | Tensor,
     stream: int,
     first: int,
     shape: tuple[int, int, int],
@@ -69,7 +89,7 @@ def keep_mask(
     Compiled by Numba on a CPU and by Triton on CUDA, else by torch's integer operators; all give the same bits.
 
     Args:
-        seed: see `draw_seed`.
+        seed: see `draw_seed`; a number, or under torch.compile a tensor.
         stream: in [0, 2^32); masks of one seed and different streams are independent: one for each layer and use.
         first: time step of the first of the N masks; steps end before 2^32.
         shape: (N, B, H).
@@ -78,6 +98,8 @@ def keep_mask(
     Raises:
         ValueError: p outside [0, 1], or a stream, step or size outside the counter.
     """
+    if isinstance(seed, Tensor):
+        return torch.ops.rnnlab.keep_mask(seed, stream, first, shape, p, device, dtype)
     threshold = keep_threshold(p)
     if not 0 <= stream <= WORD:
         raise ValueError(f"a stream is a number in [0, 2^32), got: {stream}")

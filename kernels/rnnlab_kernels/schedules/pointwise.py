@@ -136,8 +136,9 @@ def _pointwise_bwd_kernel(
 class PointwiseStep:
     """Gate maths by one Triton launch; see `recurrence.Step`."""
 
+    name = "pointwise"
     differentiable = False
-    norm_fwd, norm_bwd = TorchStep.norm_fwd, TorchStep.norm_bwd
+    norm_keeps, norm_fwd, norm_bwd = TorchStep.norm_keeps, TorchStep.norm_fwd, TorchStep.norm_bwd
 
     def __init__(self, cell: Cell, first: int) -> None:
         self.cell, self.first = cell, first
@@ -171,6 +172,10 @@ class PointwiseStep:
             **block.options,
         )
         return (saved,) if num_saved else ()
+
+    @staticmethod
+    def keeps(cell: Cell, batch: int, hidden: int, dtype: torch.dtype) -> list[tuple[tuple[int, ...], torch.dtype]]:
+        return [((len(cell.saved), batch, hidden), dtype)] if cell.saved else []
 
     def _narrow(self, gates: Tensor, hidden: int) -> Tensor:
         return gates.narrow(-1, self.first * hidden, self.cell.num_gates * hidden)

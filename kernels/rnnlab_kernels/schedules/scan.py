@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from rnnlab_kernels import launch
+from rnnlab_kernels.schedules import opaque
 from rnnlab_kernels.schedules.layout import step_order
 
 METHODS = ("loop", "sequential", "parallel", "numba", "triton")
@@ -112,32 +113,32 @@ def _parallel(a: Tensor, b: Tensor, h_0: Tensor, reverse: bool) -> Tensor:
     return (out.flip(0) if reverse else out).to(b.dtype)
 
 
-def _forward(method: str, a: Tensor, b: Tensor, h_0: Tensor, reverse: bool) -> Tensor:
+def forward(method: str, a: Tensor, b: Tensor, h_0: Tensor, reverse: bool) -> Tensor:
     """Return h (T, B, H), contiguous, for any strides of the arguments."""
     a = compact(a)
     b, h_0 = b.resolve_conj().resolve_neg(), h_0.resolve_conj().resolve_neg()
     if not b.numel():
         return torch.empty_like(b, memory_format=torch.contiguous_format)
     if method == "numba":
-        from rnnlab_kernels.schedules.scan_numba import forward
+        from rnnlab_kernels.schedules.scan_numba import forward as run
     elif method == "triton":
-        from rnnlab_kernels.schedules.scan_triton import forward
+        from rnnlab_kernels.schedules.scan_triton import forward as run
     else:
-        forward = {"sequential": _sequential, "parallel": _parallel}[method]
-    return forward(a, b, h_0, reverse)
+        run = {"sequential": _sequential, "parallel": _parallel}[method]
+    return run(a, b, h_0, reverse)
 
 
-def _backward(
+def backward(
     method: str, a: Tensor, h_0: Tensor, h: Tensor, g: Tensor, reverse: bool, need_a: bool
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Return da (None unless needed), db, dh_0, without a graph."""
     if method in ("numba", "triton") and g.numel():
         if method == "numba":
-            from rnnlab_kernels.schedules.scan_numba import backward
+            from rnnlab_kernels.schedules.scan_numba import backward as run
         else:
-            from rnnlab_kernels.schedules.scan_triton import backward
+            from rnnlab_kernels.schedules.scan_triton import backward as run
         a, g, h_0 = compact(a), g.resolve_conj().resolve_neg(), h_0.resolve_conj().resolve_neg()
-        return backward(a, h_0, h, g, reverse, need_a)
+        return run(a, h_0, h, g, reverse, need_a)
     dh = _walk_back(method, a, g, reverse)
     first, rest, before = (-1, slice(None, -1), slice(1, None)) if reverse else (0, slice(1, None), slice(None, -1))
     da = None
@@ -173,7 +174,7 @@ def _differentiable_backward(
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, method: str, reverse: bool, a: Tensor, b: Tensor, h_0: Tensor) -> Tensor:
-        h = _forward(method, a, b, h_0, reverse)
+        h = forward(method, a, b, h_0, reverse)
         ctx.method, ctx.reverse = method, reverse
         ctx.save_for_backward(a, h_0, h)
         return h
@@ -187,7 +188,7 @@ class _Scan(torch.autograd.Function):
             if torch.is_grad_enabled():
                 grads = _differentiable_backward(ctx.method, a, h_0, h, g, ctx.reverse)
             else:
-                grads = _backward(ctx.method, a, h_0, h, g, ctx.reverse, needed[0])
+                grads = backward(ctx.method, a, h_0, h, g, ctx.reverse, needed[0])
         return (None, None, *(grad if need else None for grad, need in zip(grads, needed, strict=True)))
 
 
@@ -245,5 +246,7 @@ def linear_scan(a: Tensor, b: Tensor, h_0: Tensor, *, reverse: bool = False, met
         raise RuntimeError(f"linear_scan: method {method!r} cannot run here: {reason}")
     if method == "loop":
         return _loop(a, b, h_0, reverse)
+    if torch.compiler.is_compiling():
+        return opaque.scan(method, a, b, h_0, reverse)
     with torch.cuda.device(b.device) if b.is_cuda else nullcontext():
         return _Scan.apply(method, reverse, a, b, h_0)

@@ -31,7 +31,7 @@ class Noise(NamedTuple):
         first: time index of the first step, for a window of a longer sequence.
     """
 
-    seed: int
+    seed: int | Tensor
     recurrent: float = 0.0
     candidate: float = 0.0
     zoneout: tuple[float, ...] = ()

@@ -1,0 +1,120 @@
+"""The operators of torch.library: torch's own checks of schema, fake kernels and autograd, for each engine."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rnnlab_kernels import launch, ops
+from rnnlab_kernels.cells import CELLS, CHAINS
+from rnnlab_kernels.cells.chain import Chain, as_chain
+from rnnlab_kernels.cells.min_rnn import MIN_LSTM
+from rnnlab_kernels.schedules import opaque
+from rnnlab_kernels.schedules.walk import Noise, Walk
+from tests.conftest import INTERPRETING
+from tests.kernels.test_chains import make
+
+KITS = ["pointwise"] if INTERPRETING else ["eager", *(["fused"] if launch.has_numba() else [])]
+NOISE = Walk(torch.tensor([[[True], [False], [True]]] * 4), Noise(3, 0.3, 0.3, (0.2, 0.2)), 0.1)  # type: ignore[arg-type]
+
+
+class Recorder:
+    """What `ops.call` is called with."""
+
+    def __init__(self, monkeypatch: Any) -> None:
+        self.arguments: list[Any] = []
+        original = ops.call
+
+        def call(*arguments: Any) -> list[Tensor]:
+            self.arguments.append(arguments)
+            return original(*arguments)
+
+        monkeypatch.setattr(ops, "call", call)
+
+
+def checked(recorder: Recorder, leaves_gaps: bool = False) -> None:
+    """Hold both operators against torch's checks, for what was recorded last.
+
+    `leaves_gaps`: what is kept of masked steps is never written or read, and differs between two runs.
+    """
+    engine, config, tensors = recorder.arguments[-1]
+    leaves = [value.detach().requires_grad_(value.is_floating_point() or value.is_complex()) for value in tensors]
+    checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
+    checks += [] if leaves_gaps else ["test_aot_dispatch_dynamic"]
+    torch.library.opcheck(torch.ops.rnnlab.run.default, (leaves, engine, config, True), test_utils=checks)
+    torch.library.opcheck(torch.ops.rnnlab.run.default, (tensors, engine, config, False), test_utils=checks)
+    every = torch.ops.rnnlab.run(tensors, engine, config, True)
+    count = ops.ENGINES[engine].num_results(json.loads(config))
+    kept = every if ops.ENGINES[engine].keeps_results else every[count:]
+    needed = [leaf.requires_grad for leaf in leaves]
+    arguments = (tensors, kept, [torch.ones_like(value) for value in every[:count]], [True] * count, needed)
+    backward = torch.ops.rnnlab.run_backward.default
+    torch.library.opcheck(backward, (*arguments, engine, config), test_utils=("test_schema", "test_faketensor"))
+
+
+@pytest.mark.interpret
+@pytest.mark.parametrize("walk", [Walk(), NOISE], ids=["plain", "noise"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "layer_norm_lstm", "peephole_lstm", "narx1"])
+@pytest.mark.parametrize("kit", ["pointwise"])
+def test_interpreted_recurrence(kit, name, walk, monkeypatch):
+    _recurrence(kit, name, walk, monkeypatch)
+
+
+@pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted here")
+@pytest.mark.parametrize("walk", [Walk(), NOISE], ids=["plain", "noise"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "layer_norm_lstm", "peephole_lstm", "narx1", "jordan_tanh_sigmoid"])
+@pytest.mark.parametrize("kit", KITS)
+def test_recurrence(kit, name, walk, monkeypatch):
+    _recurrence(kit, name, walk, monkeypatch)
+
+
+def _recurrence(kit: str, name: str, walk: Walk, monkeypatch: Any) -> None:
+    chain: Chain = CHAINS[name] if name in CHAINS else as_chain(CELLS[name])
+    if name in CHAINS:
+        inputs = make(name, (4, 3, 2, 5)).to(torch.float32).inputs
+    else:
+        rows, size = CELLS[name].num_gates * 5, {"ih": 2, "hh": 5}
+        inputs = {"x": torch.randn(4, 3, 2), **{key: torch.randn(rows, n) / 3 for key, n in size.items()}}
+        inputs |= {f"{state}_0": torch.randn(3, 5) for state in chain.states}
+    named = {key: value.detach() for key, value in inputs.items()}
+    x, state_0 = named.pop("x"), tuple(named.pop(f"{state}_0") for state in chain.states)
+    if walk.noise is not None:
+        walk = walk._replace(noise=walk.noise._replace(zoneout=(0.2,) * len(state_0)))
+    recorder = Recorder(monkeypatch)
+    opaque.recurrence(kit, chain, x, state_0, named, None, False, walk)
+    checked(recorder)
+
+
+@pytest.mark.skipif(INTERPRETING or not launch.has_numba(), reason="compiled loops")
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_elementwise(is_masked, monkeypatch):
+    recorder = Recorder(monkeypatch)
+    mask = torch.rand(4, 3, 1) < 0.5 if is_masked else None
+    opaque.elementwise("numba", MIN_LSTM, torch.randn(4, 3, 15), (torch.randn(3, 5),), (), mask, True)
+    checked(recorder, is_masked)
+
+
+@pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted here")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64], ids=str)
+@pytest.mark.parametrize("method", ["sequential", *(["numba"] if launch.has_numba() else [])])
+def test_scan(method, dtype, monkeypatch):
+    recorder = Recorder(monkeypatch)
+    opaque.scan(method, *torch.randn(2, 4, 3, 5, dtype=dtype), torch.randn(3, 5, dtype=dtype), False)
+    checked(recorder)
+
+
+@pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted here")
+def test_second_derivatives_name_the_reference_backend():
+    a, b = torch.rand(2, 4, 3, 5).requires_grad_().unbind(0)
+    h = opaque.scan("sequential", a, b, torch.zeros(3, 5), False)
+    (grad,) = torch.autograd.grad(h.square().sum(), b, create_graph=True)
+    with pytest.raises(RuntimeError, match='backend="reference"'):
+        grad.sum().backward()
+
+
+def test_equal_chains_have_one_key_and_others_another():
+    lstm = as_chain(CELLS["lstm"])
+    assert Chain(lstm.name, lstm.states, lstm.stages).key == lstm.key == "lstm"
+    assert as_chain(CELLS["lstm"], projection=True).key != lstm.key
