@@ -1,7 +1,6 @@
 """Which inputs the kernels take, and with which blocks they are launched: pure functions, no tuning at run time."""
 
 import importlib.util
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -25,25 +24,22 @@ def pointwise_block(batch: int, hidden: int) -> Block:
     return Block(grid, {"BLOCK_B": block_b, "BLOCK_H": block_h, "num_warps": 4, "enable_fp_fusion": True})
 
 
-@cache
-def _is_installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
+# Looked for once. Constants, since torch.compile can follow neither the search nor a cached function.
+_HAS_TRITON, _HAS_NUMBA = (importlib.util.find_spec(name) is not None for name in ("triton", "numba"))
 
 
-@torch.compiler.assume_constant_result
 def triton_version() -> str | None:
     """Return the version of the installed Triton, under whatever name it was installed, or None."""
-    if not _is_installed("triton"):
+    if not _HAS_TRITON:
         return None
     import triton
 
     return triton.__version__
 
 
-@torch.compiler.assume_constant_result
 def has_numba() -> bool:
     """Return whether Numba is installed. Does not import it."""
-    return _is_installed("numba")
+    return _HAS_NUMBA
 
 
 def fused_supported(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:

@@ -6,6 +6,7 @@ name; all but tensors goes in a `config`, a string of JSON, since operators take
 forward gives out what backward needs: as tensors whose number does not depend on sizes.
 
 In eager mode the schedules have autograd functions of their own: no copies, second derivatives, counts of clipping.
+Nothing imports this module before it is needed: torch.library takes a second to import.
 """
 
 import json
@@ -14,6 +15,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from rnnlab_kernels.schedules import noise
 
 Tensors = Sequence[Tensor]
 
@@ -122,3 +125,19 @@ def call(engine: str, config: str, tensors: Tensors) -> list[Tensor]:
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     keep = keep and not torch.compiler.is_exporting()  # programs are for inference
     return torch.ops.rnnlab.run(list(tensors), engine, config, keep)
+
+
+@torch.library.custom_op("rnnlab::keep_mask", mutates_args=())
+def keep_mask(
+    seed: Tensor, stream: int, first: int, shape: Sequence[int], p: float, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """Return `schedules.noise.keep_mask` for a seed whose value is not known before the graph runs."""
+    num_steps, batch, hidden = shape
+    return noise.keep_mask(int(seed), stream, first, (num_steps, batch, hidden), p, device, dtype)
+
+
+@keep_mask.register_fake
+def _(
+    seed: Tensor, stream: int, first: int, shape: Sequence[int], p: float, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    return torch.empty(shape, device=device, dtype=dtype)

@@ -39,7 +39,6 @@ from torch import Tensor
 
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import Cell
-from rnnlab_kernels.schedules import opaque
 from rnnlab_kernels.schedules.layout import settled, step_order, zero_padding
 from rnnlab_kernels.schedules.scan import work
 
@@ -272,6 +271,8 @@ def elementwise(
         output, *state_n = _loop(cell, gates_x, state_0, constants, mask, reverse)
         return output, tuple(state_n)
     if torch.compiler.is_compiling():
+        from rnnlab_kernels.schedules import opaque
+
         return opaque.elementwise(method, cell, gates_x, state_0, constants, mask, reverse)
     tensors = (settled(gates_x), *map(settled, state_0), *map(settled, constants))
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)

@@ -18,7 +18,6 @@ decide because p = 0 (all kept) and p = 1 (none) are then ordinary 32-bit thresh
 N steps, B batch, H units.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -60,21 +59,6 @@ def keep_threshold(p: float) -> int:
     return round(p * (1 << THRESHOLD_BITS))
 
 
-@torch.library.custom_op("rnnlab::keep_mask", mutates_args=())
-def _keep_mask(
-    seed: Tensor, stream: int, first: int, shape: Sequence[int], p: float, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    num_steps, batch, hidden = shape
-    return keep_mask(int(seed), stream, first, (num_steps, batch, hidden), p, device, dtype)
-
-
-@_keep_mask.register_fake
-def _(
-    seed: Tensor, stream: int, first: int, shape: Sequence[int], p: float, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    return torch.empty(shape, device=device, dtype=dtype)
-
-
 def keep_mask(
     seed: int | Tensor,
     stream: int,
@@ -99,7 +83,9 @@ def keep_mask(
         ValueError: p outside [0, 1], or a stream, step or size outside the counter.
     """
     if isinstance(seed, Tensor):
-        return torch.ops.rnnlab.keep_mask(seed, stream, first, shape, p, device, dtype)
+        from rnnlab_kernels import ops
+
+        return ops.keep_mask(seed, stream, first, shape, p, device, dtype)
     threshold = keep_threshold(p)
     if not 0 <= stream <= WORD:
         raise ValueError(f"a stream is a number in [0, 2^32), got: {stream}")

@@ -30,7 +30,6 @@ from torch import Tensor
 
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain
-from rnnlab_kernels.schedules import opaque
 from rnnlab_kernels.schedules.backward import walk_backward
 from rnnlab_kernels.schedules.forward import walk_forward
 from rnnlab_kernels.schedules.frame import Call, Frame, Step, Tensors, working_dtype
@@ -121,6 +120,8 @@ def recurrence(
     """Run a cell over time with the gate maths of `kit`; see `eager` for the other arguments and results."""
     chain, named = named_weights(cell, weights)
     if torch.compiler.is_compiling():
+        from rnnlab_kernels.schedules import opaque
+
         return opaque.recurrence(kit.name, chain, x, state_0, named, mask, reverse, walk)
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *named.values(), *state_0))
     call = Call(kit, chain, tuple(named), reverse, mask, walk, keep)

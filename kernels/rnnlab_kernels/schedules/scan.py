@@ -29,7 +29,6 @@ import torch
 from torch import Tensor
 
 from rnnlab_kernels import launch
-from rnnlab_kernels.schedules import opaque
 from rnnlab_kernels.schedules.layout import step_order
 
 METHODS = ("loop", "sequential", "parallel", "numba", "triton")
@@ -247,6 +246,8 @@ def linear_scan(a: Tensor, b: Tensor, h_0: Tensor, *, reverse: bool = False, met
     if method == "loop":
         return _loop(a, b, h_0, reverse)
     if torch.compiler.is_compiling():
+        from rnnlab_kernels.schedules import opaque
+
         return opaque.scan(method, a, b, h_0, reverse)
     with torch.cuda.device(b.device) if b.is_cuda else nullcontext():
         return _Scan.apply(method, reverse, a, b, h_0)
