@@ -24,7 +24,8 @@ def pointwise_block(batch: int, hidden: int) -> Block:
     return Block(grid, {"BLOCK_B": block_b, "BLOCK_H": block_h, "num_warps": 4, "enable_fp_fusion": True})
 
 
-# Looked for once. Constants, since torch.compile can follow neither the search nor a cached function.
+# Looked for once. Constants, since torch.compile can follow neither a search nor a cached function.
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
 _HAS_TRITON, _HAS_NUMBA = (importlib.util.find_spec(name) is not None for name in ("triton", "numba"))
 
 

@@ -65,7 +65,7 @@ class Call(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The backend that runs, and why."""
+    """The backend that runs, and why. Beside those a user may name, under torch.compile "onednn"."""
 
     backend: str
     reason: str
@@ -95,6 +95,10 @@ def schedule(backend: str) -> Callable[..., Any]:
         from rnnlab_kernels.schedules.fused import fused
 
         return fused
+    if backend == "onednn":
+        from rnnlab_kernels.schedules.onednn import onednn
+
+        return onednn
     return {"reference": reference, "eager": eager}[backend]
 
 
@@ -145,8 +149,11 @@ def _prefer(call: Call) -> Choice:
         return _prefer_cuda(call)
     obstacle = _obstacle("eager", call)
     if torch.compiler.is_compiling() and not obstacle and call.layout != "packed":
+        plain = call.layout == "padded" and not call.additions and not call.proj_size
+        if call.mode == "LSTM" and plain and call.dtype == torch.float32 and launch.HAS_ONEDNN:
+            return Choice("onednn", "oneDNN's LSTM, as one operator for torch.compile")
         ours = "eager" if _obstacle("fused", call) else "fused"
-        return Choice(ours, "torch.compile takes it as one operator, and cannot take torch's own kernels on a CPU")
+        return Choice(ours, "one operator for torch.compile, which cannot take torch's own kernels on a CPU")
     if obstacle:
         return Choice("reference" if call.layout == "lengths" or call.additions else "aten", obstacle)
     ours = "eager" if _obstacle("fused", call) else "fused"

@@ -1,19 +1,20 @@
 """Export of layers for inference: torch.export programs and ONNX files of any batch size and any number of steps.
 
-torch.export of a recurrent layer, torch's or ours, fixes the number of steps: tracing unrolls the loop. ONNX made of
-such a program by torch's default exporter runs at that number of steps only, some layers without saying so. Here the
-whole stack of layers is one operator, `rnnlab::stack`, which tracing does not look into. torch runs it by its own
-kernels; in ONNX it becomes one LSTM, GRU or RNN node a layer.
+torch.export takes a layer, or a `Recurrent`, with any number of steps: what runs over time is one operator of
+rnnlab_kernels/ops.py. (A layer of torch's is unrolled, and its program runs at one number of steps only.) For ONNX the
+whole stack of layers is one operator here, `rnnlab::stack`: torch runs it by its own kernels, in ONNX it becomes one
+LSTM, GRU or RNN node a layer.
 
-A program that was saved holds the operator by name: import this module before `torch.export.load`.
+A program that was saved holds operators by name: import this module before `torch.export.load`.
 
 For a model around a layer, such as embedding, layer and head:
 
     program = torch.export.export(exportable(model), inputs, dynamic_shapes=...)
     torch.onnx.export(program, f="model.onnx", custom_translation_table=onnx_translations())
 
-Exported layers are in evaluation mode and have no gradient. Layers around other cells (`Recurrent`) are not covered:
-torch.export unrolls them. ONNX needs `pip install "rnnlab[onnx]"` and knows no projection.
+Exported layers are in evaluation mode and have no gradient. ONNX needs `pip install "rnnlab[onnx]"`, knows no projection
+and no other cells: a `Recurrent` cannot become ONNX. A program of `Recurrent` needs rnnlab_kernels where it runs, and
+runs on the kind of device it was exported on.
 
 Letters: T time, B batch, I input_size, H hidden_size, P proj_size or H, L layers, D directions.
 """
@@ -32,6 +33,7 @@ from torch.nn.utils.rnn import PackedSequence
 from rnnlab.nn import checks
 from rnnlab.nn.layer import Layer
 from rnnlab_kernels.cells import CELLS
+from rnnlab_kernels.schedules import opaque  # noqa: F401  registers operators of saved programs
 from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.layout import Weights, lengths_to_mask
 

@@ -12,6 +12,7 @@ from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.min_rnn import MIN_LSTM
 from rnnlab_kernels.schedules import opaque
+from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.walk import Noise, Walk
 from tests.conftest import INTERPRETING
 from tests.kernels.test_chains import make
@@ -37,7 +38,8 @@ class Recorder:
 def checked(recorder: Recorder, leaves_gaps: bool = False) -> None:
     """Hold both operators against torch's checks, for what was recorded last.
 
-    `leaves_gaps`: what is kept of masked steps is never written or read, and differs between two runs.
+    `leaves_gaps`: some of what is kept, such as that of masked steps, is never written or read, and differs between
+    two runs.
     """
     engine, config, tensors = recorder.arguments[-1]
     leaves = [value.detach().requires_grad_(value.is_floating_point() or value.is_complex()) for value in tensors]
@@ -51,7 +53,11 @@ def checked(recorder: Recorder, leaves_gaps: bool = False) -> None:
     needed = [leaf.requires_grad for leaf in leaves]
     arguments = (tensors, kept, [torch.ones_like(value) for value in every[:count]], [True] * count, needed)
     backward = torch.ops.rnnlab.run_backward.default
-    torch.library.opcheck(backward, (*arguments, engine, config), test_utils=("test_schema", "test_faketensor"))
+    found = backward(*arguments, engine, config)
+    again = backward(*arguments, engine, config)
+    torch.testing.assert_close(again, found, rtol=0, atol=0)
+    checks = ["test_faketensor", *([] if engine == "onednn" else ["test_schema"])]  # its workspace has scratch in it
+    torch.library.opcheck(backward, (*arguments, engine, config), test_utils=checks)
 
 
 @pytest.mark.interpret
@@ -103,6 +109,22 @@ def test_scan(method, dtype, monkeypatch):
     recorder = Recorder(monkeypatch)
     opaque.scan(method, *torch.randn(2, 4, 3, 5, dtype=dtype), torch.randn(3, 5, dtype=dtype), False)
     checked(recorder)
+
+
+@pytest.mark.skipif(INTERPRETING or not launch.HAS_ONEDNN, reason="oneDNN")
+@pytest.mark.parametrize("bias", [False, True])
+def test_onednn(bias, monkeypatch):
+    from rnnlab_kernels.schedules.onednn import onednn
+
+    recorder, weights = Recorder(monkeypatch), {"ih": torch.randn(20, 2), "hh": torch.randn(20, 5)}
+    weights |= {name: torch.randn(20) for name in ("bias_ih", "bias_hh") if bias}
+    x, states = torch.randn(4, 3, 2), (torch.randn(3, 5), torch.randn(3, 5))
+    output, final = onednn(CELLS["lstm"], x, states, weights, reverse=True)
+    expected, expected_final = reference(CELLS["lstm"], x, states, weights, reverse=True)
+    torch.testing.assert_close((output, *final), (expected, *expected_final))
+    with pytest.raises(ValueError, match="plain LSTM"):
+        onednn(CELLS["gru"], x, states, weights)
+    checked(recorder, leaves_gaps=True)  # in the workspace
 
 
 @pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted here")
