@@ -12,9 +12,9 @@ For a model around a layer, such as embedding, layer and head:
     program = torch.export.export(exportable(model), inputs, dynamic_shapes=...)
     torch.onnx.export(program, f="model.onnx", custom_translation_table=onnx_translations())
 
-Exported layers are in evaluation mode and have no gradient. ONNX needs `pip install "rnnlab[onnx]"`, knows no projection
-and no other cells: a `Recurrent` cannot become ONNX. A program of `Recurrent` needs rnnlab_kernels where it runs, and
-runs on the kind of device it was exported on.
+Exported layers are in evaluation mode and have no gradient. ONNX needs `pip install "rnnlab[onnx]"`, knows no
+projection and no other cells: a `Recurrent` cannot become ONNX. A program of `Recurrent` needs rnnlab_kernels where it
+runs, and runs on the kind of device it was exported on.
 
 Letters: T time, B batch, I input_size, H hidden_size, P proj_size or H, L layers, D directions.
 """
