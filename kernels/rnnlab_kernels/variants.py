@@ -10,6 +10,7 @@ from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.indrnn import INDRNN_IDENTITY, INDRNN_RELU, INDRNN_TANH
 from rnnlab_kernels.launch import A100, DTYPES, H200, Block, plan_sequence, pointwise_block
 from rnnlab_kernels.schedules.recurrence import working_dtype
+from rnnlab_kernels.schedules.walk import Noise
 
 TYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 SCAN_TYPES = {**TYPE_NAMES, torch.complex64: "fp32"}  # as the kernels see them: complex values are pairs of fp32
@@ -85,31 +86,41 @@ def planned_variants() -> Iterator[Variant]:
         for name, dtype, batch, hidden in SEQUENCES:
             yield from _sequence(name, dtype, batch, hidden, capability, chip)
         yield from _sequence("lstm", torch.float32, 32, 256, capability, chip, tf32=True)
+        for name in ("lstm", "gru"):
+            yield from _sequence(name, torch.bfloat16, 64, 512, capability, chip, noise=Noise(0, 0.1, 0.1, (0.1, 0.1)))
 
 
 def _sequence(
-    name: str, dtype: torch.dtype, batch: int, hidden: int, capability: int, chip: tuple[int, int], tf32: bool = False
+    name: str,
+    dtype: torch.dtype,
+    batch: int,
+    hidden: int,
+    capability: int,
+    chip: tuple[int, int],
+    tf32: bool = False,
+    noise: Noise | None = None,
 ) -> Iterator[Variant]:
     from rnnlab_kernels.schedules import sequence_triton
     from rnnlab_kernels.schedules.sequence import Call
 
     chain: Chain = CHAINS[name] if name in CHAINS else as_chain(CELLS[name])
-    cell = chain.stages[1].cell  # type: ignore[union-attr]
-    plan, reason = plan_sequence(cell.num_gates, batch, hidden, dtype.itemsize, *chip, tf32)
+    gates = chain.stages[1].cell.num_gates  # type: ignore[union-attr]
+    plan, reason = plan_sequence(gates, batch, hidden, dtype.itemsize, *chip, tf32)
     if plan is None:
         raise ValueError(reason)
     flags = torch.ones(0)  # only whether there are any counts
-    sizes = Call(chain, (), plan, False, flags, flags, True).constexprs()
+    call = Call(chain, (), plan, False, flags, flags, noise, True)
+    cell, sizes = call.cell, call.constexprs()
     options = {key: value for key, value in sizes.items() if not key.isupper()}
     shared = {key: value for key, value in sizes.items() if key.isupper()} | {"BARRIER": plan.grid[0] > 1}
     barriers = int(plan.grid[0] > 1)
-    kinds = dict.fromkeys(("constants", "rest", "dstate", "dconstants"), "*fp32")
+    kinds = dict.fromkeys(("constants", "rest", "fresh", "dstate", "dconstants"), "*fp32")
     kinds |= {"mask": "*u8", "reset": "*u8", "barrier": "*i32"}
     for direction, kernel, pointers, strides, constants, rows in (
         (
             "fwd",
             sequence_triton._sequence_fwd_kernel,
-            "gates_x weight bias constants mask reset h rest saved barrier",
+            "gates_x weight bias constants mask reset dropped h rest fresh saved barrier",
             ("stride_saved_t",),
             {"GATES_FWD": bind_triton(cell.gates_fwd), "HAS_BIAS": True, "GATE_ROWS": plan.gate_rows},
             plan.gate_rows * plan.options["UNITS"],
@@ -117,7 +128,7 @@ def _sequence(
         (
             "bwd",
             sequence_triton._sequence_bwd_kernel,
-            "doutput dstate weight constants mask reset h rest saved dgates dsplit dconstants barrier",
+            "doutput dstate weight constants mask reset dropped h rest fresh saved dgates dsplit dconstants barrier",
             ("stride_saved_t",),
             {"GATES_BWD": bind_triton(cell.gates_bwd)},
             plan.options["UNITS"],
@@ -125,12 +136,15 @@ def _sequence(
     ):
         types = {f"{key}_ptr": kinds.get(key, f"*{TYPE_NAMES[dtype]}") for key in pointers.split()}
         types |= dict.fromkeys(("T", "B", "H", "first_position", "num_positions", *strides), "i32")
+        types |= dict.fromkeys(("key_0", "key_1", "first_step", "candidate_threshold"), "i32")
+        types |= dict.fromkeys(("candidate_scale", "zoneout_0", "zoneout_1"), "fp32")
         tensor_core = r"wgmma\.mma_async" if capability == 90 and rows >= 64 else r"mma\.sync"
         expected: list[tuple[str, int | None]] = [(r"ld\.global\.cg", None)]
         expected += [(tensor_core, None)] if dtype.itemsize == 2 or tf32 else []
         # One arrival at the end of a step, and a poll before the spin and one in it.
         expected += [(r"(?:atom|red)\.\S*release", barriers), (r"ld\.\S*acquire", 2 * barriers)]
         title = f"sequence_{direction} {name} {'tf32' if tf32 else TYPE_NAMES[dtype]} {batch}x{hidden}"
+        title += "" if noise is None else " noise"
         divisible = hidden % 16 == 0
         yield Variant(title, kernel, types, {**constants, **shared}, divisible, options, (capability,), tuple(expected))
 

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from rnnlab_kernels.cells import CELLS, CHAINS
+from rnnlab_kernels.cells.chain import as_chain
 from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.scan import linear_scan
+from rnnlab_kernels.schedules.walk import Noise, Walk
 from tests.conftest import INTERPRETING
 from tests.kernels.problems import (
     CELL_NAMES,
@@ -17,7 +19,7 @@ from tests.kernels.problems import (
     assert_within_ratio,
     make_problem,
 )
-from tests.kernels.test_chains import make
+from tests.kernels.test_chains import ChainProblem, make
 from tests.tolerances import EPS, RATIO
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(INTERPRETING, reason="compares compiled kernels")]
@@ -56,6 +58,17 @@ def test_sequence_is_within_twice_torchs_error_and_repeats_itself(name, dtype, s
     for key, value in exact.items():
         assert torch.equal(actual[key], again[key]), key
         assert_within_ratio(actual[key].cpu(), same_dtype[key].cpu(), value, key, RATIO, EPS[dtype])
+
+
+@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru", "cifg"])
+def test_sequence_makes_the_masks_of_the_plain_loop(name, poisoned_empty):
+    chain, size = as_chain(CELLS[name]), (50, 16, 8, 512)
+    noise = Noise(2**40 + 1, 0.3, 0.3, (0.3,) * chain.num_states, first=5)
+    walk = Walk(reset=(torch.rand(size[0], size[1], 1) < 0.1).cuda(), noise=noise)
+    problem = ChainProblem(chain, make_problem(CELLS[name], size).inputs, None, False, walk).to(torch.float32, "cuda")
+    expected, actual = problem.run(reference), problem.run(sequence)
+    for key, value in expected.items():
+        torch.testing.assert_close(actual[key], value, rtol=1e-4, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
 
 
 def test_a_barrier_in_every_step_of_a_long_sequence(poisoned_empty):

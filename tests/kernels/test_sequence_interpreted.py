@@ -123,7 +123,29 @@ def test_other_chains_are_refused(name):
         problem.run(sequence)
 
 
-@pytest.mark.parametrize("walk", [Walk(noise=Noise(1, recurrent=0.5)), Walk(clip=1.0)], ids=["noise", "clip"])
-def test_other_walks_are_refused(walk):
+NOISES = {
+    "recurrent": Noise(1, recurrent=0.5),
+    "candidate": Noise(2**40 + 5, candidate=0.4, first=3),
+    "zoneout": Noise(3, zoneout=(0.3, 0.4)),
+    "expected": Noise(4, 0.5, 0.5, zoneout=(0.3, 0.6), training=False),
+    "all": Noise(5, 0.2, 0.3, (0.4, 0.0), first=7),
+}
+
+
+@SCHEDULES
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru", "cifg", "peephole_lstm"])
+def test_dropout_and_zoneout(name, noise, schedule, poisoned_empty):
+    size, drawn = (4, 3, 4, 21), NOISES[noise]
+    chain = CHAINS[name] if name in CHAINS else as_chain(CELLS[name])
+    drawn = drawn._replace(zoneout=drawn.zoneout[: chain.num_states])
+    walk = Walk(reset=torch.rand(4, 3, 1) < 0.3, noise=drawn)
+    inputs = (make(name, size) if name in CHAINS else make_problem(CELLS[name], size)).inputs
+    mask = torch.rand(4, 3, 1) < 0.7
+    for options in ({"mask": None, "reverse": False}, {"mask": mask, "reverse": True}):
+        assert_close_in_float32(ChainProblem(chain, inputs, walk=walk, **options), schedule)
+
+
+def test_other_walks_are_refused():
     with pytest.raises(ValueError, match="pointwise schedule"):
-        make("peephole_lstm", (2, 2, 2, 3), walk=walk).to(torch.float32).run(sequence)
+        make("peephole_lstm", (2, 2, 2, 3), walk=Walk(clip=1.0)).to(torch.float32).run(sequence)

@@ -131,8 +131,6 @@ def _sequence(work: Work, given: Given) -> Run:
 
     chain, _ = named_weights(cell_of(work), given.weights[0])
     possible, reason = supports(chain)
-    if possible and WALKS[work.feature] is not PLAIN:
-        possible, reason = False, f"no {work.feature} yet"
     if possible:
         num_gates = next(stage.cell.num_gates for stage in chain.stages if isinstance(stage, Gates))
         plan, reason = launch.sequence_plan(num_gates, work.B, work.H, given.x.dtype, given.x.device)

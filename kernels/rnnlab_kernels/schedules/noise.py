@@ -115,6 +115,11 @@ def key_words(seed: int) -> tuple[int, int]:
     return seed & WORD, (seed >> 32) & WORD
 
 
+def as_int32(word: int) -> int:
+    """Return the int32 with the bits of a word in [0, 2^32): Triton would make larger integers 64 bits wide."""
+    return word - (1 << 32) if word >> 31 else word
+
+
 def philox(counter: tuple[Tensor, ...], key: tuple[int, int], rounds: int = ROUNDS) -> tuple[Tensor, ...]:
     """Return the four output words of four counter words: int64 tensors of any shapes that broadcast, in [0, 2^32)."""
     c0, c1, c2, c3 = counter

@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rnnlab_kernels.launch import Block, pointwise_block
-from rnnlab_kernels.schedules.noise import ROUNDS, THRESHOLD_BITS, key_words
+from rnnlab_kernels.schedules.noise import ROUNDS, THRESHOLD_BITS, as_int32, key_words
 
 _ROUNDS = tl.constexpr(ROUNDS)
 _SHIFT = tl.constexpr(32 - THRESHOLD_BITS)
@@ -80,8 +80,3 @@ def fill(out: Tensor, seed: int, stream: int, first: int, threshold: int) -> Non
         _keep_mask_kernel[block.grid](
             out, *(as_int32(word) for word in words), threshold, num_steps * batch, batch, hidden, **block.options
         )
-
-
-def as_int32(word: int) -> int:
-    """Return the int32 with the bits of a word in [0, 2^32): Triton would make larger integers 64 bits wide."""
-    return word - (1 << 32) if word >> 31 else word

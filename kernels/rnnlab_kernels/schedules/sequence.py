@@ -16,6 +16,7 @@ T time, B batch, H units, G gates, K states, S saved values, C constants. Saved 
 | x, weights, initial states, mask, reset | as given | as given |
 | h, its initial value included | (T+1, B, H) | dtype of x |
 | further states, likewise | (T+1, B, K-1, H) | fp32 |
+| with zoneout, the states before it | (T, B, K, H) | fp32 |
 | what the gate update keeps (activated gates) | (T, B, S, H) | dtype of x |
 
 A step outside the mask holds its states in these, too; the output is zero there.
@@ -33,7 +34,8 @@ from rnnlab_kernels.cells import Cell, bind_triton
 from rnnlab_kernels.cells.chain import Chain, Gates, Product
 from rnnlab_kernels.launch import SequencePlan, is_interpreting, sequence_plan
 from rnnlab_kernels.schedules.layout import Weights, named_weights, settled, zero_padding
-from rnnlab_kernels.schedules.walk import PLAIN, Walk
+from rnnlab_kernels.schedules.noise import as_int32, keep_threshold, key_words
+from rnnlab_kernels.schedules.walk import PLAIN, Noise, Walk, draw_masks
 
 Tensors = tuple[Tensor, ...]
 
@@ -47,6 +49,7 @@ class Call(NamedTuple):
     reverse: bool
     mask: Tensor | None
     reset: Tensor | None
+    noise: Noise | None
     keep: bool
 
     @property
@@ -55,19 +58,62 @@ class Call(NamedTuple):
         assert isinstance(stage, Gates)
         return stage
 
+    @property
+    def drops_candidate(self) -> bool:
+        noise = self.noise
+        return noise is not None and noise.training and noise.candidate > 0 and self.gates.cell.dropped is not None
+
+    @property
+    def cell(self) -> Cell:
+        """The gate maths: the variant that takes a mask, when candidates are dropped."""
+        cell = self.gates.cell
+        return cell.dropped if self.drops_candidate and cell.dropped is not None else cell
+
+    @property
+    def zone(self) -> int:
+        """0 without zoneout, 1 where it is drawn, 2 in expectation."""
+        noise = self.noise
+        return 0 if noise is None or not any(noise.zoneout) else 1 if noise.training else 2
+
+    def dropped(self, h_0: Tensor) -> Tensor | None:
+        """Return the mask (B, H) of what a step multiplies of the state before, scaled, or None."""
+        noise = self.noise
+        if noise is None or not noise.training or not noise.recurrent:
+            return None
+        only = Walk(noise=noise._replace(candidate=0.0, zoneout=()))
+        return draw_masks(only, self.chain, (h_0,) * self.chain.num_states, 1).sources["h_prev"]
+
+    def random(self) -> dict[str, Any]:
+        """Return the arguments of both kernels from which they make masks."""
+        noise = self.noise or Noise(0)
+        words = [as_int32(word) for word in key_words(int(noise.seed))]
+        rates = [*noise.zoneout, 0.0, 0.0][:2]
+        scale = 1.0 if noise.candidate == 1 else 1 / (1 - noise.candidate)
+        return {
+            "key_0": words[0],
+            "key_1": words[1],
+            "first_step": noise.first,
+            "candidate_threshold": keep_threshold(noise.candidate),
+            "candidate_scale": scale,
+            **{f"zoneout_{k}": float(keep_threshold(p)) if noise.training else 1 - p for k, p in enumerate(rates)},
+        }
+
     def constexprs(self) -> dict[str, Any]:
         """Return the compile-time arguments that both kernels take."""
-        cell = self.gates.cell
+        cell = self.cell
         states = [name for name in cell.carried if name in cell.states]
         return {
             "CARRIED": tuple(cell.states.index(name) for name in states),
             "G": cell.num_gates,
             "SPLIT": cell.split,
             "K": len(cell.states),
-            "C": len(cell.carried) - len(states),
+            "C": len(cell.carried) - len(states) - self.drops_candidate,
             "S": len(cell.saved),
             "HAS_MASK": self.mask is not None,
             "HAS_RESET": self.reset is not None,
+            "HAS_DROPPED": self.noise is not None and self.noise.training and self.noise.recurrent > 0,
+            "HAS_CANDIDATE": self.drops_candidate,
+            "ZONE": self.zone,
             "REVERSE": self.reverse,
             **self.plan.options,
         }
@@ -104,6 +150,7 @@ def _launch(kernel: Any, call: Call, batch: int, num_steps: int, backwards: bool
             first_position=first,
             num_positions=size,
             BARRIER=barrier,
+            **call.random(),
             **arguments,
             **call.constexprs(),
             **({"launch_cooperative_grid": True} if barrier else {}),
@@ -128,7 +175,7 @@ class _Sequence(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         weights = dict(zip(call.names, tensors, strict=False))
         state_0 = tensors[len(call.names) :]
-        cell, (num_steps, batch), hidden = call.gates.cell, x.shape[:2], state_0[0].shape[1]
+        cell, (num_steps, batch), hidden = call.cell, x.shape[:2], state_0[0].shape[1]
         source = x if call.mask is None else zero_padding(x, call.mask.unsqueeze(-1).bool())
         gates_x = _input_part(call, source, weights)
         h = x.new_empty(num_steps + 1, batch, hidden)
@@ -138,7 +185,9 @@ class _Sequence(torch.autograd.Function):
         for k, value in enumerate(state_0[1:]):
             rest[start, :, k].copy_(value)
         saved = x.new_empty(num_steps if call.keep else 1, batch, len(cell.saved), hidden)
-        bias = weights.get("bias_hh")
+        steps = num_steps if call.zone else 0
+        fresh = x.new_empty(steps, batch, len(state_0), hidden, dtype=torch.float32)
+        bias, dropped = weights.get("bias_hh"), call.dropped(state_0[0])
         _launch(
             _sequence_fwd_kernel,
             call,
@@ -151,8 +200,10 @@ class _Sequence(torch.autograd.Function):
             constants_ptr=_constants(call, weights, h),
             mask_ptr=h if call.mask is None else call.mask,
             reset_ptr=h if call.reset is None else call.reset,
+            dropped_ptr=h if dropped is None else dropped,
             h_ptr=h,
             rest_ptr=rest,
+            fresh_ptr=fresh,
             saved_ptr=saved,
             H=hidden,
             stride_saved_t=saved.stride(0) if call.keep else 0,
@@ -163,7 +214,7 @@ class _Sequence(torch.autograd.Function):
         # Masks are saved as tensors are, so that autograd notices when one was written into.
         ctx.call = call._replace(mask=None, reset=None)
         if call.keep:
-            ctx.save_for_backward(call.mask, call.reset, x, *tensors, h, rest, saved)
+            ctx.save_for_backward(call.mask, call.reset, x, *tensors, h, rest, fresh, saved)
         last = 0 if call.reverse else num_steps
         output = _slots(h, call.reverse)[1]
         output = output.clone() if call.mask is None else zero_padding(output, call.mask.unsqueeze(-1).bool())
@@ -178,10 +229,11 @@ class _Sequence(torch.autograd.Function):
                 "the fused backward pass of this recurrence cannot itself be differentiated: for create_graph=True "
                 'build the module with backend="reference"'
             )
-        mask, reset, x, *tensors, h, rest, saved = ctx.saved_tensors
+        mask, reset, x, *tensors, h, rest, fresh, saved = ctx.saved_tensors
         call: Call = ctx.call._replace(mask=mask, reset=reset)
         weights = dict(zip(call.names, tensors, strict=False))
-        cell, (num_steps, batch), hidden = call.gates.cell, x.shape[:2], h.shape[2]
+        cell, (num_steps, batch), hidden = call.cell, x.shape[:2], h.shape[2]
+        dropped = call.dropped(tensors[len(call.names)])
         dstate = torch.stack([_dstate(grad, h) for grad in dstate_n], 1)
         constants = _constants(call, weights, h)
         num_constants = call.constexprs()["C"]
@@ -200,8 +252,10 @@ class _Sequence(torch.autograd.Function):
             constants_ptr=constants,
             mask_ptr=h if mask is None else mask,
             reset_ptr=h if reset is None else reset,
+            dropped_ptr=h if dropped is None else dropped,
             h_ptr=h,
             rest_ptr=rest,
+            fresh_ptr=fresh,
             saved_ptr=saved,
             dgates_ptr=dgates,
             dsplit_ptr=dsplit,
@@ -210,7 +264,7 @@ class _Sequence(torch.autograd.Function):
             stride_saved_t=saved.stride(0),
             GATES_BWD=bind_triton(cell.gates_bwd),
         )
-        grads = _finish(call, x, weights, h, dgates, dsplit, dconstants, dstate, ctx.needs_input_grad[1:])
+        grads = _finish(call, x, weights, h, dropped, dgates, dsplit, dconstants, dstate, ctx.needs_input_grad[1:])
         return (None, *(grad if need else None for grad, need in zip(grads, ctx.needs_input_grad[1:], strict=True)))
 
 
@@ -241,6 +295,7 @@ def _finish(
     x: Tensor,
     weights: Mapping[str, Tensor],
     h: Tensor,
+    dropped: Tensor | None,
     dgates: Tensor,
     dsplit: Tensor,
     dconstants: Tensor,
@@ -269,6 +324,8 @@ def _finish(
         before = _slots(h, call.reverse)[0]
         if call.reset is not None:
             before = zero_padding(before, call.reset.unsqueeze(-1) == 0)
+        if dropped is not None:
+            before = before * dropped
         found["hh"] = flat_h.t() @ before.flatten(0, 1)
     constants = [name for name in call.gates.carried if name in call.chain.constants]
     found |= {name: dconstants[:, k].sum(0) for k, name in enumerate(constants)}
@@ -277,6 +334,8 @@ def _finish(
     dh_0 = recurrent[first].float() @ weights["hh"].float()
     if call.reset is not None:
         dh_0 = dh_0.masked_fill(call.reset[first].unsqueeze(-1) != 0, 0)
+    if dropped is not None:
+        dh_0 = dh_0 * dropped
     dstate_0 = [dstate[:, 0] + dh_0, *dstate[:, 1:].unbind(1)]
     dweights = [
         found[name].to(weights[name].dtype).view_as(weights[name]) if name in found else None for name in call.names
@@ -306,13 +365,13 @@ def sequence(
         plan: tiles; those of `launch.sequence_plan` unless given.
 
     Raises:
-        ValueError: the cell is more than a product and a gate update, the walk has dropout, zoneout or clipping, or the
-            recurrent weights do not fit on the chip.
+        ValueError: the cell is more than a product and a gate update, the walk has clipping, or the recurrent weights
+            do not fit on the chip.
     """
     chain, named = named_weights(cell, weights)
     possible, reason = supports(chain)
-    if possible and (walk.noise is not None or walk.clip is not None):
-        possible, reason = False, "dropout, zoneout and clipping between steps take the pointwise schedule"
+    if possible and walk.clip is not None:
+        possible, reason = False, "clipping between steps takes the pointwise schedule"
     if possible and plan is None:
         gates = chain.stages[1]
         assert isinstance(gates, Gates)
@@ -322,7 +381,7 @@ def sequence(
     if not possible or plan is None:
         raise ValueError(f"the sequence schedule cannot run this: {reason}")
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *named.values(), *state_0))
-    call = Call(chain, tuple(named), plan, reverse, _steps(mask), _steps(walk.reset), keep)
+    call = Call(chain, tuple(named), plan, reverse, _steps(mask), _steps(walk.reset), walk.noise, keep)
     with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
         output, *state_n = _Sequence.apply(call, x, *named.values(), *state_0)
     return output, tuple(state_n)

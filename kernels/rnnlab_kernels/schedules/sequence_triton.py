@@ -18,6 +18,10 @@ offsets over time are 64 bits wide, those within a step 32.
 import triton
 import triton.language as tl
 
+from rnnlab_kernels.schedules.noise_triton import keep_tile
+from rnnlab_kernels.schedules.walk import CANDIDATE, ZONEOUT
+
+_CANDIDATE, _ZONEOUT = tl.constexpr(CANDIDATE), tl.constexpr(ZONEOUT)
 MAX_SPINS = tl.constexpr(1 << 26)  # about a minute: a lost program must end in an error and not in a hung device
 
 
@@ -85,7 +89,37 @@ def _zeroed(values, rows):
     return found
 
 
-@triton.jit(do_not_specialize=["T", "first_position", "num_positions"])
+@triton.jit
+def _candidate_mask(key_0, key_1, step, i_b, i_quad, threshold, scale):
+    """Return the mask (UNITS, BLOCK_B) on the candidates of a step, for rows (BLOCK_B, 1) and groups of 4 units."""
+    kept = keep_tile(key_0, key_1, tl.cast(_CANDIDATE, tl.int32), step, i_b, i_quad, threshold)
+    return tl.where(kept, scale, 0.0).trans()
+
+
+@triton.jit
+def _zoneout_part(key_0, key_1, k: tl.constexpr, step, i_b, i_quad, rate, DRAWN: tl.constexpr):
+    """Return what part of the new value of state k is taken: 0 and 1 if DRAWN, by the threshold `rate`, else `rate`."""
+    if DRAWN:
+        kept = keep_tile(key_0, key_1, tl.cast(_ZONEOUT + k, tl.int32), step, i_b, i_quad, rate.to(tl.int32))
+        part = tl.where(kept, 1.0, 0.0).trans()
+    else:
+        part = rate
+    return part
+
+
+@triton.jit
+def _between(previous, new, part):
+    """Return previous + part * (new - previous), exactly `new` for 1."""
+    return tl.where(part < 0.5, previous + part * (new - previous), new - (1.0 - part) * (new - previous))
+
+
+NOT_SPECIALIZED = [
+    *("T", "first_position", "num_positions", "key_0", "key_1", "first_step"),
+    *("candidate_threshold", "candidate_scale", "zoneout_0", "zoneout_1"),
+]
+
+
+@triton.jit(do_not_specialize=NOT_SPECIALIZED)
 def _sequence_fwd_kernel(
     gates_x_ptr,
     weight_ptr,
@@ -93,8 +127,10 @@ def _sequence_fwd_kernel(
     constants_ptr,
     mask_ptr,
     reset_ptr,
+    dropped_ptr,
     h_ptr,
     rest_ptr,
+    fresh_ptr,
     saved_ptr,
     barrier_ptr,
     T,
@@ -103,6 +139,13 @@ def _sequence_fwd_kernel(
     first_position,
     num_positions,
     stride_saved_t,
+    key_0,
+    key_1,
+    first_step,
+    candidate_threshold,
+    candidate_scale,
+    zoneout_0,
+    zoneout_1,
     GATES_FWD: tl.constexpr,
     CARRIED: tl.constexpr,
     G: tl.constexpr,
@@ -113,6 +156,9 @@ def _sequence_fwd_kernel(
     HAS_BIAS: tl.constexpr,
     HAS_MASK: tl.constexpr,
     HAS_RESET: tl.constexpr,
+    HAS_DROPPED: tl.constexpr,
+    HAS_CANDIDATE: tl.constexpr,
+    ZONE: tl.constexpr,
     REVERSE: tl.constexpr,
     BARRIER: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -144,6 +190,8 @@ def _sequence_fwd_kernel(
         if HAS_BIAS:
             biases = biases + (tl.load(bias_ptr + k * H + i_u, mask=i_u < H, other=0.0).to(tl.float32),)
 
+    i_drawn = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)[:, None]  # rows, as random masks are made
+    i_quad = tl.program_id(0) * (UNITS // 4) + tl.arange(0, UNITS // 4)[None, :]
     i_block = tl.arange(0, BLOCK_K)[:, None]
     o_h = i_b * H + i_block
     start = tl.cast(T - first_position if REVERSE else first_position, tl.int64)
@@ -165,6 +213,8 @@ def _sequence_fwd_kernel(
             h = tl.load(h_block_ptr + o_h, mask=m_h, other=0.0, cache_modifier=".cg")
             if HAS_RESET:
                 h = tl.where(anew, 0.0, h).to(h.dtype)
+            if HAS_DROPPED:
+                h = (h * tl.load(dropped_ptr + k * BLOCK_K + o_h, mask=m_h, other=0.0)).to(h.dtype)
             acc = tl.dot(weights[k], h, acc, input_precision=PRECISION)
         recurrent = _split_rows(acc, UNITS, GATE_ROWS, BLOCK_B)
         gates = ()
@@ -180,8 +230,22 @@ def _sequence_fwd_kernel(
                 part += biases[k]
             gates = gates + (part,)
 
-        new, saved = GATES_FWD(gates, _carried(state, constants, CARRIED, C))
+        carried = _carried(state, constants, CARRIED, C)
+        step_index = first_step + t.to(tl.int32)
+        if HAS_CANDIDATE:
+            part = _candidate_mask(key_0, key_1, step_index, i_drawn, i_quad, candidate_threshold, candidate_scale)
+            carried = carried + (part,)
 
+        new, saved = GATES_FWD(gates, carried)
+
+        if ZONE:
+            mixed = ()
+            for k in tl.static_range(K):
+                tl.store(fresh_ptr + (t * B * K + k) * H + i_b * K * H + i_u, new[k], mask=m)
+                rate = zoneout_0 if k == 0 else zoneout_1
+                part = _zoneout_part(key_0, key_1, k, step_index, i_drawn, i_quad, rate, ZONE == 1)
+                mixed = mixed + (_between(state[k], new[k], part),)
+            new = mixed
         # As the next step's product and backward will read it.
         kept = (new[0].to(h_ptr.dtype.element_ty).to(tl.float32),)
         for k in tl.static_range(1, K):
@@ -210,7 +274,7 @@ def _sequence_fwd_kernel(
         tl.store(last_ptr + o_state, float("nan") + 0.0 * state[0], mask=m & (alive == 0))
 
 
-@triton.jit(do_not_specialize=["T", "first_position", "num_positions"])
+@triton.jit(do_not_specialize=NOT_SPECIALIZED)
 def _sequence_bwd_kernel(
     doutput_ptr,
     dstate_ptr,
@@ -218,8 +282,10 @@ def _sequence_bwd_kernel(
     constants_ptr,
     mask_ptr,
     reset_ptr,
+    dropped_ptr,
     h_ptr,
     rest_ptr,
+    fresh_ptr,
     saved_ptr,
     dgates_ptr,
     dsplit_ptr,
@@ -231,6 +297,13 @@ def _sequence_bwd_kernel(
     first_position,
     num_positions,
     stride_saved_t,
+    key_0,
+    key_1,
+    first_step,
+    candidate_threshold,
+    candidate_scale,
+    zoneout_0,
+    zoneout_1,
     GATES_BWD: tl.constexpr,
     CARRIED: tl.constexpr,
     G: tl.constexpr,
@@ -240,6 +313,9 @@ def _sequence_bwd_kernel(
     S: tl.constexpr,
     HAS_MASK: tl.constexpr,
     HAS_RESET: tl.constexpr,
+    HAS_DROPPED: tl.constexpr,
+    HAS_CANDIDATE: tl.constexpr,
+    ZONE: tl.constexpr,
     REVERSE: tl.constexpr,
     BARRIER: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -256,6 +332,8 @@ def _sequence_bwd_kernel(
     o_state, o_rest, o_saved = i_b * H + i_u, i_b * (K - 1) * H + i_u, i_b * S * H + i_u
     stride_slot = tl.cast(B, tl.int64) * H
     zero = tl.zeros((UNITS, BLOCK_B), tl.float32)
+    i_drawn = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)[:, None]  # rows, as random masks are made
+    i_quad = tl.program_id(0) * (UNITS // 4) + tl.arange(0, UNITS // 4)[None, :]
     i_block = tl.arange(0, BLOCK_K)[:, None]
     o_dgate, o_dsplit = i_b * G * H + i_block, i_b * SPLIT * H + i_block
 
@@ -295,6 +373,8 @@ def _sequence_bwd_kernel(
         if HAS_RESET:
             anew = tl.load(reset_ptr + following * B + i_b, mask=m_following, other=0) != 0
             acc = tl.where(anew, 0.0, acc)
+        if HAS_DROPPED:
+            acc *= tl.load(dropped_ptr + o_state, mask=m, other=0.0).to(tl.float32)
         doutput = tl.load(doutput_ptr + t * stride_slot + o_state, mask=m, other=0.0).to(tl.float32)
         if HAS_MASK:
             inside = tl.load(mask_ptr + t * B + i_b, mask=m_b, other=0) != 0
@@ -312,7 +392,23 @@ def _sequence_bwd_kernel(
             first = tl.load(reset_ptr + t * B + i_b, mask=m_b, other=0) != 0
             previous = _zeroed(stored, first)
 
-        dgates, dcarried = GATES_BWD(upstream, saved, _carried(previous, constants, CARRIED, C), state)
+        carried = _carried(previous, constants, CARRIED, C)
+        step_index = first_step + t.to(tl.int32)
+        if HAS_CANDIDATE:
+            part = _candidate_mask(key_0, key_1, step_index, i_drawn, i_quad, candidate_threshold, candidate_scale)
+            carried = carried + (part,)
+        asked = upstream  # of the new values
+        if ZONE:
+            asked, fresh = (), ()
+            for k in tl.static_range(K):
+                rate = zoneout_0 if k == 0 else zoneout_1
+                part = _zoneout_part(key_0, key_1, k, step_index, i_drawn, i_quad, rate, ZONE == 1)
+                asked = asked + (upstream[k] * part,)
+                value_ptr = fresh_ptr + (t * B * K + k) * H + i_b * K * H
+                fresh = fresh + (tl.load(value_ptr + i_u, mask=m, other=0.0),)
+            state = fresh
+
+        dgates, dcarried = GATES_BWD(asked, saved, carried, state)
 
         direct, sums = (), ()
         for k in tl.static_range(K):
@@ -320,6 +416,8 @@ def _sequence_bwd_kernel(
             for j in tl.static_range(len(CARRIED)):
                 if CARRIED[j] == k:
                     part = dcarried[j]
+            if ZONE:
+                part += upstream[k] - asked[k]
             direct = direct + (part,)
         for k in tl.static_range(C):
             sums = sums + (dcarried[len(CARRIED) + k],)
