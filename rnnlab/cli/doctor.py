@@ -94,10 +94,20 @@ def _records() -> Iterator[Finding]:
     yield "runs", f"{where / 'runs'}" + ("" if is_writable else " cannot be written: use run_dir=DIR"), is_writable
 
 
+def _kernels() -> Iterator[Finding]:
+    from rnnlab_kernels.cache import cache_folder
+
+    folder, reason = cache_folder()
+    there = next(part for part in (folder, *folder.parents) if part.exists())
+    is_writable = os.access(there, os.W_OK)
+    yield "Triton's cache", f"{folder}: {reason}" + ("" if is_writable else "; it cannot be written"), is_writable
+
+
 SECTIONS: dict[str, Callable[[], Iterator[Finding]]] = {
     "versions": _versions,
     "devices": _devices,
     "backends": _backends,
+    "kernels": _kernels,
     "data": _data,
     "records": _records,
 }

@@ -10,6 +10,7 @@ from importlib import import_module
 
 from rnnlab import __version__
 from rnnlab.cli.errors import UsageError, nearest
+from rnnlab_kernels.cache import use_node_local_cache
 
 # What a verb does, and its options.
 VERBS = {
@@ -54,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             text, options = VERBS[verb]
             print(f"usage: rnnlab {verb} {options}".rstrip() + f"\n\n{text}")
             return 0
+        use_node_local_cache()
         return import_module(f"rnnlab.cli.{verb}").main(words)
     except KeyboardInterrupt:
         print("rnnlab: interrupted", file=sys.stderr)

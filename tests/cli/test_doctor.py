@@ -9,6 +9,12 @@ def test_doctor_names_versions_backends_and_places(capsys, monkeypatch, tmp_path
         assert text in out
 
 
+def test_doctor_shows_where_kernels_are_kept(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    assert main(["doctor"]) == 0
+    assert f"{tmp_path}: TRITON_CACHE_DIR says so" in " ".join(capsys.readouterr().out.split())
+
+
 def test_doctor_flags_a_missing_data_root(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("RNNLAB_DATA", str(tmp_path / "no"))
     assert main(["doctor"]) == 0

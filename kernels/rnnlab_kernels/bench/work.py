@@ -19,6 +19,7 @@ FP32, FP16, BF16 = torch.float32, torch.float16, torch.bfloat16
 DTYPES = {"fp32": FP32, "fp16": FP16, "bf16": BF16}
 # Gates of the cells that torch has.
 MODULES = {"rnn_tanh": ("RNN", 1), "gru": ("GRU", 3), "lstm": ("LSTM", 4)}
+NAMES = (*MODULES, "peephole_lstm")  # of cells that have weights of torch's shapes
 WALKS = {
     "": PLAIN,
     "zoneout": Walk(noise=Noise(1, zoneout=(0.1, 0.1))),
