@@ -4,7 +4,6 @@ Homes on clusters are slow to lock and slow to list; a hundred jobs that start t
 read what another has half written. Triton reads `TRITON_CACHE_DIR` whenever it compiles.
 """
 
-import getpass
 import os
 import tempfile
 from collections.abc import MutableMapping
@@ -17,20 +16,35 @@ JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 DISKS = ("SLURM_TMPDIR", "PBS_JOBFS", "LOCAL_SCRATCH")
 
 
-def cache_folder(environment: MutableMapping[str, str] = os.environ) -> tuple[Path, str]:
-    """Return the folder of Triton's cache, and in words why it is that one."""
-    if VARIABLE in environment:
+def cache_folder(environment: MutableMapping[str, str] = os.environ) -> tuple[Path | None, str]:
+    """Return the folder of Triton's cache, None where Triton is left to find one, and in words why it is that one."""
+    if environment.get(VARIABLE):
         return Path(environment[VARIABLE]), f"{VARIABLE} says so"
-    job = next((name for name in JOBS if name in environment), None)
-    if job is None:
+    if environment.get("TRITON_HOME"):
+        return Path(environment["TRITON_HOME"]) / ".triton" / "cache", "TRITON_HOME says so"
+    job = next((name for name in JOBS if environment.get(name)), None)
+    if job is not None:
+        disk = next((environment[name] for name in DISKS if environment.get(name)), tempfile.gettempdir())
+        # A name of the user's own, which not even a nameless one of a container lacks.
+        return Path(disk) / f"triton-{os.getuid()}", f"this node's own, since {job} says that this is a cluster"
+    try:
         return Path.home() / ".triton" / "cache", "Triton's default"
-    disk = next((environment[name] for name in DISKS if name in environment), tempfile.gettempdir())
-    return Path(disk) / f"triton-{getpass.getuser()}", f"this node's own, since {job} says that this is a cluster"
+    except RuntimeError:
+        return None, "this user has no home: Triton may fail unless TRITON_CACHE_DIR is set"
 
 
-def use_node_local_cache(environment: MutableMapping[str, str] = os.environ) -> Path:
-    """Put Triton's cache on the node if this is a job of a cluster and nobody has said where; return the folder."""
+def use_node_local_cache(environment: MutableMapping[str, str] = os.environ) -> Path | None:
+    """Put Triton's cache on the node if this is a job of a cluster and nobody has said where; return the folder.
+
+    A folder of that name that belongs to somebody else is not used: what is in it would be run.
+    """
     folder, _ = cache_folder(environment)
-    if any(name in environment for name in JOBS):
-        environment.setdefault(VARIABLE, str(folder))
+    asked = environment.get(VARIABLE) or environment.get("TRITON_HOME")
+    if folder is not None and not asked and any(environment.get(name) for name in JOBS):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder.stat().st_uid == os.getuid():
+                environment[VARIABLE] = str(folder)
+        except OSError:
+            pass  # such as a disk that is full: Triton's default is as good as it was
     return folder

@@ -97,10 +97,12 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, *output[0 if ENGINES[engine].keeps_results else ctx.num_results :])
     ctx.num_tensors, ctx.names = len(tensors), (engine, config)
-    ctx.needed = [tensor.requires_grad for tensor in tensors]
+    ctx.needed, ctx.keep = [tensor.requires_grad for tensor in tensors], keep
 
 
 def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
+    if not ctx.keep:
+        raise RuntimeError("this program was exported for inference: it kept nothing for a backward pass")
     saved = ctx.saved_tensors
     results = list(grads)[: ctx.num_results]
     upstream, given = [grad for grad in results if grad is not None], [grad is not None for grad in results]

@@ -122,7 +122,12 @@ def _sequence(
             sequence_triton._sequence_fwd_kernel,
             "gates_x weight bias constants mask reset dropped h rest fresh saved barrier",
             ("stride_saved_t",),
-            {"GATES_FWD": bind_triton(cell.gates_fwd), "HAS_BIAS": True, "GATE_ROWS": plan.gate_rows},
+            {
+                "GATES_FWD": bind_triton(cell.gates_fwd),
+                "HAS_BIAS": True,
+                "KEEP_FRESH": call.zone > 0,
+                "GATE_ROWS": plan.gate_rows,
+            },
             plan.gate_rows * plan.options["UNITS"],
         ),
         (

@@ -1,8 +1,9 @@
 """Compile kernels before they are needed: `python -m rnnlab_kernels.warmup --cell lstm --size 64 512 --dtype bf16`.
 
 Runs a forward and a backward pass of two steps on the GPU, which leaves what was compiled in Triton's cache; T is not
-compiled in, so that any number of steps finds it there. Do it once on each node before a sweep. The cache is where
-`rnnlab doctor` says; on a cluster, on the node's own disk unless TRITON_CACHE_DIR is set.
+compiled in, so that any number of steps finds it there. Other kernels run in reverse, with masks, resets, dropout or
+zoneout, and with TF32: what a run needs beyond a plain layer it compiles itself. Do it once on each node before a
+sweep. The cache is where `rnnlab doctor` says; on a cluster, on the node's own disk unless TRITON_CACHE_DIR is set.
 """
 
 import argparse

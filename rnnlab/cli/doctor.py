@@ -98,6 +98,9 @@ def _kernels() -> Iterator[Finding]:
     from rnnlab_kernels.cache import cache_folder
 
     folder, reason = cache_folder()
+    if folder is None:
+        yield "Triton's cache", reason, None
+        return
     there = next(part for part in (folder, *folder.parents) if part.exists())
     is_writable = os.access(there, os.W_OK)
     yield "Triton's cache", f"{folder}: {reason}" + ("" if is_writable else "; it cannot be written"), is_writable

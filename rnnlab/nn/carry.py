@@ -118,6 +118,8 @@ class Carrying(nn.Module):
 
 def _ordinary(part: Tensor) -> Tensor:
     """Return a tensor that autograd can save, if `part` was made in inference mode and this is outside of it."""
+    if torch.compiler.is_compiling():  # which cannot ask
+        return part
     return part.clone() if part.is_inference() and not torch.is_inference_mode_enabled() else part
 
 

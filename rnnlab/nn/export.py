@@ -14,7 +14,9 @@ For a model around a layer, such as embedding, layer and head:
 
 Exported layers are in evaluation mode and have no gradient. ONNX needs `pip install "rnnlab[onnx]"`, knows no
 projection and no other cells: a `Recurrent` cannot become ONNX. A program of `Recurrent` needs rnnlab_kernels where it
-runs, and runs on the kind of device it was exported on.
+runs, the minor version of Python and the kind of device it was exported on; where it has a cell of your own, or one
+with options in its name such as NARX with many taps, make such a cell before you load it. Its states are named tuples,
+which `torch.export.save` refuses: export a module that returns the tensors of them.
 
 Letters: T time, B batch, I input_size, H hidden_size, P proj_size or H, L layers, D directions.
 """
@@ -33,7 +35,7 @@ from torch.nn.utils.rnn import PackedSequence
 from rnnlab.nn import checks
 from rnnlab.nn.layer import Layer
 from rnnlab_kernels.cells import CELLS
-from rnnlab_kernels.schedules import opaque  # noqa: F401  registers operators of saved programs
+from rnnlab_kernels.schedules import onednn, opaque  # noqa: F401  register what saved programs run
 from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.layout import Weights, lengths_to_mask
 

@@ -21,13 +21,30 @@ def test_on_a_cluster_it_is_the_nodes_own(job):
     environment = {job: "17"}
     folder = use_node_local_cache(environment)
     assert folder.parent == Path(tempfile.gettempdir()) and environment["TRITON_CACHE_DIR"] == str(folder)
-    assert use_node_local_cache({job: "17", "SLURM_TMPDIR": "/scratch/17"}).parent == Path("/scratch/17")
+    assert cache_folder({job: "17", "SLURM_TMPDIR": "/scratch/17"})[0].parent == Path("/scratch/17")
+    assert cache_folder({job: "17", "SLURM_TMPDIR": ""})[0] == folder
     assert job in cache_folder({job: "17"})[1]
+
+
+def test_a_disk_that_cannot_be_written_is_not_insisted_on():
+    environment = {"SLURM_JOB_ID": "17", "SLURM_TMPDIR": "/proc/no"}
+    use_node_local_cache(environment)
+    assert "TRITON_CACHE_DIR" not in environment
+
+
+def test_a_user_without_a_home(monkeypatch):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert use_node_local_cache({}) is None and "no home" in cache_folder({})[1]
 
 
 def test_what_somebody_set_stays():
     environment = {"SLURM_JOB_ID": "17", "TRITON_CACHE_DIR": "/mine"}
     assert use_node_local_cache(environment) == Path("/mine") and environment["TRITON_CACHE_DIR"] == "/mine"
+    environment = {"SLURM_JOB_ID": "17", "TRITON_HOME": "/mine"}
+    assert use_node_local_cache(environment) == Path("/mine/.triton/cache") and "TRITON_CACHE_DIR" not in environment
 
 
 @pytest.mark.skipif(INTERPRETING or torch.cuda.is_available(), reason="a machine without a GPU")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rnnlab_kernels import launch, ops
 from rnnlab_kernels.cells import CELLS, CHAINS
+from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell, found
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.min_rnn import MIN_LSTM
 from rnnlab_kernels.schedules import opaque
@@ -136,7 +137,37 @@ def test_second_derivatives_name_the_reference_backend():
         grad.sum().backward()
 
 
-def test_equal_chains_have_one_key_and_others_another():
+def _doubled(gates, carried):
+    return (2.0 * gates[0],), ()
+
+
+def _tripled(gates, carried):
+    return (3.0 * gates[0],), ()
+
+
+def test_keys_are_of_what_is_computed():
     lstm = as_chain(CELLS["lstm"])
-    assert Chain(lstm.name, lstm.states, lstm.stages).key == lstm.key == "lstm"
+    assert Chain(lstm.name, lstm.states, lstm.stages).key == lstm.key
     assert as_chain(CELLS["lstm"], projection=True).key != lstm.key
+    cells = [Cell("own", ("a",), ("h",), (), (), 0, maths) for maths in (_doubled, _tripled, _doubled)]
+    assert cells[0].key == cells[2].key != cells[1].key
+    with pytest.raises(KeyError, match="own:no, a cell that has not been made"):
+        found(CELLS_BY_KEY, "own:no")
+
+
+def test_a_mask_of_any_strides(monkeypatch):
+    if not INTERPRETING and not launch.has_numba():
+        pytest.skip("no compiled loops")
+    method = "triton" if INTERPRETING else "numba"
+    gates, start, mask = torch.randn(7, 2, 12), (torch.randn(2, 4),), (torch.rand(2, 7) < 0.5).t().unsqueeze(-1)
+    expected = opaque.elementwise(method, MIN_LSTM, gates, start, (), mask.contiguous(), False)
+    actual = opaque.elementwise(method, MIN_LSTM, gates, start, (), mask, False)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+    assert actual[0].is_contiguous()
+
+
+def test_what_kept_nothing_says_so():
+    a, b = torch.rand(2, 4, 3, 5).requires_grad_().unbind(0)
+    (h,) = torch.ops.rnnlab.run([a, b, torch.zeros(3, 5)], "scan", ops.encoded("sequential", False), False)
+    with pytest.raises(RuntimeError, match="exported for inference"):
+        h.sum().backward()

@@ -4,6 +4,7 @@ The graph is run by torch's own operators (aot_eager), which needs no C++ compil
 there is one.
 """
 
+import copy
 import pickle
 import shutil
 import subprocess
@@ -127,6 +128,43 @@ def test_export_with_any_number_of_steps_and_rows(name):
     program = torch.export.export(module, (torch.randn(5, 2, I),), dynamic_shapes=shapes)
     x = torch.randn(9, 3, I)
     torch.testing.assert_close(program.module()(x), module(x))
+
+
+@pytest.mark.parametrize("name", ["lstm", "layer norm"])
+def test_a_saved_program_runs_in_a_new_process(name, tmp_path):
+    module, file = nn.Sequential(MODULES[name](), First()).eval(), tmp_path / "program.pt2"
+    shapes = ({0: Dim("time"), 1: Dim("batch")},)
+    torch.export.save(torch.export.export(module, (torch.randn(5, 2, I),), dynamic_shapes=shapes), file)
+    x = torch.randn(9, 6, I)
+    torch.save((x, module(x).detach()), tmp_path / "expected.pt")
+    script = f"""
+import torch, rnnlab.nn.export
+x, expected = torch.load({str(tmp_path / "expected.pt")!r})
+torch.testing.assert_close(torch.export.load({str(file)!r}).module()(x), expected)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True)
+
+
+class First(nn.Module):
+    """The output of a layer alone."""
+
+    def forward(self, result: tuple[Tensor, Any]) -> Tensor:
+        return result[0]
+
+
+def test_no_rows():
+    for name in ("lstm", "layer norm", "minlstm"):
+        module, x = MODULES[name](), torch.randn(5, 0, I)
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(results(compiled, module, x), results(module, module, x))
+
+
+def test_a_carried_state():
+    module = Recurrent(rnnlab.nn.LSTMCell(I, H), stateful=True)
+    compiled, plain = torch.compile(module, fullgraph=True, backend="aot_eager"), copy.deepcopy(module)
+    for _ in range(3):
+        x = torch.randn(6, 3, I)
+        torch.testing.assert_close(compiled(x)[0], plain(x)[0])
 
 
 def test_a_module_out_of_a_pickle_compiles_in_a_new_process(tmp_path):

@@ -6,6 +6,7 @@ short goes on where it stopped. A row of which an arm fails the gate has no numb
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from rnnlab_kernels.bench.arms import ARMS, GRAPHED, Unavailable, build
 from rnnlab_kernels.bench.work import DTYPES, Work, draw, parts, precision
 
 # Numbers of one file are comparable: these are the same for all of them.
-FIXED = ("device", "torch", "triton", "commit", "rounds")
+FIXED = ("device", "torch", "triton", "cuDNN", "threads", "commit", "changed files", "rounds")
 
 
 def about(device: str, rounds: int) -> dict[str, str]:
@@ -78,14 +79,23 @@ def time_work(work: Work, device: str, rounds: int) -> dict[str, Any]:
     }
 
 
+def _write(file: Path, part: dict[str, Any]) -> None:
+    """Write a part so that a kill leaves the old file or the new one."""
+    beside = file.with_suffix(".new")
+    beside.write_text(json.dumps(part, indent=1), encoding="utf-8")
+    os.replace(beside, file)
+
+
 def run_part(name: str, works: list[Work], device: str, rounds: int, deadline: float, file: Path) -> tuple[bool, bool]:
     """Measure the rows of a part that its file lacks; return whether all was right, and whether time was left."""
     part: dict[str, Any] = {"about": about(device, rounds), "rows": []}
     if file.exists():
         old = json.loads(file.read_text(encoding="utf-8"))
-        differing = [key for key in FIXED if old["about"].get(key) != part["about"][key]]
+        differing = [key for key in FIXED if old["about"].get(key) != part["about"].get(key)]
         if differing:
-            changes = ", ".join(f"{key} {old['about'].get(key)} then, {part['about'][key]} now" for key in differing)
+            changes = ", ".join(
+                f"{key} {old['about'].get(key)} then, {part['about'].get(key)} now" for key in differing
+            )
             print(f"{name}: its numbers are of another kind ({changes}): delete {file}, or --out", file=sys.stderr)
             return False, True
         part = old
@@ -107,7 +117,7 @@ def run_part(name: str, works: list[Work], device: str, rounds: int, deadline: f
             start = time.monotonic()
             errors = {arm: round(verdict.ratio, 3) for arm, verdict in verdicts.items()}
             part["rows"].append({**time_work(work, device, rounds), "error": errors})
-            file.write_text(json.dumps(part, indent=1), encoding="utf-8")
+            _write(file, part)
             print(f"{name}: {work.words()} {work.B}x{work.T}x{work.H}, {time.monotonic() - start:.0f} s", flush=True)
     return right, True
 
@@ -135,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
         if name == "micro" and device == "cuda" and not file.exists():
             from rnnlab_kernels.bench import micro
 
-            file.write_text(json.dumps({"about": about(device, 1), **micro.measure()}, indent=1), encoding="utf-8")
+            _write(file, {"about": about(device, 1), **micro.measure()})
         elif name != "micro" and works[name]:
             part_right, has_time = run_part(name, works[name], device, chosen.rounds, deadline, file)
             right = right and part_right

@@ -67,6 +67,8 @@ def _check(work: Work, names: list[str], device: str) -> dict[str, Verdict]:
         if name in OURS:
             again = results(run, own)
             differing[name] = [key for key, value in actual.items() if not torch.equal(value, again[key])]
+    if any(error == float("inf") for error in errors["loop"].values()):
+        return {name: Verdict("nothing to compare with: the plain loop is not finite", 0.0) for name in errors}
     sound = [name for name in YARDSTICKS if name in errors and not _beyond(errors[name], errors["loop"], 2 * RATIO)]
     yardstick = {key: max(errors[name][key] for name in sound) for key in exact}
     found = {}

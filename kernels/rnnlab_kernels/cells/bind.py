@@ -8,6 +8,7 @@ Numbers in gate maths are float literals, `2.0 * x`: an integer would make Numba
 (derive.py) takes numbers of any kind and from anywhere, and writes a missing `gates_bwd`.
 """
 
+import hashlib
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -20,13 +21,41 @@ Maths = Callable[..., Any]
 CELLS_BY_KEY: dict[str, "Cell"] = {}
 
 
-def registered(new: Any, by_key: dict[str, Any]) -> str:
-    """Return the key of a cell or chain, its name if no other has it, after putting it among those `by_key`."""
-    key, number = new.name, 1
-    while by_key.setdefault(key, new) != new:
-        number += 1
-        key = f"{new.name}#{number}"
+def registered(new: Any, by_key: dict[str, Any], content: Any) -> str:
+    """Return the key of a cell or chain, after putting it among those `by_key`: its name and a digest of its content.
+
+    So a compiled or exported program that holds the key never runs other maths than it was made with, be it in another
+    process or after an edit. The digest is of bytecode: another minor version of Python has others.
+    """
+    key = f"{new.name}:{hashlib.sha256(repr(content).encode()).hexdigest()[:12]}"
+    by_key[key] = new
     return key
+
+
+def found(by_key: dict[str, Any], key: str) -> Any:
+    """Return the cell or chain of a key.
+
+    Raises:
+        KeyError: it has not been made in this process.
+    """
+    if key not in by_key:
+        raise KeyError(
+            f"this program runs {key}, a cell that has not been made in this process, or was made otherwise: import "
+            "its module, and make one as it was, before the program is loaded"
+        )
+    return by_key[key]
+
+
+def _content(function: Maths | None) -> Any:
+    """Return what decides about what a function of gate maths computes."""
+    if not isinstance(function, types.FunctionType):
+        return None
+    return _code(function.__code__), [repr(cell.cell_contents) for cell in function.__closure__ or ()]
+
+
+def _code(code: types.CodeType) -> Any:
+    constants = [_code(value) if isinstance(value, types.CodeType) else value for value in code.co_consts]
+    return code.co_code, code.co_names, constants
 
 
 @dataclass(frozen=True)
@@ -64,7 +93,12 @@ class Cell:
     key: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", registered(self, CELLS_BY_KEY))
+        content = self.arguments() | {
+            "gates_fwd": _content(self.gates_fwd),
+            "gates_bwd": _content(self.gates_bwd),
+            "dropped": None if self.dropped is None else self.dropped.key,
+        }
+        object.__setattr__(self, "key", registered(self, CELLS_BY_KEY, content))
         # Bound here and not at a call: torch.compile can trace a call of a function, but not its making.
         object.__setattr__(self, "torch_fwd", bind_torch(self.gates_fwd))
 

@@ -15,11 +15,9 @@ B batch, H units of a stage, G its gates.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any
 
 from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell, registered
-
-P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,14 @@ class Chain:
     key: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", registered(self, CHAINS_BY_KEY))
+        stages = [
+            (stage.cell.key, stage.out, stage.carried, stage.recurrent, stage.first)
+            if isinstance(stage, Gates)
+            else stage
+            for stage in self.stages
+        ]
+        content = (self.states, stages, self.output, self.constants)
+        object.__setattr__(self, "key", registered(self, CHAINS_BY_KEY, content))
 
     def __reduce__(self) -> Any:
         return Chain, (self.name, self.states, self.stages, self.output, self.constants)  # keys are a process's own
@@ -104,14 +109,14 @@ class Chain:
         return len(self.states)
 
 
-def made_once(make: Callable[P, Chain]) -> Callable[P, Chain]:
+def made_once(make: Callable[..., Chain]) -> Callable[..., Chain]:
     """Memoise a function of names and numbers: torch.compile follows a lookup, but neither `functools.cache` nor the
     making of a chain."""
     made: dict[Any, Chain] = {}
 
-    def lookup(*args: P.args, **kwargs: P.kwargs) -> Chain:
+    def lookup(*args: Any) -> Chain:
         if args not in made:
-            made[args] = make(*args, **kwargs)
+            made[args] = make(*args)
         return made[args]
 
     return wraps(make)(lookup)

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from rnnlab_kernels import ops
-from rnnlab_kernels.cells import Cell
-from rnnlab_kernels.cells.chain import Chain
+from rnnlab_kernels.cells import CELLS, Cell
+from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.schedules.layout import Weights, named_weights
 from rnnlab_kernels.schedules.walk import PLAIN, Walk
 
+_CHAIN = as_chain(CELLS["lstm"])
 _LSTM = 2  # in oneDNN's numbering of cells
 Tensors = Sequence[Tensor]
 
@@ -40,6 +41,10 @@ class OneDNN:
 
     def forward(self, config: Any, tensors: Tensors, keep: bool) -> list[Tensor]:
         (reverse,) = config
+        if not tensors[0].shape[1]:  # no rows, which oneDNN refuses
+            x, h_0, c_0 = tensors[0], tensors[-2], tensors[-1]
+            results = [x.new_empty(*x.shape[:2], h_0.shape[1]), h_0.clone(), c_0.clone()]
+            return [*results, *([x.new_empty(0, dtype=torch.uint8)] if keep else [])]
         inputs = [tensor.contiguous() for tensor in tensors]
         layer = torch.ops.aten.mkldnn_rnn_layer.default
         with torch.set_grad_enabled(keep):  # this, not its argument, tells oneDNN to fill a workspace
@@ -57,6 +62,8 @@ class OneDNN:
         self, config: Any, tensors: Tensors, kept: Tensors, grads: list[Tensor | None], needed: list[bool]
     ) -> list[Tensor | None]:
         (reverse,), (y, h_n, c_n, workspace) = config, kept
+        if not tensors[0].shape[1]:
+            return [None] * len(tensors)
         inputs = [tensor.contiguous() for tensor in tensors]
         upstream = [None if grad is None else grad.contiguous() for grad in grads]
         mode, hidden, layers, biases, both_ways = self._options(tensors)
@@ -86,7 +93,7 @@ def onednn(
         ValueError: another cell, a projection, a mask, or additions to the walk.
     """
     chain, named = named_weights(cell, weights)
-    if chain.key != "lstm" or mask is not None or walk != PLAIN:
+    if chain.key != _CHAIN.key or mask is not None or walk != PLAIN:
         raise ValueError("oneDNN runs a plain LSTM over full rows")
     zeros = x.new_zeros(4 * state_0[0].shape[1])
     biases = [named.get(name, zeros) for name in ("bias_ih", "bias_hh")]

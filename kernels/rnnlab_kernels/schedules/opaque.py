@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rnnlab_kernels import ops
-from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell
+from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell, found
 from rnnlab_kernels.cells.chain import CHAINS_BY_KEY, Chain, Gates, Norm
 from rnnlab_kernels.schedules.backward import walk_backward
 from rnnlab_kernels.schedules.forward import walk_forward
@@ -31,7 +31,7 @@ class Recurrence:
     def _call(self, config: Any, tensors: Tensors, keep: bool, fake: bool = False) -> tuple[Call, list[Tensor]]:
         """Return the call, and x, weights and initial states."""
         kit, key, names, given, reverse, rates, first, training, limit = config
-        chain = CHAINS_BY_KEY[key]
+        chain = found(CHAINS_BY_KEY, key)
         count = 1 + len(names) + len(chain.states)
         flags = dict(zip(given, tensors[count:], strict=True))
         noise = None
@@ -49,7 +49,7 @@ class Recurrence:
         return Frame(call, x, dict(zip(call.names, rest, strict=False)), tuple(rest[len(call.names) :]))
 
     def num_results(self, config: Any) -> int:
-        return 1 + len(CHAINS_BY_KEY[config[1]].states)
+        return 1 + len(found(CHAINS_BY_KEY, config[1]).states)
 
     def forward(self, config: Any, tensors: Tensors, keep: bool) -> list[Tensor]:
         call, inputs = self._call(config, tensors, keep)
@@ -144,20 +144,20 @@ class Elementwise:
         from rnnlab_kernels.schedules.elementwise import Call as ElementwiseCall
 
         _, key, reverse, has_mask = config
-        cell, inputs = CELLS_BY_KEY[key], tensors[:-1] if has_mask else tensors
+        cell, inputs = found(CELLS_BY_KEY, key), tensors[:-1] if has_mask else tensors
         num_states = len(cell.states)
-        call = ElementwiseCall(cell, tensors[-1] if has_mask else None, reverse, False)
+        call = ElementwiseCall(cell, tensors[-1].contiguous() if has_mask else None, reverse, False)
         return call, cell, inputs[1 : 1 + num_states], inputs[1 + num_states :], inputs
 
     def num_results(self, config: Any) -> int:
-        return 1 + len(CELLS_BY_KEY[config[1]].states)
+        return 1 + len(found(CELLS_BY_KEY, config[1]).states)
 
     def forward(self, config: Any, tensors: Tensors, keep: bool) -> list[Tensor]:
         from rnnlab_kernels.schedules.elementwise import walk_forward
 
         call, _, state_0, constants, inputs = self._parts(config, tensors)
         results, kept = walk_forward(config[0], call._replace(keep=keep), settled(inputs[0]), state_0, constants)
-        return [*results, *kept] if keep else results
+        return [value.contiguous() for value in (*results, *(kept if keep else ()))]
 
     def fake(self, config: Any, tensors: Tensors, keep: bool) -> list[Tensor]:
         _, cell, state_0, _, inputs = self._parts(config, tensors)
@@ -225,7 +225,7 @@ def elementwise(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Do what `schedules.elementwise.elementwise` does, as one operator."""
     config = ops.encoded(method, cell.key, reverse, mask is not None)
-    steps = [] if mask is None else [mask.squeeze(-1).to(torch.uint8)]
+    steps = [] if mask is None else [mask.squeeze(-1).to(torch.uint8).contiguous()]
     output, *state_n = ops.call("elementwise", config, [gates_x, *state_0, *constants, *steps])
     return output, tuple(state_n[: len(state_0)])
 

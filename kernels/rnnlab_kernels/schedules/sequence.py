@@ -185,7 +185,7 @@ class _Sequence(torch.autograd.Function):
         for k, value in enumerate(state_0[1:]):
             rest[start, :, k].copy_(value)
         saved = x.new_empty(num_steps if call.keep else 1, batch, len(cell.saved), hidden)
-        steps = num_steps if call.zone else 0
+        steps = num_steps if call.zone and call.keep else 0
         fresh = x.new_empty(steps, batch, len(state_0), hidden, dtype=torch.float32)
         bias, dropped = weights.get("bias_hh"), call.dropped(state_0[0])
         _launch(
@@ -209,6 +209,7 @@ class _Sequence(torch.autograd.Function):
             stride_saved_t=saved.stride(0) if call.keep else 0,
             GATES_FWD=bind_triton(cell.gates_fwd),
             HAS_BIAS=bias is not None,
+            KEEP_FRESH=steps > 0,
             GATE_ROWS=call.plan.gate_rows,
         )
         # Masks are saved as tensors are, so that autograd notices when one was written into.

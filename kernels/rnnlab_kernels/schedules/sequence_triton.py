@@ -162,6 +162,7 @@ def _sequence_fwd_kernel(
     REVERSE: tl.constexpr,
     BARRIER: tl.constexpr,
     PRECISION: tl.constexpr,
+    KEEP_FRESH: tl.constexpr,
     GATE_ROWS: tl.constexpr,
     UNITS: tl.constexpr,
     NUM_K: tl.constexpr,
@@ -241,7 +242,8 @@ def _sequence_fwd_kernel(
         if ZONE:
             mixed = ()
             for k in tl.static_range(K):
-                tl.store(fresh_ptr + (t * B * K + k) * H + i_b * K * H + i_u, new[k], mask=m)
+                if KEEP_FRESH:
+                    tl.store(fresh_ptr + (t * B * K + k) * H + i_b * K * H + i_u, new[k], mask=m)
                 rate = zoneout_0 if k == 0 else zoneout_1
                 part = _zoneout_part(key_0, key_1, k, step_index, i_drawn, i_quad, rate, ZONE == 1)
                 mixed = mixed + (_between(state[k], new[k], part),)
