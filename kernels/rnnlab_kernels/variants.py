@@ -101,11 +101,10 @@ def _sequence(
     noise: Noise | None = None,
 ) -> Iterator[Variant]:
     from rnnlab_kernels.schedules import sequence_triton
-    from rnnlab_kernels.schedules.sequence import Call
+    from rnnlab_kernels.schedules.sequence import Call, gates_of
 
     chain: Chain = CHAINS[name] if name in CHAINS else as_chain(CELLS[name])
-    gates = chain.stages[1].cell.num_gates  # type: ignore[union-attr]
-    plan, reason = plan_sequence(gates, batch, hidden, dtype.itemsize, *chip, tf32)
+    plan, reason = plan_sequence(gates_of(chain).cell.num_gates, batch, hidden, dtype.itemsize, *chip, tf32)
     if plan is None:
         raise ValueError(reason)
     flags = torch.ones(0)  # only whether there are any counts

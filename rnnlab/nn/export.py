@@ -22,6 +22,7 @@ Letters: T time, B batch, I input_size, H hidden_size, P proj_size or H, L layer
 """
 
 import copy
+import importlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -254,7 +255,7 @@ def onnx_translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         ModuleNotFoundError: onnx or onnxscript are missing.
     """
     try:
-        import onnx  # noqa: F401
+        importlib.import_module("onnx")  # torch.onnx asks for it later, in other words
         from onnxscript import FLOAT, INT32, INT64, opset18
     except ModuleNotFoundError as error:
         message = f'{error.name} is not installed: pip install "rnnlab[onnx]"'

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rnnlab_kernels import launch, ops
 from rnnlab_kernels.cells import CELLS, CHAINS
-from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell, found
+from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell, find
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.min_rnn import MIN_LSTM
 from rnnlab_kernels.schedules import opaque
@@ -18,8 +18,8 @@ from rnnlab_kernels.schedules.walk import Noise, Walk
 from tests.conftest import INTERPRETING
 from tests.kernels.test_chains import make
 
-KITS = ["pointwise"] if INTERPRETING else ["eager", *(["fused"] if launch.has_numba() else [])]
-NOISE = Walk(torch.tensor([[[True], [False], [True]]] * 4), Noise(3, 0.3, 0.3, (0.2, 0.2)), 0.1)  # type: ignore[arg-type]
+KITS = ["eager", *(["fused"] if launch.has_numba() else [])]
+NOISE = Walk(torch.tensor([[[True], [False], [True]]] * 4), Noise(3, 0.3, 0.3, (0.2, 0.2)), 0.1)
 
 
 class Recorder:
@@ -64,9 +64,8 @@ def checked(recorder: Recorder, leaves_gaps: bool = False) -> None:
 @pytest.mark.interpret
 @pytest.mark.parametrize("walk", [Walk(), NOISE], ids=["plain", "noise"])
 @pytest.mark.parametrize("name", ["lstm", "gru", "layer_norm_lstm", "peephole_lstm", "narx1"])
-@pytest.mark.parametrize("kit", ["pointwise"])
-def test_interpreted_recurrence(kit, name, walk, monkeypatch):
-    _recurrence(kit, name, walk, monkeypatch)
+def test_interpreted_recurrence(name, walk, monkeypatch):
+    _recurrence("pointwise", name, walk, monkeypatch)
 
 
 @pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted here")
@@ -152,13 +151,20 @@ def test_keys_are_of_what_is_computed():
     cells = [Cell("own", ("a",), ("h",), (), (), 0, maths) for maths in (_doubled, _tripled, _doubled)]
     assert cells[0].key == cells[2].key != cells[1].key
     with pytest.raises(KeyError, match="own:no, a cell that has not been made"):
-        found(CELLS_BY_KEY, "own:no")
+        find(CELLS_BY_KEY, "own:no")
 
 
-def test_a_mask_of_any_strides(monkeypatch):
-    if not INTERPRETING and not launch.has_numba():
-        pytest.skip("no compiled loops")
-    method = "triton" if INTERPRETING else "numba"
+@pytest.mark.interpret
+def test_an_interpreted_mask_of_any_strides():
+    _mask_of_any_strides("triton")
+
+
+@pytest.mark.skipif(INTERPRETING or not launch.has_numba(), reason="compiled loops")
+def test_a_mask_of_any_strides():
+    _mask_of_any_strides("numba")
+
+
+def _mask_of_any_strides(method: str) -> None:
     gates, start, mask = torch.randn(7, 2, 12), (torch.randn(2, 4),), (torch.rand(2, 7) < 0.5).t().unsqueeze(-1)
     expected = opaque.elementwise(method, MIN_LSTM, gates, start, (), mask.contiguous(), False)
     actual = opaque.elementwise(method, MIN_LSTM, gates, start, (), mask, False)

@@ -23,7 +23,7 @@ from tests.nn.plain import Leaky
 
 pytestmark = pytest.mark.skipif(INTERPRETING, reason="compiles for a CPU")
 
-I, H = 3, 4  # noqa: E741
+I, H = 3, 4  # noqa: E741  the letters of all docstrings
 RATES = {"recurrent_dropout": 0.3, "candidate_dropout": 0.3, "weight_dropout": 0.3, "zoneout": 0.2}
 MODULES: dict[str, Any] = {
     "lstm": lambda: rnnlab.nn.LSTM(I, H, 2, bidirectional=True),

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from rnnlab_kernels import launch
 from rnnlab_kernels.bench.work import MODULES, WALKS, Given, Work, cell_of
-from rnnlab_kernels.cells.chain import Gates
 from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.layout import named_weights
 from rnnlab_kernels.schedules.reference import reference
@@ -127,15 +126,11 @@ def _pointwise(work: Work, given: Given) -> Run:
 
 def _sequence(work: Work, given: Given) -> Run:
     _needs_triton(given)
-    from rnnlab_kernels.schedules.sequence import sequence, supports
+    from rnnlab_kernels.schedules.sequence import plan_for, sequence
 
     chain, _ = named_weights(cell_of(work), given.weights[0])
-    possible, reason = supports(chain)
-    if possible:
-        num_gates = next(stage.cell.num_gates for stage in chain.stages if isinstance(stage, Gates))
-        plan, reason = launch.sequence_plan(num_gates, work.B, work.H, given.x.dtype, given.x.device)
-        possible = plan is not None
-    if not possible:
+    plan, reason = plan_for(chain, WALKS[work.feature], work.B, work.H, given.x.dtype, given.x.device)
+    if plan is None:
         raise Unavailable(reason)
     return network(sequence, work, given)
 

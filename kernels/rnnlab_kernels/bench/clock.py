@@ -37,7 +37,7 @@ def passes(run: Callable[[], Tensor], given: Given) -> dict[str, Callable[[], ob
     return {"forward": forward, "forward + backward": both}
 
 
-def _once(call: Callable[[], object], cuda: bool, repeats: int = 1) -> float:
+def milliseconds(call: Callable[[], object], cuda: bool, repeats: int = 1) -> float:
     """Return the milliseconds of a call, by the device's own clock where there is one."""
     if not cuda:
         start = time.perf_counter()
@@ -65,12 +65,12 @@ def measure(
             torch.cuda.synchronize()
             before = torch.cuda.memory_allocated()
             torch.cuda.reset_peak_memory_stats()
-        repeats[arm] = max(1, min(50, int(TURN_MS / max(_once(call, cuda), 1e-3))))
+        repeats[arm] = max(1, min(50, int(TURN_MS / max(milliseconds(call, cuda), 1e-3))))
         peak[arm] = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda and arm not in without_peak else None
     seen: dict[str, list[float]] = {arm: [] for arm in calls}
     for _ in range(rounds):
         for arm, call in calls.items():
-            seen[arm].append(_once(call, cuda, repeats[arm]))
+            seen[arm].append(milliseconds(call, cuda, repeats[arm]))
     found = {}
     for arm, values in seen.items():
         low, high = (statistics.quantiles(values, n=5, method="inclusive")[k] for k in (0, 3))

@@ -22,7 +22,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rnnlab_kernels.schedules.sequence_triton import _wait_for_all
+from rnnlab_kernels.bench.clock import milliseconds
+from rnnlab_kernels.schedules.sequence_device import wait_for_all
 
 WORDS = 16_384  # of the exchanged buffer: 64 KiB, h of 32 rows and 1,024 units in half precision
 STEPS = 20_000
@@ -40,7 +41,7 @@ def _exchange_kernel(
         own_ptr = buffer_ptr + (step % 2) * programs * PART
         if EXCHANGE:
             tl.store(own_ptr + tl.program_id(0) * PART + i, i * 0 + step * programs + tl.program_id(0))
-        _wait_for_all(barrier_ptr, (step + 1) * programs, programs > 0)
+        wait_for_all(barrier_ptr, (step + 1) * programs, programs > 0)
         if EXCHANGE:
             for other in range(0, programs):
                 value = tl.load(own_ptr + other * PART + i, cache_modifier=".cg")
@@ -86,15 +87,10 @@ def exchange(programs: int, num_steps: int, device: str, mode: str, cooperative:
     return wrong
 
 
-def _milliseconds(call: Callable[[], object], repeats: int = 3) -> float:
+def _milliseconds(call: Callable[[], object]) -> float:
+    """Return the milliseconds of a call that is not the first."""
     call()
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    for _ in range(repeats):
-        call()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end) / repeats
+    return milliseconds(call, cuda=True, repeats=3)
 
 
 def _graph_gap(kernels: int) -> float:

@@ -20,7 +20,7 @@ from rnnlab_kernels.cells.peephole import DENSE_PEEPHOLE_LSTM, PEEPHOLE_LSTM
 from rnnlab_kernels.cells.state_space import state_space
 
 CELLS: dict[str, Cell] = {cell.name: cell for cell in (RNN_TANH, RNN_RELU, RNN_SIGMOID, RNN_IDENTITY, LSTM, GRU, CIFG)}
-# Made now, since torch.compile cannot make them; plain ones first, their keys are their names.
+# Made now, since torch.compile can look them up and not make them.
 for _cell in CELLS.values():
     as_chain(_cell)
 as_chain(LSTM, projection=True)

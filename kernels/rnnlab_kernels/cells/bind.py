@@ -32,7 +32,7 @@ def registered(new: Any, by_key: dict[str, Any], content: Any) -> str:
     return key
 
 
-def found(by_key: dict[str, Any], key: str) -> Any:
+def find(by_key: dict[str, Any], key: str) -> Any:
     """Return the cell or chain of a key.
 
     Raises:

@@ -102,7 +102,7 @@ class Chain:
         object.__setattr__(self, "key", registered(self, CHAINS_BY_KEY, content))
 
     def __reduce__(self) -> Any:
-        return Chain, (self.name, self.states, self.stages, self.output, self.constants)  # keys are a process's own
+        return Chain, (self.name, self.states, self.stages, self.output, self.constants)  # made anew, and so registered
 
     @property
     def num_states(self) -> int:

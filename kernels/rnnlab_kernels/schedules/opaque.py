@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rnnlab_kernels import ops
-from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell, found
+from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell, find
 from rnnlab_kernels.cells.chain import CHAINS_BY_KEY, Chain, Gates, Norm
 from rnnlab_kernels.schedules.backward import walk_backward
 from rnnlab_kernels.schedules.forward import walk_forward
@@ -31,7 +31,7 @@ class Recurrence:
     def _call(self, config: Any, tensors: Tensors, keep: bool, fake: bool = False) -> tuple[Call, list[Tensor]]:
         """Return the call, and x, weights and initial states."""
         kit, key, names, given, reverse, rates, first, training, limit = config
-        chain = found(CHAINS_BY_KEY, key)
+        chain = find(CHAINS_BY_KEY, key)
         count = 1 + len(names) + len(chain.states)
         flags = dict(zip(given, tensors[count:], strict=True))
         noise = None
@@ -49,7 +49,7 @@ class Recurrence:
         return Frame(call, x, dict(zip(call.names, rest, strict=False)), tuple(rest[len(call.names) :]))
 
     def num_results(self, config: Any) -> int:
-        return 1 + len(found(CHAINS_BY_KEY, config[1]).states)
+        return 1 + len(find(CHAINS_BY_KEY, config[1]).states)
 
     def forward(self, config: Any, tensors: Tensors, keep: bool) -> list[Tensor]:
         call, inputs = self._call(config, tensors, keep)
@@ -144,13 +144,13 @@ class Elementwise:
         from rnnlab_kernels.schedules.elementwise import Call as ElementwiseCall
 
         _, key, reverse, has_mask = config
-        cell, inputs = found(CELLS_BY_KEY, key), tensors[:-1] if has_mask else tensors
+        cell, inputs = find(CELLS_BY_KEY, key), tensors[:-1] if has_mask else tensors
         num_states = len(cell.states)
         call = ElementwiseCall(cell, tensors[-1].contiguous() if has_mask else None, reverse, False)
         return call, cell, inputs[1 : 1 + num_states], inputs[1 + num_states :], inputs
 
     def num_results(self, config: Any) -> int:
-        return 1 + len(found(CELLS_BY_KEY, config[1]).states)
+        return 1 + len(find(CELLS_BY_KEY, config[1]).states)
 
     def forward(self, config: Any, tensors: Tensors, keep: bool) -> list[Tensor]:
         from rnnlab_kernels.schedules.elementwise import walk_forward

@@ -54,9 +54,7 @@ class Call(NamedTuple):
 
     @property
     def gates(self) -> Gates:
-        stage = self.chain.stages[1]
-        assert isinstance(stage, Gates)
-        return stage
+        return gates_of(self.chain)
 
     @property
     def drops_candidate(self) -> bool:
@@ -73,7 +71,9 @@ class Call(NamedTuple):
     def zone(self) -> int:
         """0 without zoneout, 1 where it is drawn, 2 in expectation."""
         noise = self.noise
-        return 0 if noise is None or not any(noise.zoneout) else 1 if noise.training else 2
+        if noise is None or not any(noise.zoneout):
+            return 0
+        return 1 if noise.training else 2
 
     def dropped(self, h_0: Tensor) -> Tensor | None:
         """Return the mask (B, H) of what a step multiplies of the state before, scaled, or None."""
@@ -132,6 +132,21 @@ def supports(chain: Chain) -> tuple[bool, str]:
     if not whole or gates.carried[: len(states)] != states or not set(constants) <= {*chain.constants}:
         return False, f"the product and the gate update of {chain.name} are wired in another way"
     return True, "one product and one gate update"
+
+
+def gates_of(chain: Chain) -> Gates:
+    """Return the gate update of a chain that `supports` takes."""
+    return next(stage for stage in chain.stages if isinstance(stage, Gates))
+
+
+def plan_for(
+    chain: Chain, walk: Walk, batch: int, hidden: int, dtype: torch.dtype, device: torch.device
+) -> tuple[SequencePlan | None, str]:
+    """Return the tiles for a chain, None where the schedule cannot run it, and the reason in a few words."""
+    possible, reason = supports(chain)
+    if possible and walk.clip is not None:
+        possible, reason = False, "clipping between steps takes the pointwise schedule"
+    return sequence_plan(gates_of(chain).cell.num_gates, batch, hidden, dtype, device) if possible else (None, reason)
 
 
 def _launch(kernel: Any, call: Call, batch: int, num_steps: int, backwards: bool, **arguments: Any) -> None:
@@ -370,16 +385,9 @@ def sequence(
             do not fit on the chip.
     """
     chain, named = named_weights(cell, weights)
-    possible, reason = supports(chain)
-    if possible and walk.clip is not None:
-        possible, reason = False, "clipping between steps takes the pointwise schedule"
-    if possible and plan is None:
-        gates = chain.stages[1]
-        assert isinstance(gates, Gates)
-        hidden = state_0[0].shape[1]
-        plan, reason = sequence_plan(gates.cell.num_gates, x.shape[1], hidden, x.dtype, x.device)
-        possible = plan is not None
-    if not possible or plan is None:
+    planned, reason = plan_for(chain, walk, x.shape[1], state_0[0].shape[1], x.dtype, x.device)
+    plan = plan or planned
+    if planned is None or plan is None:
         raise ValueError(f"the sequence schedule cannot run this: {reason}")
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *named.values(), *state_0))
     call = Call(chain, tuple(named), plan, reverse, _steps(mask), _steps(walk.reset), walk.noise, keep)

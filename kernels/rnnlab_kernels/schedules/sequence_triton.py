@@ -7,7 +7,7 @@ next: then they wait for each other at a barrier after every step, or the launch
 
 Inside, units are rows and batch elements columns, so that the gates, which are many, are the M dimension of the product
 and the batch, which may be small, is N. Forward, rows of R are interleaved, GATE_ROWS for each unit (a power of two),
-so that one product makes all gates; `_split_rows` takes them apart. Units are padded to blocks of BLOCK_K along K.
+so that one product makes all gates; `split_rows` takes them apart. Units are padded to blocks of BLOCK_K along K.
 Storage is fp32, fp16 or bf16; products accumulate in fp32 and registers are fp32. B, H and T are run-time values;
 offsets over time are 64 bits wide, those within a step 32.
 """
@@ -18,100 +18,16 @@ offsets over time are 64 bits wide, those within a step 32.
 import triton
 import triton.language as tl
 
-from rnnlab_kernels.schedules.noise_triton import keep_tile
-from rnnlab_kernels.schedules.walk import CANDIDATE, ZONEOUT
-
-_CANDIDATE, _ZONEOUT = tl.constexpr(CANDIDATE), tl.constexpr(ZONEOUT)
-MAX_SPINS = tl.constexpr(1 << 26)  # about a minute: a lost program must end in an error and not in a hung device
-
-
-@triton.jit
-def _split_rows(acc, UNITS: tl.constexpr, GATE_ROWS: tl.constexpr, BLOCK_B: tl.constexpr):
-    """Return the GATE_ROWS tiles (UNITS, BLOCK_B) whose rows are interleaved in `acc`."""
-    if GATE_ROWS == 1:
-        parts = (acc,)
-    elif GATE_ROWS == 2:
-        parts = tl.split(tl.reshape(acc, (UNITS, 2, BLOCK_B)).permute(0, 2, 1))
-    else:
-        tl.static_assert(GATE_ROWS == 4)
-        # The last dimension falls apart first: even and odd rows, then each of those in two.
-        even, odd = tl.split(tl.reshape(acc, (UNITS, 2, 2, BLOCK_B)).permute(0, 3, 1, 2))
-        first, third = tl.split(even)
-        second, fourth = tl.split(odd)
-        parts = (first, second, third, fourth)
-    return parts
-
-
-@triton.jit
-def _wait_for_all(barrier_ptr, target, alive):
-    """Return once `target` programs have arrived; what they stored before is visible after. False if they never do.
-
-    A program that is no longer `alive` arrives, so that the others need not wait in vain, and does not wait itself.
-    """
-    tl.debug_barrier()
-    tl.atomic_add(barrier_ptr, 1, sem="release", scope="gpu")
-    spins = 0
-    arrived = tl.atomic_add(barrier_ptr, 0, sem="acquire", scope="gpu")
-    while alive & (arrived < target) & (spins < MAX_SPINS):
-        arrived = tl.atomic_add(barrier_ptr, 0, sem="acquire", scope="gpu")
-        spins += 1
-    tl.debug_barrier()
-    return alive & (arrived >= target)
-
-
-@triton.jit
-def _states(h_ptr, rest_ptr, slot, o_state, o_rest, stride_slot, H, mask, K: tl.constexpr):
-    """Return the K states (UNITS, BLOCK_B) of a slot in fp32; h has memory of its own."""
-    h_ptr += slot * stride_slot
-    rest_ptr += slot * stride_slot * (K - 1)
-    state = (tl.load(h_ptr + o_state, mask=mask, other=0.0).to(tl.float32),)
-    for k in tl.static_range(K - 1):
-        state = state + (tl.load(rest_ptr + k * H + o_rest, mask=mask, other=0.0).to(tl.float32),)
-    return state
-
-
-@triton.jit
-def _carried(state, constants, CARRIED: tl.constexpr, C: tl.constexpr):
-    values = ()
-    for k in tl.static_range(len(CARRIED)):
-        values = values + (state[CARRIED[k]],)
-    for k in tl.static_range(C):
-        values = values + (constants[k],)
-    return values
-
-
-@triton.jit
-def _zeroed(values, rows):
-    """Return the values with zeros in the rows (1, BLOCK_B) that are true."""
-    found = ()
-    for k in tl.static_range(len(values)):
-        found = found + (tl.where(rows, 0.0, values[k]),)
-    return found
-
-
-@triton.jit
-def _candidate_mask(key_0, key_1, step, i_b, i_quad, threshold, scale):
-    """Return the mask (UNITS, BLOCK_B) on the candidates of a step, for rows (BLOCK_B, 1) and groups of 4 units."""
-    kept = keep_tile(key_0, key_1, tl.cast(_CANDIDATE, tl.int32), step, i_b, i_quad, threshold)
-    return tl.where(kept, scale, 0.0).trans()
-
-
-@triton.jit
-def _zoneout_part(key_0, key_1, k: tl.constexpr, step, i_b, i_quad, rate, DRAWN: tl.constexpr):
-    """Return what part of the new value of state k is taken: 0 and 1 if DRAWN, by the threshold `rate`, else `rate`."""
-    if DRAWN:
-        kept = keep_tile(key_0, key_1, tl.cast(_ZONEOUT + k, tl.int32), step, i_b, i_quad, rate.to(tl.int32))
-        part = tl.where(kept, 1.0, 0.0).trans()
-    else:
-        part = rate
-    return part
-
-
-@triton.jit
-def _between(previous, new, part):
-    """Return previous + part * (new - previous), exactly `new` for 1."""
-    return tl.where(part < 0.5, previous + part * (new - previous), new - (1.0 - part) * (new - previous))
-
+from rnnlab_kernels.schedules.sequence_device import (
+    between,
+    candidate_mask,
+    carried_values,
+    read_states,
+    split_rows,
+    wait_for_all,
+    zeroed,
+    zoneout_part,
+)
 
 NOT_SPECIALIZED = [
     *("T", "first_position", "num_positions", "key_0", "key_1", "first_step"),
@@ -196,7 +112,7 @@ def _sequence_fwd_kernel(
     i_block = tl.arange(0, BLOCK_K)[:, None]
     o_h = i_b * H + i_block
     start = tl.cast(T - first_position if REVERSE else first_position, tl.int64)
-    state = _states(h_ptr, rest_ptr, start, o_state, o_rest, stride_slot, H, m, K)
+    state = read_states(h_ptr, rest_ptr, start, o_state, o_rest, stride_slot, H, m, K)
     alive = num_positions > 0  # false once a barrier was given up
     for step in range(0, num_positions):
         position = first_position + step
@@ -205,7 +121,7 @@ def _sequence_fwd_kernel(
         after = t if REVERSE else t + 1
         if HAS_RESET:
             anew = tl.load(reset_ptr + t * B + i_b, mask=m_b, other=0) != 0
-            state = _zeroed(state, anew)
+            state = zeroed(state, anew)
         acc = tl.zeros((UNITS * GATE_ROWS, BLOCK_B), tl.float32)
         for k in tl.static_range(NUM_K):
             h_block_ptr = h_ptr + before * stride_slot + k * BLOCK_K
@@ -217,7 +133,7 @@ def _sequence_fwd_kernel(
             if HAS_DROPPED:
                 h = (h * tl.load(dropped_ptr + k * BLOCK_K + o_h, mask=m_h, other=0.0)).to(h.dtype)
             acc = tl.dot(weights[k], h, acc, input_precision=PRECISION)
-        recurrent = _split_rows(acc, UNITS, GATE_ROWS, BLOCK_B)
+        recurrent = split_rows(acc, UNITS, GATE_ROWS, BLOCK_B)
         gates = ()
         for k in tl.static_range(G):
             gate_ptr = gates_x_ptr + t * stride_slot * G + k * H
@@ -231,10 +147,10 @@ def _sequence_fwd_kernel(
                 part += biases[k]
             gates = gates + (part,)
 
-        carried = _carried(state, constants, CARRIED, C)
+        carried = carried_values(state, constants, CARRIED, C)
         step_index = first_step + t.to(tl.int32)
         if HAS_CANDIDATE:
-            part = _candidate_mask(key_0, key_1, step_index, i_drawn, i_quad, candidate_threshold, candidate_scale)
+            part = candidate_mask(key_0, key_1, step_index, i_drawn, i_quad, candidate_threshold, candidate_scale)
             carried = carried + (part,)
 
         new, saved = GATES_FWD(gates, carried)
@@ -245,8 +161,8 @@ def _sequence_fwd_kernel(
                 if KEEP_FRESH:
                     tl.store(fresh_ptr + (t * B * K + k) * H + i_b * K * H + i_u, new[k], mask=m)
                 rate = zoneout_0 if k == 0 else zoneout_1
-                part = _zoneout_part(key_0, key_1, k, step_index, i_drawn, i_quad, rate, ZONE == 1)
-                mixed = mixed + (_between(state[k], new[k], part),)
+                part = zoneout_part(key_0, key_1, k, step_index, i_drawn, i_quad, rate, ZONE == 1)
+                mixed = mixed + (between(state[k], new[k], part),)
             new = mixed
         # As the next step's product and backward will read it.
         kept = (new[0].to(h_ptr.dtype.element_ty).to(tl.float32),)
@@ -268,7 +184,7 @@ def _sequence_fwd_kernel(
         for k in tl.static_range(S):
             tl.store(saved_ptr + t * stride_saved_t + k * H + o_saved, saved[k], mask=m)
         if BARRIER:
-            alive = _wait_for_all(barrier_ptr + tl.program_id(1), (step + 1) * tl.num_programs(0), alive)
+            alive = wait_for_all(barrier_ptr + tl.program_id(1), (step + 1) * tl.num_programs(0), alive)
         else:
             tl.debug_barrier()
     if BARRIER:  # what was given up after the last step shows, too
@@ -352,7 +268,7 @@ def _sequence_bwd_kernel(
         dstate = dstate + (tl.load(dstate_ptr + (i_b * K + k) * H + i_u, mask=m, other=0.0),)
     end = first_position + num_positions
     slot = tl.cast(T - end if REVERSE else end, tl.int64)
-    state = _states(h_ptr, rest_ptr, slot, o_state, o_rest, stride_slot, H, m, K)
+    state = read_states(h_ptr, rest_ptr, slot, o_state, o_rest, stride_slot, H, m, K)
     alive = num_positions > 0  # false once a barrier was given up
     for step in range(0, num_positions):
         position = end - 1 - step
@@ -388,23 +304,23 @@ def _sequence_bwd_kernel(
         for k in tl.static_range(S):
             value_ptr = saved_ptr + t * stride_saved_t + k * H
             saved = saved + (tl.load(value_ptr + o_saved, mask=m, other=0.0).to(tl.float32),)
-        stored = _states(h_ptr, rest_ptr, before, o_state, o_rest, stride_slot, H, m, K)
+        stored = read_states(h_ptr, rest_ptr, before, o_state, o_rest, stride_slot, H, m, K)
         previous = stored
         if HAS_RESET:
             first = tl.load(reset_ptr + t * B + i_b, mask=m_b, other=0) != 0
-            previous = _zeroed(stored, first)
+            previous = zeroed(stored, first)
 
-        carried = _carried(previous, constants, CARRIED, C)
+        carried = carried_values(previous, constants, CARRIED, C)
         step_index = first_step + t.to(tl.int32)
         if HAS_CANDIDATE:
-            part = _candidate_mask(key_0, key_1, step_index, i_drawn, i_quad, candidate_threshold, candidate_scale)
+            part = candidate_mask(key_0, key_1, step_index, i_drawn, i_quad, candidate_threshold, candidate_scale)
             carried = carried + (part,)
         asked = upstream  # of the new values
         if ZONE:
             asked, fresh = (), ()
             for k in tl.static_range(K):
                 rate = zoneout_0 if k == 0 else zoneout_1
-                part = _zoneout_part(key_0, key_1, k, step_index, i_drawn, i_quad, rate, ZONE == 1)
+                part = zoneout_part(key_0, key_1, k, step_index, i_drawn, i_quad, rate, ZONE == 1)
                 asked = asked + (upstream[k] * part,)
                 value_ptr = fresh_ptr + (t * B * K + k) * H + i_b * K * H
                 fresh = fresh + (tl.load(value_ptr + i_u, mask=m, other=0.0),)
@@ -427,9 +343,9 @@ def _sequence_bwd_kernel(
             kept = ()
             for k in tl.static_range(K):
                 kept = kept + (tl.where(inside, direct[k], upstream[k]),)
-            direct, sums, dgates = kept, _zeroed(sums, inside == 0), _zeroed(dgates, inside == 0)
+            direct, sums, dgates = kept, zeroed(sums, inside == 0), zeroed(dgates, inside == 0)
         if HAS_RESET:
-            direct = _zeroed(direct, first)
+            direct = zeroed(direct, first)
         for k in tl.static_range(G):
             gate_ptr = dgates_ptr + t * stride_slot * G + k * H
             dgate = dgates[k]
@@ -444,7 +360,7 @@ def _sequence_bwd_kernel(
             totals = totals + (dconstants[k] + sums[k],)
         dconstants, dstate, state = totals, direct, stored
         if BARRIER:
-            alive = _wait_for_all(barrier_ptr + tl.program_id(1), (step + 1) * tl.num_programs(0), alive)
+            alive = wait_for_all(barrier_ptr + tl.program_id(1), (step + 1) * tl.num_programs(0), alive)
         else:
             tl.debug_barrier()
     for k in tl.static_range(K):
