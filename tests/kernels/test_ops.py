@@ -11,7 +11,9 @@ from rnnlab_kernels import launch, ops
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell, find
 from rnnlab_kernels.cells.chain import Chain, as_chain
+from rnnlab_kernels.cells.derive import derive
 from rnnlab_kernels.cells.min_rnn import MIN_LSTM
+from rnnlab_kernels.cells.vocabulary import tanh
 from rnnlab_kernels.schedules import opaque
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.walk import Noise, Walk
@@ -19,7 +21,7 @@ from tests.conftest import INTERPRETING
 from tests.kernels.test_chains import make
 
 KITS = ["eager", *(["fused"] if launch.has_numba() else [])]
-NOISE = Walk(torch.tensor([[[True], [False], [True]]] * 4), Noise(3, 0.3, 0.3, (0.2, 0.2)), 0.1)
+NOISE = Walk(torch.tensor([[[True], [False], [True]]] * 4), Noise(3, 0.3, 0.3, (0.2, 0.2), first=2), 0.1)
 
 
 class Recorder:
@@ -63,14 +65,14 @@ def checked(recorder: Recorder, leaves_gaps: bool = False) -> None:
 
 @pytest.mark.interpret
 @pytest.mark.parametrize("walk", [Walk(), NOISE], ids=["plain", "noise"])
-@pytest.mark.parametrize("name", ["lstm", "gru", "layer_norm_lstm", "peephole_lstm", "narx1"])
+@pytest.mark.parametrize("name", ["lstm", "cifg", "layer_norm_lstm", "peephole_lstm", "narx1"])
 def test_interpreted_recurrence(name, walk, monkeypatch):
     _recurrence("pointwise", name, walk, monkeypatch)
 
 
 @pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted here")
 @pytest.mark.parametrize("walk", [Walk(), NOISE], ids=["plain", "noise"])
-@pytest.mark.parametrize("name", ["lstm", "gru", "layer_norm_lstm", "peephole_lstm", "narx1", "jordan_tanh_sigmoid"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "cifg", "layer_norm_lstm", "peephole_lstm", "narx1"])
 @pytest.mark.parametrize("kit", KITS)
 def test_recurrence(kit, name, walk, monkeypatch):
     _recurrence(kit, name, walk, monkeypatch)
@@ -89,7 +91,29 @@ def _recurrence(kit: str, name: str, walk: Walk, monkeypatch: Any) -> None:
     if walk.noise is not None:
         walk = walk._replace(noise=walk.noise._replace(zoneout=(0.2,) * len(state_0)))
     recorder = Recorder(monkeypatch)
-    opaque.recurrence(kit, chain, x, state_0, named, None, False, walk)
+    actual = opaque.recurrence(kit, chain, x, state_0, named, None, False, walk)
+    torch.testing.assert_close(actual, reference(chain, x, state_0, named, walk=walk))
+    checked(recorder)
+
+
+def _plain(gates, carried):
+    return (carried[0] + gates[0],), ()
+
+
+def _dropped(gates, carried):
+    return (carried[0] + tanh(gates[0]) * carried[1],), ()
+
+
+@pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted here")
+@pytest.mark.parametrize("kit", KITS)
+def test_a_cell_that_keeps_more_when_candidates_are_dropped(kit, monkeypatch):
+    dropped = Cell("own_dropped", ("n",), ("h",), ("h", "mask"), (), 0, _dropped)
+    chain = as_chain(derive(Cell("own", ("n",), ("h",), ("h",), (), 0, _plain, dropped=dropped)))
+    cell = chain.stages[1].cell
+    assert len(cell.dropped.saved) > len(cell.saved)
+    recorder, weights = Recorder(monkeypatch), {"ih": torch.randn(5, 2), "hh": torch.randn(5, 5)}
+    walk = Walk(noise=Noise(3, candidate=0.4))
+    opaque.recurrence(kit, chain, torch.randn(4, 3, 2), (torch.randn(3, 5),), weights, None, False, walk)
     checked(recorder)
 
 

@@ -225,7 +225,7 @@ def elementwise(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Do what `schedules.elementwise.elementwise` does, as one operator."""
     config = ops.encoded(method, cell.key, reverse, mask is not None)
-    steps = [] if mask is None else [mask.squeeze(-1).to(torch.uint8).contiguous()]
+    steps = [] if mask is None else [mask.squeeze(-1).to(torch.uint8)]
     output, *state_n = ops.call("elementwise", config, [gates_x, *state_0, *constants, *steps])
     return output, tuple(state_n[: len(state_0)])
 
