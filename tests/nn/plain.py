@@ -187,6 +187,20 @@ def plainly(
     return torch.stack(outputs), state, every
 
 
+def clamped(value: Tensor, limit: float) -> Tensor:
+    """Return the value; its gradient, real and imaginary parts apart, is clamped to +-limit, unless that is 0."""
+
+    def clamp(grad: Tensor) -> Tensor:
+        if grad.is_complex():
+            return torch.complex(grad.real.clamp(-limit, limit), grad.imag.clamp(-limit, limit))
+        return grad.clamp(-limit, limit)
+
+    if limit and value.requires_grad:
+        value = value * 1  # the hook is of this use of it alone
+        value.register_hook(clamp)
+    return value
+
+
 def assert_close(actual: Any, expected: Any, **tolerance: float) -> None:
     torch.testing.assert_close(actual, expected, **(tolerance or FLOAT64))
 

@@ -11,7 +11,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import rnnlab.nn
 from rnnlab.nn import research
@@ -20,7 +19,7 @@ from rnnlab.nn.recurrent import Recurrent
 from rnnlab_kernels.launch import has_numba
 from rnnlab_kernels.schedules.noise import draw_seed, keep_mask
 from rnnlab_kernels.schedules.walk import ZONEOUT
-from tests.nn.plain import DTYPE, Decay, Leaky, Opaque, TwoStates, one_step
+from tests.nn.plain import DTYPE, Decay, Leaky, Opaque, TwoStates, clamped, one_step
 from tests.tolerances import FLOAT64
 
 Case = dict[str, Any]
@@ -237,7 +236,7 @@ def walk(
         reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
     outputs, every = [x] * len(x), [state] * len(x)
     for t in range(len(x))[:: -1 if reverse else 1]:
-        state = [_clamped(part, limit) for part in state] if limit else state
+        state = [clamped(part, limit) for part in state]
         state = [torch.where(reset[t], 0, part) for part in state]
         y, new = one_step(cell, x[t], tuple(state))
         parts = [part[t] if isinstance(part, Tensor) else part for part in kept]
@@ -247,20 +246,6 @@ def walk(
         state = [torch.where(mask[t], a, b) for a, b in zip(new, state, strict=True)]
         outputs[t], every[t] = torch.where(mask[t], y, 0), state
     return torch.stack(outputs), state, every
-
-
-def _clamped(state: Tensor, limit: float) -> Tensor:
-    """Return the state, with a gradient that is clamped, real and imaginary parts apart."""
-
-    def clamp(grad: Tensor) -> Tensor:
-        if grad.is_complex():
-            return torch.complex(grad.real.clamp(-limit, limit), grad.imag.clamp(-limit, limit))
-        return grad.clamp(-limit, limit)
-
-    state = state * 1
-    if state.requires_grad:
-        state.register_hook(clamp)
-    return state
 
 
 def _given_out(cell: Any, x_t: Tensor, y: Tensor, state: Named) -> Tensor:
@@ -384,72 +369,3 @@ def test_recurrent_on_compiled_loops(case):
     case["options"].pop("norm", None)  # of one unit, or of equal ones, it is rounding alone
     fused = "auto" if case["options"]["clip_grad_step"] else "fused"
     compare(run(case, fused, torch.float32), run(case, "reference", torch.float32), rtol=1.3e-6, atol=1e-5)
-
-
-REGULARISERS = (
-    "input_dropout",
-    "output_dropout",
-    "recurrent_dropout",
-    "candidate_dropout",
-    "weight_dropout",
-    "zoneout",
-    "clip_grad_step",
-)
-
-
-@st.composite
-def layer_cases(draw: Any) -> Case:
-    """Draw a drop-in layer and a call; half of them with nothing that torch.nn has not."""
-    kind, hidden, num_layers = draw(st.sampled_from(("RNN", "LSTM", "GRU"))), draw(sizes), draw(st.integers(1, 2))
-    options: Case = {"num_layers": num_layers}
-    options |= {name: draw(booleans) for name in ("bias", "batch_first", "bidirectional")}
-    if kind == "RNN":
-        options["nonlinearity"] = draw(st.sampled_from(("tanh", "relu")))
-    if kind == "LSTM":
-        options["proj_size"] = draw(st.integers(0, 5)) % hidden
-    layout = draw(st.sampled_from(("full", "lengths", "unbatched", "packed")))
-    case: Case = {"kind": kind, "hidden": hidden, "inputs": draw(sizes), "layout": layout, "steps": draw(sizes)}
-    case |= {"batch": draw(st.integers(1, 4)), "seed": draw(st.integers(0, 999)), "reset": False}
-    case |= {name: draw(booleans) for name in ("hx", "train", "plain")}
-    if not case["plain"]:
-        case["reset"] = layout != "packed" and draw(booleans)
-        for name in REGULARISERS[:5]:
-            options[name] = draw(rates) if kind != "RNN" or name != "candidate_dropout" else 0.0
-        options["zoneout"] = draw(st.sampled_from((0.0, 0.0, 0.3, 1.0, (0.2, 0.5))))
-        if options["zoneout"] == (0.2, 0.5) and kind != "LSTM":
-            options["zoneout"] = (0.5,)
-        options["clip_grad_step"] = draw(st.sampled_from((None, None, 0.02)))
-        options["dropout"] = draw(rates) if num_layers == 2 else 0.0
-    case["shortest"] = int(case["plain"] or layout == "packed")  # torch packs no empty sequences
-    return case | {"options": options}
-
-
-def run_layer(case: Case, library: Any, backend: str = "auto") -> Named:
-    """Run a layer of rnnlab.nn or torch.nn; the latter gets lengths as a PackedSequence."""
-    torch.manual_seed(case["seed"])
-    arguments = case["inputs"], case["hidden"]
-    layer = getattr(rnnlab.nn, case["kind"])(*arguments, backend=backend, dtype=DTYPE, **case["options"])
-    x, hx, given = call_of(case, layer, DTYPE)
-    if library is nn:
-        weights = layer.state_dict()
-        layer = getattr(nn, case["kind"])(*arguments, dtype=DTYPE, **case["options"])
-        layer.load_state_dict(weights)
-    layer.train(case["train"])
-    torch.manual_seed(case["seed"] + 1)
-    if case["layout"] != "packed" and (library is rnnlab.nn or case["layout"] != "lengths"):
-        return observed(layer, x, hx, layer(x, hx, **given))
-    packed = pack_padded_sequence(x, given["lengths"], layer.batch_first, enforce_sorted=False)
-    output, final = layer(packed, hx)
-    padded, _ = pad_packed_sequence(output, layer.batch_first, total_length=case["steps"])
-    return observed(layer, x, hx, (padded, final))
-
-
-@drawn(max_examples=120)
-@given(case=layer_cases())
-def test_drop_in_layers(case):
-    reference = run_layer(case, rnnlab.nn, "reference")
-    compare(run_layer(case, rnnlab.nn, "eager"), reference)
-    if case["plain"]:
-        wanted = run_layer(case, nn)
-        compare(reference, wanted)
-        compare(run_layer(case, rnnlab.nn), wanted)
