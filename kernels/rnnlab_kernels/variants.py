@@ -8,7 +8,7 @@ import torch
 from rnnlab_kernels.cells import CELLS, CHAINS, PARTS, Cell, bind_triton
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.indrnn import INDRNN_IDENTITY, INDRNN_RELU, INDRNN_TANH
-from rnnlab_kernels.launch import A100, DTYPES, H200, Block, plan_sequence, pointwise_block
+from rnnlab_kernels.launch import A100, DTYPES, H200, Block, plan_sequence, plan_step, pointwise_block
 from rnnlab_kernels.schedules.recurrence import working_dtype
 from rnnlab_kernels.schedules.walk import Noise
 
@@ -79,6 +79,15 @@ SEQUENCES: tuple[tuple[str, torch.dtype, int, int], ...] = (
     ("peephole_lstm", torch.bfloat16, 64, 512),
 )
 
+# The same of launches of one step.
+STEPS: tuple[tuple[str, torch.dtype, int, int], ...] = (
+    ("lstm", torch.bfloat16, 64, 1024),
+    ("lstm", torch.float16, 128, 2048),
+    ("lstm", torch.float32, 64, 1024),
+    ("gru", torch.bfloat16, 20, 200),
+    ("rnn_tanh", torch.bfloat16, 1, 512),
+)
+
 
 def planned_variants() -> Iterator[Variant]:
     """Yield the sequence kernels of `SEQUENCES` with the tiles that each chip gets, with masks, resets and biases."""
@@ -88,6 +97,11 @@ def planned_variants() -> Iterator[Variant]:
         yield from _sequence("lstm", torch.float32, 32, 256, capability, chip, tf32=True)
         for name in ("lstm", "gru"):
             yield from _sequence(name, torch.bfloat16, 64, 512, capability, chip, noise=Noise(0, 0.1, 0.1, (0.1, 0.1)))
+        yield from _sequence("lstm", torch.bfloat16, 16, 64, capability, chip, heads=12)
+        yield from _sequence("gru", torch.float16, 64, 256, capability, chip, heads=2, reverse=2)
+        for name, dtype, batch, hidden in STEPS:
+            yield from _sequence(name, dtype, batch, hidden, capability, chip, step=True)
+        yield from _sequence("lstm", torch.bfloat16, 16, 64, capability, chip, heads=12, step=True)
 
 
 def _sequence(
@@ -99,27 +113,29 @@ def _sequence(
     chip: tuple[int, int],
     tf32: bool = False,
     noise: Noise | None = None,
+    heads: int = 1,
+    reverse: int = 0,
+    step: bool = False,
 ) -> Iterator[Variant]:
     from rnnlab_kernels.schedules import sequence_triton
-    from rnnlab_kernels.schedules.sequence import Call, gates_of
+    from rnnlab_kernels.schedules.sequence_call import Call, gates_of
 
     chain: Chain = CHAINS[name] if name in CHAINS else as_chain(CELLS[name])
-    plan, reason = plan_sequence(gates_of(chain).cell.num_gates, batch, hidden, dtype.itemsize, *chip, tf32)
+    sizes = gates_of(chain).cell.num_gates, batch, hidden, dtype.itemsize
+    plan, reason = plan_step(*sizes, tf32, heads) if step else plan_sequence(*sizes, *chip, tf32, heads)
     if plan is None:
         raise ValueError(reason)
     flags = torch.ones(0)  # only whether there are any counts
-    call = Call(chain, (), plan, False, flags, flags, noise, True)
-    cell, sizes = call.cell, call.constexprs()
-    options = {key: value for key, value in sizes.items() if not key.isupper()}
-    shared = {key: value for key, value in sizes.items() if key.isupper()} | {"BARRIER": plan.grid[0] > 1}
-    barriers = int(plan.grid[0] > 1)
+    call = Call(chain, (), plan, reverse, flags, flags, noise, (0,), True)
+    cell, constexprs, waits = call.cell, call.constexprs(), plan.grid[0] > 1 and not plan.is_step
+    barriers = int(waits)
     kinds = dict.fromkeys(("constants", "rest", "fresh", "dstate", "dconstants"), "*fp32")
-    kinds |= {"mask": "*u8", "reset": "*u8", "barrier": "*i32"}
+    kinds |= {"mask": "*u8", "reset": "*u8", "barrier": "*i32", "key": "*i32"}
     for direction, kernel, pointers, strides, constants, rows in (
         (
             "fwd",
             sequence_triton._sequence_fwd_kernel,
-            "gates_x weight bias constants mask reset dropped h rest fresh saved barrier",
+            "gates_x weight bias constants mask reset dropped key h rest fresh saved barrier",
             ("stride_saved_t",),
             {
                 "GATES_FWD": bind_triton(cell.gates_fwd),
@@ -132,25 +148,31 @@ def _sequence(
         (
             "bwd",
             sequence_triton._sequence_bwd_kernel,
-            "doutput dstate weight constants mask reset dropped h rest fresh saved dgates dsplit dconstants barrier",
+            "doutput dstate weight constants mask reset dropped key h rest fresh saved dgates dsplit dconstants "
+            "barrier",
             ("stride_saved_t",),
             {"GATES_BWD": bind_triton(cell.gates_bwd)},
             plan.options["UNITS"],
         ),
     ):
         types = {f"{key}_ptr": kinds.get(key, f"*{TYPE_NAMES[dtype]}") for key in pointers.split()}
-        types |= dict.fromkeys(("T", "B", "H", "first_position", "num_positions", *strides), "i32")
-        types |= dict.fromkeys(("key_0", "key_1", "first_step", "candidate_threshold"), "i32")
+        types |= dict.fromkeys(("T", "B", "H", "D", "first_position", "num_positions", *strides), "i32")
+        types |= {"candidate_threshold": "i32"}
         types |= dict.fromkeys(("candidate_scale", "zoneout_0", "zoneout_1"), "fp32")
         tensor_core = r"wgmma\.mma_async" if capability == 90 and rows >= 64 else r"mma\.sync"
-        expected: list[tuple[str, int | None]] = [(r"ld\.global\.cg", None)]
+        expected: list[tuple[str, int | None]] = [] if step else [(r"ld\.global\.cg", None)]
         expected += [(tensor_core, None)] if dtype.itemsize == 2 or tf32 else []
         # One arrival at the end of a step, and a poll before the spin and one in it.
         expected += [(r"(?:atom|red)\.\S*release", barriers), (r"ld\.\S*acquire", 2 * barriers)]
-        title = f"sequence_{direction} {name} {'tf32' if tf32 else TYPE_NAMES[dtype]} {batch}x{hidden}"
-        title += "" if noise is None else " noise"
+        precision = "tf32" if tf32 else TYPE_NAMES[dtype]
+        given = {**constexprs, **plan.options_of(direction == "bwd"), "BARRIER": waits}
+        options = {key: value for key, value in given.items() if not key.isupper()}
+        constants |= {key: value for key, value in given.items() if key.isupper()}
+        title = f"{'step' if step else 'sequence'}_{direction} {name} {precision} {batch}x{hidden}"
+        title += ("" if noise is None else " noise") + (f" heads {heads}" if heads > 1 else "")
+        title += " both ways" if reverse == 2 else ""
         divisible = hidden % 16 == 0
-        yield Variant(title, kernel, types, {**constants, **shared}, divisible, options, (capability,), tuple(expected))
+        yield Variant(title, kernel, types, constants, divisible, options, (capability,), tuple(expected))
 
 
 def _split_block(hidden: int) -> tuple[dict[str, Any], dict[str, Any]]:

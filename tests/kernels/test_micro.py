@@ -19,6 +19,15 @@ def test_exchange_of_a_single_program(mode):
 
 
 @pytest.mark.interpret
+@pytest.mark.parametrize("programs", [3, 108, 132])
+def test_parts_are_powers_of_two_whatever_the_chip(programs):
+    from rnnlab_kernels.bench.micro import WORDS, exchange
+
+    found = exchange(programs, 0, "cpu", "stale", cooperative=False)
+    assert found.shape == (programs, WORDS) and not found.any()
+
+
+@pytest.mark.interpret
 def test_broadcast_reads_both_copies_in_turn():
     from rnnlab_kernels.bench.micro import _broadcast_kernel
 
@@ -36,7 +45,7 @@ def test_exchange_compiles_with_its_barrier(mode):
     from rnnlab_kernels.variants import Variant
 
     types = {"buffer_ptr": "*i32", "barrier_ptr": "*i32", "wrong_ptr": "*i32", "num_steps": "i32"}
-    constants = {"PART": 128, "EXCHANGE": mode[0], "CHECK": mode[1]}
+    constants = {"PART": 128, "BLOCK": 16_384, "EXCHANGE": mode[0], "CHECK": mode[1]}
     expected = [(r"(?:atom|red)\.\S*release", 1), (r"ld\.\S*acquire", 2)]
     expected += [(r"ld\.global\.cg", None)] if mode[0] else []
     variant = Variant("exchange", _exchange_kernel, types, constants, True, {"num_warps": 8}, expected=tuple(expected))

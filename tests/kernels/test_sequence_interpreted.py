@@ -41,7 +41,7 @@ def sliced(cell, x, state_0, *args, **kwargs):
     hidden, num_gates = state_0[0].shape[1], getattr(cell, "num_gates", 4)
     plan, _ = plan_sequence(num_gates, x.shape[1], hidden, 4, 132, 232_448)
     options = {**plan.options, "UNITS": 16}
-    plan = SequencePlan((-(-hidden // 16), plan.grid[1]), plan.gate_rows, options)
+    plan = SequencePlan((-(-hidden // 16), plan.grid[1], 1), plan.gate_rows, options)
     return sequence(cell, x, state_0, *args, plan=plan, **kwargs)
 
 

@@ -1,6 +1,7 @@
 """Who is timed: each arm makes, from the tensors of a work, a function that returns the output (T, B, D*H).
 
-An arm that cannot run a work says why by raising `Unavailable`; that is a line in the results, not an error.
+An arm that cannot run a work says why by raising `Unavailable`; that is a line in the results, not an error. Arms of
+other packages are in peers.py.
 """
 
 import time
@@ -11,18 +12,18 @@ import torch
 from torch import Tensor
 
 from rnnlab_kernels import launch
-from rnnlab_kernels.bench.work import MODULES, WALKS, Given, Work, cell_of
+from rnnlab_kernels.bench import peers
+from rnnlab_kernels.bench.peers import Run, Unavailable
+from rnnlab_kernels.bench.work import MIDDLE, MODULES, Given, Work, cell_of
 from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.layout import named_weights
 from rnnlab_kernels.schedules.reference import reference
-from rnnlab_kernels.schedules.walk import PLAIN
 
-Run = Callable[[], Tensor]
 COMPILED_STEPS = 64  # torch.compile unrolls the loop; beyond, compiling takes minutes
 
 
-class Unavailable(Exception):
-    """This arm does not take this work here, for the reason given."""
+class DeviceLost(Exception):
+    """The GPU answers no more: after a fault in a kernel, nothing that this process starts on it runs."""
 
 
 def build(name: str, work: Work, given: Given) -> tuple[Run, float]:
@@ -30,26 +31,50 @@ def build(name: str, work: Work, given: Given) -> tuple[Run, float]:
 
     Raises:
         Unavailable: the arm does not take this work, or fails in doing it, which must not cost the other arms theirs.
+        DeviceLost: it failed so that no other arm can run either.
     """
     start = time.perf_counter()
     try:
-        run = ARMS[name](work, given)
+        run = scored(ARMS[name](work, given), given)
         torch.autograd.grad(run(), given.leaves(), given.upstream, allow_unused=True)
         if given.x.is_cuda:
             torch.cuda.synchronize()
     except Unavailable:
         raise
     except Exception as error:  # of Triton's and the compiler's own kinds, too
-        raise Unavailable(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}") from error
+        reason = failure(error)  # before it is asked whether the device is still there
+        if given.x.is_cuda:
+            check_device(name, error)
+        raise Unavailable(reason) from error
     return run, 1e3 * (time.perf_counter() - start)
+
+
+def failure(error: Exception) -> str:
+    """Return an exception in a line."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+
+
+def check_device(name: str, error: Exception) -> None:
+    """Raise DeviceLost if after an error of an arm the GPU runs nothing more; give back the memory it had taken."""
+    try:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+    except RuntimeError as lost:
+        raise DeviceLost(f"{name} took the GPU with it: {failure(error)}") from lost
+
+
+def scored(run: Run, given: Given) -> Run:
+    """Return the loss of a model of characters, where there is one, in the place of the output."""
+    head = given.head
+    return run if head is None else lambda: head.loss(run())
 
 
 def network(schedule: Callable[..., Any], work: Work, given: Given) -> Run:
     """Return the layers and directions of a work on a schedule, one call each."""
-    cell, walk, directions = cell_of(work), WALKS[work.feature], 2 if work.bidirectional else 1
+    cell, walk, directions = cell_of(work), given.walk, 2 if work.bidirectional else 1
 
     def run() -> Tensor:
-        x = given.x
+        x = given.inputs()
         for layer in range(work.layers):
             outputs = []
             for k in range(directions):
@@ -62,8 +87,10 @@ def network(schedule: Callable[..., Any], work: Work, given: Given) -> Run:
 
 
 def _torch(work: Work, given: Given, cudnn: bool = True) -> Run:
-    if work.cell not in MODULES or work.recurrence or WALKS[work.feature] is not PLAIN:
+    if work.cell not in MODULES or work.feature:
         raise Unavailable("torch.nn has no such layer")
+    if work.recurrence:
+        raise Unavailable("torch.nn makes the input product, which is left out of this row")
     if not cudnn and not given.x.is_cuda:
         raise Unavailable("no cuDNN on a CPU")
     module = getattr(torch.nn, MODULES[work.cell][0])(
@@ -82,8 +109,8 @@ def _torch(work: Work, given: Given, cudnn: bool = True) -> Run:
     def run() -> Tensor:
         with torch.backends.cudnn.flags(enabled=cudnn, allow_tf32=work.tf32):
             if given.lengths is None:
-                return module(given.x)[0]
-            packed = torch.nn.utils.rnn.pack_padded_sequence(given.x, given.lengths, enforce_sorted=False)
+                return module(given.inputs())[0]
+            packed = torch.nn.utils.rnn.pack_padded_sequence(given.inputs(), given.lengths, enforce_sorted=False)
             return torch.nn.utils.rnn.pad_packed_sequence(module(packed)[0], total_length=work.T)[0]
 
     return run
@@ -126,10 +153,11 @@ def _pointwise(work: Work, given: Given) -> Run:
 
 def _sequence(work: Work, given: Given) -> Run:
     _needs_triton(given)
-    from rnnlab_kernels.schedules.sequence import plan_for, sequence
+    from rnnlab_kernels.schedules.sequence import sequence
+    from rnnlab_kernels.schedules.sequence_call import plan_for
 
     chain, _ = named_weights(cell_of(work), given.weights[0])
-    plan, reason = plan_for(chain, WALKS[work.feature], work.B, work.H, given.x.dtype, given.x.device)
+    plan, reason = plan_for(chain, given.walk, work.B, work.H, given.x.dtype, given.x.device)
     if plan is None:
         raise Unavailable(reason)
     return network(sequence, work, given)
@@ -149,7 +177,8 @@ def graphed(make: Callable[[Work, Given], Run]) -> Callable[[Work, Given], Run]:
             raise Unavailable("CUDA graphs need a GPU")
         run = make(work, given)
         leaves = tuple(given.leaves())
-        captured: Any = torch.cuda.make_graphed_callables(lambda *_: run(), leaves)
+        # The weights of a model's head are leaves that the layers do not use.
+        captured: Any = torch.cuda.make_graphed_callables(lambda *_: run(), leaves, allow_unused_input=True)
 
         def replay() -> Tensor:
             return captured(*leaves)
@@ -159,16 +188,36 @@ def graphed(make: Callable[[Work, Given], Run]) -> Callable[[Work, Given], Run]:
     return arm
 
 
-GRAPHED = ("loop, graph", "pointwise, graph")
+GRAPHED = ("loop, graph", "pointwise, graph", "step, graph")
+# Held to the bits of a second run; the verdict takes the fastest of them.
+OURS = ("eager", "fused", "pointwise", "pointwise, graph", "step", "step, graph", "sequence")
+# Bound by the host, which starts each operator: a time a step that hardly depends on sizes. Seconds for a row.
+HOST_BOUND = ("torch.nn, no cuDNN", "loop", "loop, graph", "eager")
+# Compiled for each size they are given: they are checked at the size they are timed at only.
+COMPILED = ("loop, compiled", *peers.PEERS)
 ARMS: dict[str, Callable[[Work, Given], Run]] = {
     "torch.nn": _torch,
-    "torch.nn, no cuDNN": _native,
-    "loop": _loop,
-    "loop, graph": graphed(_loop),
-    "loop, compiled": _compiled,
-    "eager": _eager,
-    "fused": _fused,
+    "sequence": _sequence,
     "pointwise": _pointwise,
     "pointwise, graph": graphed(_pointwise),
-    "sequence": _sequence,
+    "fused": _fused,
+    "eager": _eager,
+    "loop": _loop,
+    "loop, graph": graphed(_loop),
+    "torch.nn, no cuDNN": _native,
+    "loop, compiled": _compiled,
+    **peers.PEERS,
 }
+
+
+def untimed(name: str, work: Work, cuda: bool) -> str:
+    """Return why a sound arm is not worth the time of a GPU in this row, "" if it is.
+
+    A feature is compared with the loop; for the rest one row of each cell says how long the host takes.
+    """
+    if not cuda or name not in HOST_BOUND:
+        return ""
+    plain = work.layers == 1 and not (work.bidirectional or work.ragged or work.training)
+    if plain and work.dtype == "fp16" and (work.B, work.T, work.H) == MIDDLE:
+        return ""
+    return "bound by the host at each step, whatever the size: it is timed in fp16 at {}x{}x{}".format(*MIDDLE)

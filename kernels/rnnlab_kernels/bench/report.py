@@ -43,7 +43,8 @@ def markdown(folder: Path) -> str:
     text = [
         "Median and percentiles over the rounds, arms in turn. First ms: making an arm and its first call, compiling",
         "included. Peak MiB: allocated during a call beyond what there was before; a CUDA graph shows none. Error: the",
-        "largest of output and gradients against float64, as a multiple of torch's in the same dtype.",
+        "largest of output and gradients against float64, as a multiple of torch's in the same dtype. An arm that is",
+        "wrong has no times and is told of below its table.",
         "",
     ]
     for file in sorted(folder.glob("*.json")):
@@ -55,4 +56,8 @@ def markdown(folder: Path) -> str:
         text += ["| --- " * len(COLUMNS) + "|", *("| " + " | ".join(row) + " |" for row in rows(part))]
         left_out = sorted({f"{arm}: {why}" for entry in part["rows"] for arm, why in entry["left out"].items()})
         text += ["", "Left out: " + "; ".join(left_out) + ".", ""]
+        wrong = [
+            f"{e['words']} ({e['work']['H']}), {arm}: {what}" for e in part["rows"] for arm, what in e["wrong"].items()
+        ]
+        text += ["Wrong: " + "; ".join(wrong) + ".", ""] if wrong else []
     return "\n".join(text)

@@ -17,7 +17,7 @@ class Weights(NamedTuple):
 
     Attributes:
         ih: (G*H, I).
-        hh: (G*H, P).
+        hh: (G*H, P), or (N, G*D, D) of N heads of D = H/N units.
         bias_ih: (G*H,) or None.
         bias_hh: (G*H,), None together with `bias_ih`.
         hr: (P, H), the projection of an LSTM, or None.
@@ -30,11 +30,28 @@ class Weights(NamedTuple):
     hr: Tensor | None = None
 
 
-def named_weights(cell: Cell | Chain, weights: Weights | Mapping[str, Tensor]) -> tuple[Chain, dict[str, Tensor]]:
-    """Return a cell as a chain, and its weights by the chain's names, those that are None left out."""
+def named_weights(
+    cell: Cell | Chain, weights: Weights | Mapping[str, Tensor], dense: bool = True
+) -> tuple[Chain, dict[str, Tensor]]:
+    """Return a cell as a chain, and its weights by the chain's names, those that are None left out.
+
+    With `dense`, weights of heads (N, G*D, D) are written out as block-diagonal ones.
+    """
     named = weights._asdict() if isinstance(weights, Weights) else dict(weights)
     named = {name: weight for name, weight in named.items() if weight is not None}
+    if dense:
+        named = {name: block_diagonal(weight) if weight.dim() == 3 else weight for name, weight in named.items()}
     return (cell if isinstance(cell, Chain) else as_chain(cell, "hr" in named)), named
+
+
+def block_diagonal(weight: Tensor) -> Tensor:
+    """Return the recurrent weight (G*H, H) of N heads that each read their own D = H/N units: `weight` is (N, G*D, D).
+
+    Rows are in the order of a layer without heads: by gate, then by head.
+    """
+    num_heads, rows, units = weight.shape
+    by_gate = weight.reshape(num_heads, -1, units, units).permute(1, 2, 3, 0)
+    return by_gate.diag_embed(0, 1, 3).reshape(num_heads * rows, num_heads * units)
 
 
 def step_order(num_steps: int, reverse: bool) -> range:

@@ -1,15 +1,19 @@
 """The whole sequence in one Triton launch: recurrent weights stay on the chip, time runs inside the kernel.
 
 For cells that are one product with h_{t-1} and one gate update, as torch's are, and for peepholes, which are constants
-of the update. The kernels are in sequence_triton.py, the choice of tiles in `launch.sequence_plan`. Outside the launch,
-as products over T*B rows: the input part of the gates before it; dx and the gradients of all weights after it. Inside,
-backward only writes gate gradients.
+of the update. The kernels are in sequence_triton.py, the choice of tiles in launch.py. Outside the launch, as products
+over T*B rows: the input part of the gates before it; dx and the gradients of all weights after it. Inside, backward
+only writes gate gradients.
 
 Where one program has all units of its rows, no program waits for another. Where several share them, all wait at a
 barrier after each step, in a cooperative launch. Triton's interpreter runs one program after the other, so that there
-such a launch covers one step.
+such a launch covers one step. `step` is the same with a launch for each step on purpose: for weights that do not fit on
+the chip, and what `sequence` is compared with on a GPU. There its launches are replayed from a graph (graphs.py).
 
-T time, B batch, H units, G gates, K states, S saved values, C constants. Saved for backward:
+Heads, of which each reads its own units of h alone, are an axis of the grid, and so are the two directions of a layer,
+`both_ways`: heads of which the second half walk from the end.
+
+T time, B batch, H units of all N heads, G gates, K states, S saved values, C constants. Saved for backward:
 
 | tensor | shape | dtype |
 | --- | --- | --- |
@@ -22,164 +26,51 @@ T time, B batch, H units, G gates, K states, S saved values, C constants. Saved 
 A step outside the mask holds its states in these, too; the output is zero there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
 from rnnlab_kernels.cells import Cell, bind_triton
-from rnnlab_kernels.cells.chain import Chain, Gates, Product
-from rnnlab_kernels.launch import SequencePlan, is_interpreting, sequence_plan
+from rnnlab_kernels.cells.chain import Chain
+from rnnlab_kernels.launch import SequencePlan
 from rnnlab_kernels.schedules.layout import Weights, named_weights, settled, zero_padding
-from rnnlab_kernels.schedules.noise import as_int32, keep_threshold, key_words
-from rnnlab_kernels.schedules.walk import PLAIN, Noise, Walk, draw_masks
+from rnnlab_kernels.schedules.sequence_call import BOTH, Call, gates_of, obstacle_of, plan_for, supports
+from rnnlab_kernels.schedules.sequence_launch import run_kernel
+from rnnlab_kernels.schedules.walk import PLAIN, Walk
 
 Tensors = tuple[Tensor, ...]
 
 
-class Call(NamedTuple):
-    """One call: all that is not differentiated. `mask` and `reset` are (T, B) bytes or None."""
-
-    chain: Chain
-    names: tuple[str, ...]  # of the weights
-    plan: SequencePlan
-    reverse: bool
-    mask: Tensor | None
-    reset: Tensor | None
-    noise: Noise | None
-    keep: bool
-
-    @property
-    def gates(self) -> Gates:
-        return gates_of(self.chain)
-
-    @property
-    def drops_candidate(self) -> bool:
-        noise = self.noise
-        return noise is not None and noise.training and noise.candidate > 0 and self.gates.cell.dropped is not None
-
-    @property
-    def cell(self) -> Cell:
-        """The gate maths: the variant that takes a mask, when candidates are dropped."""
-        cell = self.gates.cell
-        return cell.dropped if self.drops_candidate and cell.dropped is not None else cell
-
-    @property
-    def zone(self) -> int:
-        """0 without zoneout, 1 where it is drawn, 2 in expectation."""
-        noise = self.noise
-        if noise is None or not any(noise.zoneout):
-            return 0
-        return 1 if noise.training else 2
-
-    def dropped(self, h_0: Tensor) -> Tensor | None:
-        """Return the mask (B, H) of what a step multiplies of the state before, scaled, or None."""
-        noise = self.noise
-        if noise is None or not noise.training or not noise.recurrent:
-            return None
-        only = Walk(noise=noise._replace(candidate=0.0, zoneout=()))
-        return draw_masks(only, self.chain, (h_0,) * self.chain.num_states, 1).sources["h_prev"]
-
-    def random(self) -> dict[str, Any]:
-        """Return the arguments of both kernels from which they make masks."""
-        noise = self.noise or Noise(0)
-        words = [as_int32(word) for word in key_words(int(noise.seed))]
-        rates = [*noise.zoneout, 0.0, 0.0][:2]
-        scale = 1.0 if noise.candidate == 1 else 1 / (1 - noise.candidate)
-        return {
-            "key_0": words[0],
-            "key_1": words[1],
-            "first_step": noise.first,
-            "candidate_threshold": keep_threshold(noise.candidate),
-            "candidate_scale": scale,
-            **{f"zoneout_{k}": float(keep_threshold(p)) if noise.training else 1 - p for k, p in enumerate(rates)},
-        }
-
-    def constexprs(self) -> dict[str, Any]:
-        """Return the compile-time arguments that both kernels take."""
-        cell = self.cell
-        states = [name for name in cell.carried if name in cell.states]
-        return {
-            "CARRIED": tuple(cell.states.index(name) for name in states),
-            "G": cell.num_gates,
-            "SPLIT": cell.split,
-            "K": len(cell.states),
-            "C": len(cell.carried) - len(states) - self.drops_candidate,
-            "S": len(cell.saved),
-            "HAS_MASK": self.mask is not None,
-            "HAS_RESET": self.reset is not None,
-            "HAS_DROPPED": self.noise is not None and self.noise.training and self.noise.recurrent > 0,
-            "HAS_CANDIDATE": self.drops_candidate,
-            "ZONE": self.zone,
-            "REVERSE": self.reverse,
-            **self.plan.options,
-        }
+def _sides(reverse: int, width: int) -> list[tuple[slice, bool]]:
+    """Return the columns of each direction, and whether it walks from the end."""
+    if reverse == BOTH:
+        return [(slice(0, width // 2), False), (slice(width // 2, width), True)]
+    return [(slice(0, width), bool(reverse))]
 
 
-def supports(chain: Chain) -> tuple[bool, str]:
-    """Return whether a chain is one product with h and one gate update, and the reason in a few words."""
-    stages = chain.stages
-    if len(stages) != 2 or not isinstance(stages[0], Product) or not isinstance(stages[1], Gates):
-        return False, f"a step of {chain.name} is more than one product and one gate update"
-    product, gates = stages[0], stages[1]
-    states = tuple(f"{name}_prev" for name in gates.cell.carried if name in gates.cell.states)
-    constants = gates.carried[len(states) :]
-    whole = product.sources == ("h_prev",) and gates.recurrent == product.out and gates.first == 0
-    whole = whole and gates.out == chain.states == gates.cell.states and chain.output == chain.states[0] == "h"
-    if not whole or gates.carried[: len(states)] != states or not set(constants) <= {*chain.constants}:
-        return False, f"the product and the gate update of {chain.name} are wired in another way"
-    return True, "one product and one gate update"
+def _slots(buffer: Tensor, reverse: int) -> tuple[Tensor, Tensor]:
+    """Return the states before and after each step, of a buffer (T+1, B, H): views but for two directions."""
+    before, after = [], []
+    for columns, back in _sides(reverse, buffer.shape[-1]):
+        part = buffer[..., columns]
+        before.append(part[1:] if back else part[:-1])
+        after.append(part[:-1] if back else part[1:])
+    return (before[0], after[0]) if len(before) == 1 else (torch.cat(before, -1), torch.cat(after, -1))
 
 
-def gates_of(chain: Chain) -> Gates:
-    """Return the gate update of a chain that `supports` takes."""
-    return next(stage for stage in chain.stages if isinstance(stage, Gates))
+def _end(buffer: Tensor, reverse: int, last: bool) -> Tensor:
+    """Return what a buffer (T+1, B, ..., H) holds before the first step or after the last one, as a copy."""
+    sides = _sides(reverse, buffer.shape[-1])
+    return torch.cat([buffer[-1 if back != last else 0][..., columns] for columns, back in sides], -1)
 
 
-def plan_for(
-    chain: Chain, walk: Walk, batch: int, hidden: int, dtype: torch.dtype, device: torch.device
-) -> tuple[SequencePlan | None, str]:
-    """Return the tiles for a chain, None where the schedule cannot run it, and the reason in a few words."""
-    possible, reason = supports(chain)
-    if possible and walk.clip is not None:
-        possible, reason = False, "clipping between steps takes the pointwise schedule"
-    return sequence_plan(gates_of(chain).cell.num_gates, batch, hidden, dtype, device) if possible else (None, reason)
-
-
-def _launch(kernel: Any, call: Call, batch: int, num_steps: int, backwards: bool, **arguments: Any) -> None:
-    """Run all positions: in one launch, or one by one where programs cannot wait for each other."""
-    plan = call.plan
-    alone = plan.grid[0] == 1
-    barrier = not alone and not is_interpreting()
-    semaphores = torch.zeros(plan.grid[1], dtype=torch.int32, device=call_device(arguments))
-    size = num_steps if alone or barrier else 1
-    starts = range(0, num_steps, size)
-    for first in reversed(starts) if backwards else starts:
-        kernel[plan.grid](
-            barrier_ptr=semaphores,
-            T=num_steps,
-            B=batch,
-            first_position=first,
-            num_positions=size,
-            BARRIER=barrier,
-            **call.random(),
-            **arguments,
-            **call.constexprs(),
-            **({"launch_cooperative_grid": True} if barrier else {}),
-        )
-
-
-def call_device(arguments: Mapping[str, Any]) -> torch.device:
-    """Return the device of a launch's tensors."""
-    return next(value.device for value in arguments.values() if isinstance(value, Tensor))
-
-
-def _slots(buffer: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
-    """Return the states before and after each step as views of a buffer (T+1, B, ...)."""
-    return (buffer[1:], buffer[:-1]) if reverse else (buffer[:-1], buffer[1:])
+def _padded(flags: Tensor | None) -> Tensor | None:
+    """Return flags (T, B) with a slot of zeros at either end."""
+    return None if flags is None else torch.nn.functional.pad(flags, (0, 0, 1, 1))
 
 
 class _Sequence(torch.autograd.Function):
@@ -192,36 +83,37 @@ class _Sequence(torch.autograd.Function):
         state_0 = tensors[len(call.names) :]
         cell, (num_steps, batch), hidden = call.cell, x.shape[:2], state_0[0].shape[1]
         source = x if call.mask is None else zero_padding(x, call.mask.unsqueeze(-1).bool())
-        gates_x = _input_part(call, source, weights)
         h = x.new_empty(num_steps + 1, batch, hidden)
         rest = x.new_empty(num_steps + 1, batch, len(state_0) - 1, hidden, dtype=torch.float32)
-        start = num_steps if call.reverse else 0
-        h[start].copy_(state_0[0])
-        for k, value in enumerate(state_0[1:]):
-            rest[start, :, k].copy_(value)
+        for columns, back in _sides(call.reverse, hidden):
+            start = num_steps if back else 0
+            h[start, :, columns] = state_0[0][:, columns]
+            for k, value in enumerate(state_0[1:]):
+                rest[start, :, k, columns] = value[:, columns]
         saved = x.new_empty(num_steps if call.keep else 1, batch, len(cell.saved), hidden)
         steps = num_steps if call.zone and call.keep else 0
         fresh = x.new_empty(steps, batch, len(state_0), hidden, dtype=torch.float32)
-        bias, dropped = weights.get("bias_hh"), call.dropped(state_0[0])
-        _launch(
+        bias = weights.get("bias_hh")
+        run_kernel(
             _sequence_fwd_kernel,
             call,
-            batch,
-            num_steps,
+            (num_steps, batch),
             False,
-            gates_x_ptr=gates_x,
-            weight_ptr=settled(weights["hh"]).contiguous(),
-            bias_ptr=h if bias is None else settled(bias)[cell.num_merged * hidden :].contiguous(),
-            constants_ptr=_constants(call, weights, h),
-            mask_ptr=h if call.mask is None else call.mask,
-            reset_ptr=h if call.reset is None else call.reset,
-            dropped_ptr=h if dropped is None else dropped,
-            h_ptr=h,
-            rest_ptr=rest,
-            fresh_ptr=fresh,
-            saved_ptr=saved,
+            {
+                "gates_x": _input_part(call, source, weights, hidden),
+                "weight": settled(weights["hh"]).contiguous(),
+                "bias": None if bias is None else settled(bias)[cell.num_merged * hidden :].contiguous(),
+                "constants": _constants(call, weights, h),
+                "mask": call.mask,
+                "reset": call.reset,
+                "dropped": call.dropped(state_0[0]),
+                "h": h,
+                "rest": rest,
+                "fresh": fresh,
+                "saved": saved,
+            },
             H=hidden,
-            stride_saved_t=saved.stride(0) if call.keep else 0,
+            D=weights["hh"].shape[2],
             GATES_FWD=bind_triton(cell.gates_fwd),
             HAS_BIAS=bias is not None,
             KEEP_FRESH=steps > 0,
@@ -231,10 +123,13 @@ class _Sequence(torch.autograd.Function):
         ctx.call = call._replace(mask=None, reset=None)
         if call.keep:
             ctx.save_for_backward(call.mask, call.reset, x, *tensors, h, rest, fresh, saved)
-        last = 0 if call.reverse else num_steps
         output = _slots(h, call.reverse)[1]
-        output = output.clone() if call.mask is None else zero_padding(output, call.mask.unsqueeze(-1).bool())
-        return output, h[last].clone(), *(value.to(x.dtype, copy=True) for value in rest[last].unbind(1))
+        if call.mask is not None:
+            output = zero_padding(output, call.mask.unsqueeze(-1).bool())
+        elif call.reverse != BOTH:
+            output = output.clone()  # what is saved is not given out, so that callers may change the results in place
+        others = _end(rest, call.reverse, True).to(x.dtype, copy=True)
+        return output, _end(h, call.reverse, True), *others.unbind(1)
 
     @staticmethod
     def backward(ctx: Any, doutput: Tensor | None, *dstate_n: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -251,37 +146,38 @@ class _Sequence(torch.autograd.Function):
         cell, (num_steps, batch), hidden = call.cell, x.shape[:2], h.shape[2]
         dropped = call.dropped(tensors[len(call.names)])
         dstate = torch.stack([_dstate(grad, h) for grad in dstate_n], 1)
-        constants = _constants(call, weights, h)
-        num_constants = call.constexprs()["C"]
-        dconstants = torch.zeros(batch, num_constants, hidden, dtype=torch.float32, device=x.device)
-        dgates = x.new_empty(num_steps, batch, cell.num_gates * hidden)
-        dsplit = x.new_empty(num_steps, batch, cell.split * hidden)
-        _launch(
+        dconstants = torch.zeros(batch, call.constexprs()["C"], hidden, dtype=torch.float32, device=x.device)
+        dgates, dsplit = (x.new_empty(num_steps + 2, batch, gates * hidden) for gates in (cell.num_gates, cell.split))
+        for grads in (dgates, dsplit):
+            grads[0] = grads[-1] = 0
+        run_kernel(
             _sequence_bwd_kernel,
             call,
-            batch,
-            num_steps,
+            (num_steps, batch),
             True,
-            doutput_ptr=torch.zeros_like(h[1:]) if doutput is None else settled(doutput).contiguous(),
-            dstate_ptr=dstate,
-            weight_ptr=settled(weights["hh"]).contiguous(),
-            constants_ptr=constants,
-            mask_ptr=h if mask is None else mask,
-            reset_ptr=h if reset is None else reset,
-            dropped_ptr=h if dropped is None else dropped,
-            h_ptr=h,
-            rest_ptr=rest,
-            fresh_ptr=fresh,
-            saved_ptr=saved,
-            dgates_ptr=dgates,
-            dsplit_ptr=dsplit,
-            dconstants_ptr=dconstants,
+            {
+                "doutput": torch.zeros_like(h[1:]) if doutput is None else settled(doutput).contiguous(),
+                "dstate": dstate,
+                "weight": settled(weights["hh"]).contiguous(),
+                "constants": _constants(call, weights, h),
+                "mask": mask,
+                "reset": reset,
+                "dropped": dropped,
+                "h": h,
+                "rest": rest,
+                "fresh": fresh,
+                "saved": saved,
+                "dgates": dgates,
+                "dsplit": dsplit,
+                "dconstants": dconstants,
+            },
             H=hidden,
-            stride_saved_t=saved.stride(0),
+            D=weights["hh"].shape[2],
             GATES_BWD=bind_triton(cell.gates_bwd),
         )
-        grads = _finish(call, x, weights, h, dropped, dgates, dsplit, dconstants, dstate, ctx.needs_input_grad[1:])
-        return (None, *(grad if need else None for grad, need in zip(grads, ctx.needs_input_grad[1:], strict=True)))
+        needed = ctx.needs_input_grad[1:]
+        found = _finish(call, x, weights, h, dropped, dgates[1:-1], dsplit[1:-1], dconstants, dstate, needed)
+        return (None, *(grad if need else None for grad, need in zip(found, needed, strict=True)))
 
 
 def _dstate(grad: Tensor | None, h: Tensor) -> Tensor:
@@ -294,9 +190,9 @@ def _constants(call: Call, weights: Mapping[str, Tensor], like: Tensor) -> Tenso
     return torch.stack(values) if values else like.new_empty(0, like.shape[-1], dtype=torch.float32)
 
 
-def _input_part(call: Call, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+def _input_part(call: Call, x: Tensor, weights: Mapping[str, Tensor], hidden: int) -> Tensor:
     """Return the input part of the gates (T, B, G*H) with every bias that is added to it whole."""
-    merged = call.gates.cell.num_merged * (weights["hh"].shape[0] // call.gates.cell.num_gates)
+    merged = call.gates.cell.num_merged * hidden
     bias, recurrent = weights.get("bias_ih"), weights.get("bias_hh")
     if recurrent is not None:
         whole = torch.cat([recurrent[:merged], torch.zeros_like(recurrent[merged:])])
@@ -319,7 +215,7 @@ def _finish(
     needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
     """Return the gradients of x, the weights in their order, and the initial states."""
-    cell, hidden = call.gates.cell, h.shape[2]
+    cell, hidden, reset = call.gates.cell, h.shape[2], call.reset
     wanted = dict(zip(call.names, needed[1:], strict=False))
     recurrent = dgates
     if cell.split:
@@ -338,18 +234,22 @@ def _finish(
         found["bias_hh"] = flat_h.sum(0, dtype=torch.float32)
     if wanted["hh"]:
         before = _slots(h, call.reverse)[0]
-        if call.reset is not None:
-            before = zero_padding(before, call.reset.unsqueeze(-1) == 0)
+        if reset is not None:
+            before = zero_padding(before, reset[1:-1].unsqueeze(-1) == 0)
         if dropped is not None:
             before = before * dropped
-        found["hh"] = flat_h.t() @ before.flatten(0, 1)
+        found["hh"] = _by_heads(flat_h, before.flatten(0, 1), weights["hh"])
     constants = [name for name in call.gates.carried if name in call.chain.constants]
     found |= {name: dconstants[:, k].sum(0) for k, name in enumerate(constants)}
     # The step before the first is no step of the kernel: what h_0 gets through its product is made here.
-    first = -1 if call.reverse else 0
-    dh_0 = recurrent[first].float() @ weights["hh"].float()
-    if call.reset is not None:
-        dh_0 = dh_0.masked_fill(call.reset[first].unsqueeze(-1) != 0, 0)
+    parts = []
+    for k, (columns, back) in enumerate(sides := _sides(call.reverse, hidden)):
+        first = recurrent[-1 if back else 0].unflatten(1, (cell.num_gates, hidden))[..., columns]
+        hh = weights["hh"].chunk(len(sides))[k]
+        by_head = first.unflatten(2, (len(hh), -1)).transpose(0, 2).transpose(1, 2).flatten(2)  # (N, B, G*D)
+        part = torch.bmm(by_head.float(), hh.float()).transpose(0, 1).flatten(1)
+        parts.append(part if reset is None else part.masked_fill(reset[-2 if back else 1].unsqueeze(-1) != 0, 0))
+    dh_0 = torch.cat(parts, -1)
     if dropped is not None:
         dh_0 = dh_0 * dropped
     dstate_0 = [dstate[:, 0] + dh_0, *dstate[:, 1:].unbind(1)]
@@ -359,9 +259,52 @@ def _finish(
     return [dx, *dweights, *(grad.to(h.dtype) for grad in dstate_0)]
 
 
+def _by_heads(dgates: Tensor, before: Tensor, weight: Tensor) -> Tensor:
+    """Return the gradient of the weights of heads (N, G*D, D), of (T*B, G*H) and (T*B, H)."""
+    num_heads, rows, units = weight.shape
+    if num_heads == 1:
+        return dgates.t() @ before
+    parts = before.unflatten(1, (num_heads, units)).transpose(0, 1)
+    by_gate = dgates.unflatten(1, (rows // units, num_heads, units)).permute(1, 2, 3, 0)
+    return torch.stack([torch.bmm(gate, parts) for gate in by_gate], 1)
+
+
 def _steps(flags: Tensor | None) -> Tensor | None:
     """Return (T, B, 1) booleans as (T, B) bytes."""
     return None if flags is None else flags.expand(-1, -1, 1).squeeze(-1).contiguous().view(torch.uint8)
+
+
+def _run(
+    chain: Chain,
+    x: Tensor,
+    state_0: Tensors,
+    named: dict[str, Tensor],
+    mask: Tensor | None,
+    reverse: int,
+    walk: Walk,
+    seeds: tuple[Any, ...],
+    plan: SequencePlan | None,
+    whole: bool,
+) -> tuple[Tensor, Tensors]:
+    name = "sequence" if whole else "step"
+    possible, reason = supports(chain)
+    if not possible:
+        raise ValueError(f"the {name} schedule cannot run this: {reason}")
+    weight = named["hh"]
+    named["hh"] = weight = weight if weight.dim() == 3 else weight.unsqueeze(0)
+    heads, units = weight.shape[0], weight.shape[2]
+    if plan is None:
+        plan, reason = plan_for(chain, walk, x.shape[1], units, x.dtype, x.device, heads, whole)
+    else:  # the caller answers for the sizes
+        reason = obstacle_of(chain, walk, units, heads)
+        plan = None if reason else plan
+    if plan is None:
+        raise ValueError(f"the {name} schedule cannot run this: {reason}")
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *named.values(), *state_0))
+    call = Call(chain, tuple(named), plan, reverse, _steps(mask), _padded(_steps(walk.reset)), walk.noise, seeds, keep)
+    with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
+        output, *state_n = _Sequence.apply(call, x, *named.values(), *state_0)
+    return output, tuple(state_n)
 
 
 def sequence(
@@ -378,19 +321,85 @@ def sequence(
     """Run one layer in one direction in one launch each way. Arguments and results as in `schedules.eager.eager`.
 
     Args:
-        plan: tiles; those of `launch.sequence_plan` unless given.
+        weights: "hh" may be (N, G*D, D): N heads of D = H/N units, of which each reads its own.
+        plan: tiles; those of `launch.plan_sequence` unless given.
 
     Raises:
         ValueError: the cell is more than a product and a gate update, the walk has clipping, or the recurrent weights
             do not fit on the chip.
     """
-    chain, named = named_weights(cell, weights)
-    planned, reason = plan_for(chain, walk, x.shape[1], state_0[0].shape[1], x.dtype, x.device)
-    plan = plan or planned
-    if planned is None or plan is None:
-        raise ValueError(f"the sequence schedule cannot run this: {reason}")
-    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *named.values(), *state_0))
-    call = Call(chain, tuple(named), plan, reverse, _steps(mask), _steps(walk.reset), walk.noise, keep)
-    with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
-        output, *state_n = _Sequence.apply(call, x, *named.values(), *state_0)
-    return output, tuple(state_n)
+    chain, named = named_weights(cell, weights, dense=False)
+    return _run(chain, x, state_0, named, mask, int(reverse), walk, _seeds(walk), plan, True)
+
+
+def step(
+    cell: Cell | Chain,
+    x: Tensor,
+    state_0: Tensors,
+    weights: Weights | Mapping[str, Tensor],
+    mask: Tensor | None = None,
+    *,
+    reverse: bool = False,
+    walk: Walk = PLAIN,
+    plan: SequencePlan | None = None,
+) -> tuple[Tensor, Tensors]:
+    """Run one layer in one direction in one launch a step, for any H. Arguments, results and errors as `sequence`.
+
+    On a GPU windows of steps are replayed from a CUDA graph, unless the caller is capturing one.
+    """
+    chain, named = named_weights(cell, weights, dense=False)
+    return _run(chain, x, state_0, named, mask, int(reverse), walk, _seeds(walk), plan, False)
+
+
+def both_ways(
+    cell: Cell | Chain,
+    x: Tensor,
+    states: Sequence[Tensors],
+    weights: Sequence[Weights | Mapping[str, Tensor]],
+    mask: Tensor | None = None,
+    *,
+    walks: Sequence[Walk] = (PLAIN, PLAIN),
+    plan: SequencePlan | None = None,
+) -> tuple[Tensor, list[Tensors]]:
+    """Run both directions of a layer in one launch each way.
+
+    Args:
+        cell, x, mask: as in `sequence`.
+        states, weights: of the direction along time and of the one from the end.
+        walks: alike but for their seeds.
+        plan: as in `sequence`.
+
+    Returns:
+        output (T, B, 2H), the directions side by side, and the last states of both.
+
+    Raises:
+        ValueError: as in `sequence`; the walks differ in more than seeds; a direction has no input weights.
+    """
+    sides = [named_weights(cell, own, dense=False) for own in weights]
+    chain, names = sides[0][0], tuple(sides[0][1])
+    if "ih" not in names or set(names) != set(sides[1][1]):
+        raise ValueError(
+            f"both directions need the same weights, 'ih' among them, got {names} and {tuple(sides[1][1])}"
+        )
+    alike = [walk if walk.noise is None else walk._replace(noise=walk.noise._replace(seed=0)) for walk in walks]
+    if alike[0].reset is not alike[1].reset or alike[0]._replace(reset=None) != alike[1]._replace(reset=None):
+        raise ValueError("the walks of both directions may differ in their seeds only")
+    num_gates = gates_of(chain).cell.num_gates if supports(chain)[0] else 1
+
+    def stacked(name: str) -> Tensor:
+        first, second = (side[1][name] for side in sides)
+        if name == "hh":
+            return torch.cat([part if part.dim() == 3 else part.unsqueeze(0) for part in (first, second)])
+        gates = 1 if name in chain.constants else num_gates
+        return torch.stack([part.unflatten(0, (gates, -1)) for part in (first, second)], 1).flatten(0, 2)
+
+    named = {name: stacked(name) for name in names}
+    state_0 = tuple(torch.cat(parts, -1) for parts in zip(*states, strict=True))
+    seeds = tuple(seed for walk in walks for seed in _seeds(walk))
+    output, state_n = _run(chain, x, state_0, named, mask, BOTH, walks[0], seeds, plan, True)
+    pairs = zip(*(value.chunk(2, -1) for value in state_n), strict=True)
+    return output, [tuple(pair) for pair in pairs]
+
+
+def _seeds(walk: Walk) -> tuple[Any, ...]:
+    return (0 if walk.noise is None else walk.noise.seed,)

@@ -51,6 +51,43 @@ def wait_for_all(barrier_ptr, target, alive):
 
 
 @triton.jit
+def gate_rows(
+    weight_ptr,
+    k,
+    D,
+    G: tl.constexpr,
+    UNITS: tl.constexpr,
+    GATE_ROWS: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Return block k of the columns of R (G*D, D), for the rows of this program's units, GATE_ROWS for each unit."""
+    rows = tl.arange(0, UNITS * GATE_ROWS)[:, None]
+    i_unit, i_gate = tl.program_id(0) * UNITS + rows // GATE_ROWS, rows % GATE_ROWS
+    i_column = k * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
+    mask = (i_gate < G) & (i_unit < D) & (i_column < D)
+    return tl.load(weight_ptr + (i_gate * D + i_unit) * D + i_column, mask=mask, other=0.0)
+
+
+@triton.jit
+def gate_columns(weight_ptr, o_weight, gate, k, m_u, D, BLOCK_K: tl.constexpr):
+    """Return block k of a gate's rows of R (G*D, D), transposed, for the columns of this program's units."""
+    i_row = k * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
+    return tl.load(weight_ptr + (gate * D + k * BLOCK_K) * D + o_weight, mask=(i_row < D) & m_u, other=0.0)
+
+
+@triton.jit
+def state_block(h_ptr, dropped_ptr, o_h, mask, anew, HAS_RESET: tl.constexpr, HAS_DROPPED: tl.constexpr):
+    """Return a block of the units of h (BLOCK_K, BLOCK_B) as the product takes it: reset, and dropped."""
+    # Written by other programs a step ago: past L1, which they do not share.
+    h = tl.load(h_ptr + o_h, mask=mask, other=0.0, cache_modifier=".cg")
+    if HAS_RESET:
+        h = tl.where(anew, 0.0, h).to(h.dtype)
+    if HAS_DROPPED:
+        h = (h * tl.load(dropped_ptr + o_h, mask=mask, other=0.0)).to(h.dtype)
+    return h
+
+
+@triton.jit
 def read_states(h_ptr, rest_ptr, slot, o_state, o_rest, stride_slot, H, mask, K: tl.constexpr):
     """Return the K states (UNITS, BLOCK_B) of a slot in fp32; h has memory of its own."""
     h_ptr += slot * stride_slot
@@ -78,6 +115,18 @@ def zeroed(values, rows):
     for k in tl.static_range(len(values)):
         found = found + (tl.where(rows, 0.0, values[k]),)
     return found
+
+
+@triton.jit
+def key_words(key_ptr, t, DRAWS: tl.constexpr):
+    """Return two words of the counter's key and the index of step t. `key_ptr`: the words, and that of the first step.
+
+    In memory, not among the arguments, which a captured graph would keep for ever.
+    """
+    words = (0, 0, 0)
+    if DRAWS:
+        words = (tl.load(key_ptr), tl.load(key_ptr + 1), tl.load(key_ptr + 2) + t.to(tl.int32))
+    return words
 
 
 @triton.jit

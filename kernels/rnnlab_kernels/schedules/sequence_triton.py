@@ -1,15 +1,20 @@
 """Kernels of sequence.py: time inside the launch, recurrent weights on the chip.
 
-A program owns UNITS units of BLOCK_B rows. It loads its slice of R once, keeps the states of its units in registers
-and, forward, reads h_{t-1} of all units for each step; backward it holds the transposed slice and reads the gate
-gradients of step t+1. Where several programs share a batch tile, what they write at one step the others read at the
-next: then they wait for each other at a barrier after every step, or the launch covers a single step.
+A program owns UNITS units of BLOCK_B rows of one head. It loads its slice of R once, keeps the states of its units in
+registers and, forward, reads h_{t-1} of all units of the head for each step; backward it holds the transposed slice and
+reads the gate gradients of step t+1. Where several programs share a batch tile, what they write at one step the others
+read at the next: then they wait for each other at a barrier after every step, or the launch covers a single step. A
+launch of a single step need not keep the slice: without RESIDENT it is read block by block as the product goes (the
+schedule of step.py).
 
 Inside, units are rows and batch elements columns, so that the gates, which are many, are the M dimension of the product
 and the batch, which may be small, is N. Forward, rows of R are interleaved, GATE_ROWS for each unit (a power of two),
 so that one product makes all gates; `split_rows` takes them apart. Units are padded to blocks of BLOCK_K along K.
 Storage is fp32, fp16 or bf16; products accumulate in fp32 and registers are fp32. B, H and T are run-time values;
 offsets over time are 64 bits wide, those within a step 32.
+
+H is the width of a state, D that of a head: R is (H/D, G*D, D), and what a head reads of h is its own part. REVERSE 2
+has the second half of the heads walk from the end: two directions of a layer in one launch.
 """
 
 # mypy: disable-error-code="assignment,misc,var-annotated"
@@ -22,15 +27,19 @@ from rnnlab_kernels.schedules.sequence_device import (
     between,
     candidate_mask,
     carried_values,
+    gate_columns,
+    gate_rows,
+    key_words,
     read_states,
     split_rows,
+    state_block,
     wait_for_all,
     zeroed,
     zoneout_part,
 )
 
 NOT_SPECIALIZED = [
-    *("T", "first_position", "num_positions", "key_0", "key_1", "first_step"),
+    *("T", "first_position", "num_positions"),
     *("candidate_threshold", "candidate_scale", "zoneout_0", "zoneout_1"),
 ]
 
@@ -44,6 +53,7 @@ def _sequence_fwd_kernel(
     mask_ptr,
     reset_ptr,
     dropped_ptr,
+    key_ptr,
     h_ptr,
     rest_ptr,
     fresh_ptr,
@@ -52,12 +62,10 @@ def _sequence_fwd_kernel(
     T,
     B,
     H,
+    D,
     first_position,
     num_positions,
     stride_saved_t,
-    key_0,
-    key_1,
-    first_step,
     candidate_threshold,
     candidate_scale,
     zoneout_0,
@@ -75,8 +83,10 @@ def _sequence_fwd_kernel(
     HAS_DROPPED: tl.constexpr,
     HAS_CANDIDATE: tl.constexpr,
     ZONE: tl.constexpr,
+    HEADS: tl.constexpr,
     REVERSE: tl.constexpr,
     BARRIER: tl.constexpr,
+    RESIDENT: tl.constexpr,
     PRECISION: tl.constexpr,
     KEEP_FRESH: tl.constexpr,
     GATE_ROWS: tl.constexpr,
@@ -85,54 +95,69 @@ def _sequence_fwd_kernel(
     BLOCK_B: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
+    if not HEADS:
+        D = H
+    if REVERSE == 2:
+        back = (2 * tl.program_id(2) >= tl.num_programs(2)).to(tl.int32)
+    else:
+        back = REVERSE
+    sign = 1 - 2 * back
     i_u = tl.program_id(0) * UNITS + tl.arange(0, UNITS)[:, None]
     i_b = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)[None, :]
     m_b = i_b < B
-    m = (i_u < H) & m_b
+    m_u = i_u < D
+    m = m_u & m_b
+    i_block = tl.arange(0, BLOCK_K)[:, None]
+    first_unit = 0
+    if HEADS:
+        first_unit = tl.program_id(2) * D
+        weight_ptr += tl.program_id(2).to(tl.int64) * G * D * D
+        i_u += first_unit
     o_state, o_rest, o_saved = i_b * H + i_u, i_b * (K - 1) * H + i_u, i_b * S * H + i_u
     stride_slot = tl.cast(B, tl.int64) * H
+    o_block = first_unit + i_b * H + i_block
 
-    rows = tl.arange(0, UNITS * GATE_ROWS)[:, None]
-    i_unit, i_gate = tl.program_id(0) * UNITS + rows // GATE_ROWS, rows % GATE_ROWS
     weights = ()
-    for k in tl.static_range(NUM_K):
-        i_column = k * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
-        m_weight = (i_gate < G) & (i_unit < H) & (i_column < H)
-        o_weight = (i_gate * H + i_unit) * H + i_column
-        weights = weights + (tl.load(weight_ptr + o_weight, mask=m_weight, other=0.0),)
+    if RESIDENT:
+        for k in tl.static_range(NUM_K):
+            weights = weights + (gate_rows(weight_ptr, k, D, G, UNITS, GATE_ROWS, BLOCK_K),)
     constants, biases = (), ()
     for k in tl.static_range(C):
         constants = constants + (tl.load(constants_ptr + k * H + i_u + 0 * i_b, mask=m, other=0.0),)
     for k in tl.static_range(SPLIT):
         if HAS_BIAS:
-            biases = biases + (tl.load(bias_ptr + k * H + i_u, mask=i_u < H, other=0.0).to(tl.float32),)
+            biases = biases + (tl.load(bias_ptr + k * H + i_u, mask=m_u, other=0.0).to(tl.float32),)
 
     i_drawn = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)[:, None]  # rows, as random masks are made
     i_quad = tl.program_id(0) * (UNITS // 4) + tl.arange(0, UNITS // 4)[None, :]
-    i_block = tl.arange(0, BLOCK_K)[:, None]
-    o_h = i_b * H + i_block
-    start = tl.cast(T - first_position if REVERSE else first_position, tl.int64)
+    if HEADS:
+        i_quad += tl.program_id(2) * (D // 4)
+    if REVERSE == 2:  # each direction draws its own, from unit 0 on
+        i_quad -= back * (H // 8)
+        key_ptr += 3 * back
+    start = tl.cast(back * T + sign * first_position, tl.int64)
     state = read_states(h_ptr, rest_ptr, start, o_state, o_rest, stride_slot, H, m, K)
     alive = num_positions > 0  # false once a barrier was given up
     for step in range(0, num_positions):
-        position = first_position + step
-        t = tl.cast(T - 1 - position if REVERSE else position, tl.int64)
-        before = t + 1 if REVERSE else t
-        after = t if REVERSE else t + 1
+        t = tl.cast(back * (T - 1) + sign * (first_position + step), tl.int64)
+        before, after = t + back, t + 1 - back
+        anew = False
         if HAS_RESET:
-            anew = tl.load(reset_ptr + t * B + i_b, mask=m_b, other=0) != 0
+            anew = tl.load(reset_ptr + (t + 1) * B + i_b, mask=m_b, other=0) != 0
             state = zeroed(state, anew)
         acc = tl.zeros((UNITS * GATE_ROWS, BLOCK_B), tl.float32)
-        for k in tl.static_range(NUM_K):
-            h_block_ptr = h_ptr + before * stride_slot + k * BLOCK_K
-            m_h = (i_block < H - k * BLOCK_K) & m_b
-            # Written by other programs a step ago: past L1, which they do not share.
-            h = tl.load(h_block_ptr + o_h, mask=m_h, other=0.0, cache_modifier=".cg")
-            if HAS_RESET:
-                h = tl.where(anew, 0.0, h).to(h.dtype)
-            if HAS_DROPPED:
-                h = (h * tl.load(dropped_ptr + k * BLOCK_K + o_h, mask=m_h, other=0.0)).to(h.dtype)
-            acc = tl.dot(weights[k], h, acc, input_precision=PRECISION)
+        previous_ptr = h_ptr + before * stride_slot
+        if RESIDENT:
+            for k in tl.static_range(NUM_K):
+                m_block = (i_block < D - k * BLOCK_K) & m_b
+                h = state_block(previous_ptr, dropped_ptr, k * BLOCK_K + o_block, m_block, anew, HAS_RESET, HAS_DROPPED)
+                acc = tl.dot(weights[k], h, acc, input_precision=PRECISION)
+        else:
+            for k in range(0, NUM_K):
+                m_block = (i_block < D - k * BLOCK_K) & m_b
+                h = state_block(previous_ptr, dropped_ptr, k * BLOCK_K + o_block, m_block, anew, HAS_RESET, HAS_DROPPED)
+                part = gate_rows(weight_ptr, k, D, G, UNITS, GATE_ROWS, BLOCK_K)
+                acc = tl.dot(part, h, acc, input_precision=PRECISION)
         recurrent = split_rows(acc, UNITS, GATE_ROWS, BLOCK_B)
         gates = ()
         for k in tl.static_range(G):
@@ -148,7 +173,7 @@ def _sequence_fwd_kernel(
             gates = gates + (part,)
 
         carried = carried_values(state, constants, CARRIED, C)
-        step_index = first_step + t.to(tl.int32)
+        key_0, key_1, step_index = key_words(key_ptr, t, HAS_CANDIDATE or ZONE == 1)
         if HAS_CANDIDATE:
             part = candidate_mask(key_0, key_1, step_index, i_drawn, i_quad, candidate_threshold, candidate_scale)
             carried = carried + (part,)
@@ -184,11 +209,12 @@ def _sequence_fwd_kernel(
         for k in tl.static_range(S):
             tl.store(saved_ptr + t * stride_saved_t + k * H + o_saved, saved[k], mask=m)
         if BARRIER:
-            alive = wait_for_all(barrier_ptr + tl.program_id(1), (step + 1) * tl.num_programs(0), alive)
+            mine = barrier_ptr + tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
+            alive = wait_for_all(mine, (step + 1) * tl.num_programs(0), alive)
         else:
             tl.debug_barrier()
     if BARRIER:  # what was given up after the last step shows, too
-        last_ptr = h_ptr + tl.cast(0 if REVERSE else T, tl.int64) * stride_slot
+        last_ptr = h_ptr + tl.cast((1 - back) * T, tl.int64) * stride_slot
         tl.store(last_ptr + o_state, float("nan") + 0.0 * state[0], mask=m & (alive == 0))
 
 
@@ -201,6 +227,7 @@ def _sequence_bwd_kernel(
     mask_ptr,
     reset_ptr,
     dropped_ptr,
+    key_ptr,
     h_ptr,
     rest_ptr,
     fresh_ptr,
@@ -212,12 +239,10 @@ def _sequence_bwd_kernel(
     T,
     B,
     H,
+    D,
     first_position,
     num_positions,
     stride_saved_t,
-    key_0,
-    key_1,
-    first_step,
     candidate_threshold,
     candidate_scale,
     zoneout_0,
@@ -234,32 +259,55 @@ def _sequence_bwd_kernel(
     HAS_DROPPED: tl.constexpr,
     HAS_CANDIDATE: tl.constexpr,
     ZONE: tl.constexpr,
+    HEADS: tl.constexpr,
     REVERSE: tl.constexpr,
     BARRIER: tl.constexpr,
+    RESIDENT: tl.constexpr,
     PRECISION: tl.constexpr,
     UNITS: tl.constexpr,
     NUM_K: tl.constexpr,
     BLOCK_B: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """Walk from position `first_position` + `num_positions` - 1 down to `first_position`."""
+    """Walk from position `first_position` + `num_positions` - 1 down to `first_position`.
+
+    Gate gradients have a slot of zeros at either end, (T+2, ...): nothing follows the last step. So have resets.
+    """
+    if not HEADS:
+        D = H
+    if REVERSE == 2:
+        back = (2 * tl.program_id(2) >= tl.num_programs(2)).to(tl.int32)
+    else:
+        back = REVERSE
+    sign = 1 - 2 * back
     i_u = tl.program_id(0) * UNITS + tl.arange(0, UNITS)[:, None]
     i_b = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)[None, :]
     m_b = i_b < B
-    m = (i_u < H) & m_b
+    m_u = i_u < D
+    m = m_u & m_b
+    i_block = tl.arange(0, BLOCK_K)[:, None]
+    first_unit = 0
+    if HEADS:
+        first_unit = tl.program_id(2) * D
+        weight_ptr += tl.program_id(2).to(tl.int64) * G * D * D
+        i_u += first_unit
     o_state, o_rest, o_saved = i_b * H + i_u, i_b * (K - 1) * H + i_u, i_b * S * H + i_u
     stride_slot = tl.cast(B, tl.int64) * H
+    o_dgate, o_dsplit = first_unit + i_b * G * H + i_block, first_unit + i_b * SPLIT * H + i_block
+    o_weight = tl.arange(0, BLOCK_K)[None, :] * D + i_u - first_unit
     zero = tl.zeros((UNITS, BLOCK_B), tl.float32)
     i_drawn = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)[:, None]  # rows, as random masks are made
     i_quad = tl.program_id(0) * (UNITS // 4) + tl.arange(0, UNITS // 4)[None, :]
-    i_block = tl.arange(0, BLOCK_K)[:, None]
-    o_dgate, o_dsplit = i_b * G * H + i_block, i_b * SPLIT * H + i_block
+    if HEADS:
+        i_quad += tl.program_id(2) * (D // 4)
+    if REVERSE == 2:  # each direction draws its own, from unit 0 on
+        i_quad -= back * (H // 8)
+        key_ptr += 3 * back
 
     weights = ()
-    for j in tl.static_range(G * NUM_K):
-        i_row = (j % NUM_K) * BLOCK_K + tl.arange(0, BLOCK_K)[None, :]
-        o_weight = ((j // NUM_K) * H + i_row) * H + i_u
-        weights = weights + (tl.load(weight_ptr + o_weight, mask=(i_row < H) & (i_u < H), other=0.0),)
+    if RESIDENT:
+        for j in tl.static_range(G * NUM_K):
+            weights = weights + (gate_columns(weight_ptr, o_weight, j // NUM_K, j % NUM_K, m_u, D, BLOCK_K),)
     constants, dconstants, dstate = (), (), ()
     for k in tl.static_range(C):
         constants = constants + (tl.load(constants_ptr + k * H + i_u + 0 * i_b, mask=m, other=0.0),)
@@ -267,29 +315,34 @@ def _sequence_bwd_kernel(
     for k in tl.static_range(K):
         dstate = dstate + (tl.load(dstate_ptr + (i_b * K + k) * H + i_u, mask=m, other=0.0),)
     end = first_position + num_positions
-    slot = tl.cast(T - end if REVERSE else end, tl.int64)
-    state = read_states(h_ptr, rest_ptr, slot, o_state, o_rest, stride_slot, H, m, K)
+    state = read_states(
+        h_ptr, rest_ptr, tl.cast(back * T + sign * end, tl.int64), o_state, o_rest, stride_slot, H, m, K
+    )
     alive = num_positions > 0  # false once a barrier was given up
     for step in range(0, num_positions):
-        position = end - 1 - step
-        t = tl.cast(T - 1 - position if REVERSE else position, tl.int64)
-        before = t + 1 if REVERSE else t
-        following = t - 1 if REVERSE else t + 1
-        # Nothing follows the last position: its loads are masked.
-        m_following = m_b & (position < T - 1)
+        t = tl.cast(back * (T - 1) + sign * (end - 1 - step), tl.int64)
+        before, slot = t + back, t + 1
+        following = slot + sign
         acc = zero
-        for j in tl.static_range(G * NUM_K):
-            m_k = (i_block < H - (j % NUM_K) * BLOCK_K) & m_following
-            if j // NUM_K < G - SPLIT:
-                row_ptr = dgates_ptr + following * stride_slot * G + (j // NUM_K) * H + (j % NUM_K) * BLOCK_K
-                dgate = tl.load(row_ptr + o_dgate, mask=m_k, other=0.0, cache_modifier=".cg")
+        for j in tl.static_range(G):
+            if j < G - SPLIT:
+                row_ptr, o_row = dgates_ptr + following * stride_slot * G + j * H, o_dgate
             else:
-                row_ptr = dsplit_ptr + following * stride_slot * SPLIT + (j % NUM_K) * BLOCK_K
-                row_ptr += (j // NUM_K - (G - SPLIT)) * H
-                dgate = tl.load(row_ptr + o_dsplit, mask=m_k, other=0.0, cache_modifier=".cg")
-            acc = tl.dot(weights[j], dgate, acc, input_precision=PRECISION)
+                row_ptr, o_row = dsplit_ptr + following * stride_slot * SPLIT + (j - (G - SPLIT)) * H, o_dsplit
+            if RESIDENT:
+                for k in tl.static_range(NUM_K):
+                    m_block = (i_block < D - k * BLOCK_K) & m_b
+                    # Written by other programs a step ago, as h is forward.
+                    dgate = tl.load(row_ptr + k * BLOCK_K + o_row, mask=m_block, other=0.0, cache_modifier=".cg")
+                    acc = tl.dot(weights[j * NUM_K + k], dgate, acc, input_precision=PRECISION)
+            else:
+                for k in range(0, NUM_K):
+                    m_block = (i_block < D - k * BLOCK_K) & m_b
+                    dgate = tl.load(row_ptr + k * BLOCK_K + o_row, mask=m_block, other=0.0, cache_modifier=".cg")
+                    part = gate_columns(weight_ptr, o_weight, j, k, m_u, D, BLOCK_K)
+                    acc = tl.dot(part, dgate, acc, input_precision=PRECISION)
         if HAS_RESET:
-            anew = tl.load(reset_ptr + following * B + i_b, mask=m_following, other=0) != 0
+            anew = tl.load(reset_ptr + following * B + i_b, mask=m_b, other=0) != 0
             acc = tl.where(anew, 0.0, acc)
         if HAS_DROPPED:
             acc *= tl.load(dropped_ptr + o_state, mask=m, other=0.0).to(tl.float32)
@@ -307,11 +360,11 @@ def _sequence_bwd_kernel(
         stored = read_states(h_ptr, rest_ptr, before, o_state, o_rest, stride_slot, H, m, K)
         previous = stored
         if HAS_RESET:
-            first = tl.load(reset_ptr + t * B + i_b, mask=m_b, other=0) != 0
+            first = tl.load(reset_ptr + slot * B + i_b, mask=m_b, other=0) != 0
             previous = zeroed(stored, first)
 
         carried = carried_values(previous, constants, CARRIED, C)
-        step_index = first_step + t.to(tl.int32)
+        key_0, key_1, step_index = key_words(key_ptr, t, HAS_CANDIDATE or ZONE == 1)
         if HAS_CANDIDATE:
             part = candidate_mask(key_0, key_1, step_index, i_drawn, i_quad, candidate_threshold, candidate_scale)
             carried = carried + (part,)
@@ -347,20 +400,21 @@ def _sequence_bwd_kernel(
         if HAS_RESET:
             direct = zeroed(direct, first)
         for k in tl.static_range(G):
-            gate_ptr = dgates_ptr + t * stride_slot * G + k * H
+            gate_ptr = dgates_ptr + slot * stride_slot * G + k * H
             dgate = dgates[k]
             if BARRIER and k == 0:
                 dgate += tl.where(alive, 0.0, float("nan"))
             tl.store(gate_ptr + i_b * G * H + i_u, dgate, mask=m)
         for k in tl.static_range(SPLIT):
-            gate_ptr = dsplit_ptr + t * stride_slot * SPLIT + k * H
+            gate_ptr = dsplit_ptr + slot * stride_slot * SPLIT + k * H
             tl.store(gate_ptr + i_b * SPLIT * H + i_u, dgates[G + k], mask=m)
         totals = ()
         for k in tl.static_range(C):
             totals = totals + (dconstants[k] + sums[k],)
         dconstants, dstate, state = totals, direct, stored
         if BARRIER:
-            alive = wait_for_all(barrier_ptr + tl.program_id(1), (step + 1) * tl.num_programs(0), alive)
+            mine = barrier_ptr + tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
+            alive = wait_for_all(mine, (step + 1) * tl.num_programs(0), alive)
         else:
             tl.debug_barrier()
     for k in tl.static_range(K):
