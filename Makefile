@@ -26,10 +26,13 @@ test-gpu: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/rnnlab bench
 
-# Everything that needs a GPU. The benchmark starts no row after four minutes: call again, and it goes on from there.
+# Everything that needs a GPU. The benchmark starts no row after four minutes: call again, and it goes on from there. Where
+# an arm is wrong it fails, after figure and verdict of the rest.
+RESULTS := experiments/004_kernels/results
 gpu: test-gpu
-	$(BIN)/python -m rnnlab_kernels.bench --device cuda --out experiments/004_kernels/results --seconds 240
-	$(BIN)/python experiments/004_kernels/figure.py experiments/004_kernels/results
+	$(BIN)/python -m rnnlab_kernels.bench --device cuda --out $(RESULTS) --seconds 240; status=$$?; \
+	$(BIN)/python experiments/004_kernels/figure.py $(RESULTS) && \
+	$(BIN)/python experiments/004_kernels/verdict.py $(RESULTS) && exit $$status
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

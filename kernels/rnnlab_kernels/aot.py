@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnnlab_kernels.launch import A100, H200
+from rnnlab_kernels.stages_variants import stages_variants
 from rnnlab_kernels.variants import Variant, planned_variants, sequence_variants, variants
 
 SHARED_MEMORY = {80: A100[1], 90: H200[1]}  # bytes one program may use
@@ -97,7 +98,7 @@ def _resources(cubin: bytes, cuobjdump: Path) -> tuple[int, int]:
 
 @cache
 def _all_variants() -> dict[tuple[str, int], Variant]:
-    every = itertools.chain(variants(), sequence_variants(), planned_variants())
+    every = itertools.chain(variants(), sequence_variants(), planned_variants(), stages_variants())
     return {(variant.name, capability): variant for variant in every for capability in variant.capabilities}
 
 

@@ -86,12 +86,14 @@ class SequencePlan(NamedTuple):
         gate_rows: rows of the recurrent weights for each unit, the number of gates rounded up to a power of two.
         options: compile-time options of both kernels.
         registers: the most a thread may take, forward and backward; None leaves it to the compiler.
+        partial: backward, programs leave parts of dh for each other instead of reading all gate gradients.
     """
 
     grid: tuple[int, int, int]
     gate_rows: int
     options: dict[str, Any]
     registers: tuple[int, int] | None = None
+    partial: bool = False
 
     def options_of(self, backwards: bool) -> dict[str, Any]:
         """Return the options of one of the kernels."""
@@ -150,10 +152,14 @@ def plan_sequence(
             too_wide = units > MIN_TILE and units >= 2 * hidden or units > MIN_TILE and hidden % 16
             if too_wide or needed > smem_bytes or units * gate_rows * block_b > 1 << 14:
                 continue
+            if num_slices > 1 and block_b * hidden * gate_rows > 1 << 16 and itemsize == 2:
+                return None, f"{batch} rows take tiles of {block_b}, which at {hidden} units would spill registers"
             if num_slices == 1 or num_slices * num_tiles * heads <= sm_count:
                 options = _tiles(units, num_k, block_b, block_k, tf32, resident=True)
                 options |= {"num_warps": 8, "num_stages": 1}
-                plan = SequencePlan((num_slices, num_tiles, heads), gate_rows, options, registers)
+                # All gate gradients for each program are more to read than parts of dh, where gates and rows are many.
+                partial = num_slices > 1 and itemsize == 2 and hidden >= 768 and batch >= 32 and num_gates > 1
+                plan = SequencePlan((num_slices, num_tiles, heads), gate_rows, options, registers, partial)
                 return plan, f"weights on the chip, {num_slices} programs a batch tile of {block_b} rows"
             break  # more programs would not help; larger tiles of rows might
     return None, f"the recurrent weights of {hidden} units do not fit on {sm_count} multiprocessors with {batch} rows"

@@ -70,6 +70,8 @@ SEQUENCES: tuple[tuple[str, torch.dtype, int, int], ...] = (
     ("lstm", torch.bfloat16, 20, 200),
     ("lstm", torch.bfloat16, 64, 512),
     ("lstm", torch.float16, 16, 1024),
+    ("lstm", torch.bfloat16, 32, 768),
+    ("gru", torch.float16, 32, 768),
     ("lstm", torch.float32, 32, 256),
     ("gru", torch.bfloat16, 16, 128),
     ("gru", torch.bfloat16, 64, 512),
@@ -129,7 +131,7 @@ def _sequence(
     call = Call(chain, (), plan, reverse, flags, flags, noise, (0,), True)
     cell, constexprs, waits = call.cell, call.constexprs(), plan.grid[0] > 1 and not plan.is_step
     barriers = int(waits)
-    kinds = dict.fromkeys(("constants", "rest", "fresh", "dstate", "dconstants"), "*fp32")
+    kinds = dict.fromkeys(("constants", "rest", "fresh", "dstate", "dconstants", "parts"), "*fp32")
     kinds |= {"mask": "*u8", "reset": "*u8", "barrier": "*i32", "key": "*i32"}
     for direction, kernel, pointers, strides, constants, rows in (
         (
@@ -149,10 +151,10 @@ def _sequence(
             "bwd",
             sequence_triton._sequence_bwd_kernel,
             "doutput dstate weight constants mask reset dropped key h rest fresh saved dgates dsplit dconstants "
-            "barrier",
+            "parts barrier",
             ("stride_saved_t",),
-            {"GATES_BWD": bind_triton(cell.gates_bwd)},
-            plan.options["UNITS"],
+            {"GATES_BWD": bind_triton(cell.gates_bwd), "PARTIAL": plan.partial},
+            plan.options["BLOCK_K" if plan.partial else "UNITS"],
         ),
     ):
         types = {f"{key}_ptr": kinds.get(key, f"*{TYPE_NAMES[dtype]}") for key in pointers.split()}

@@ -17,7 +17,7 @@ from rnnlab_kernels.bench.arms import Unavailable, build
 from rnnlab_kernels.bench.work import DTYPES, NAMES, Work, draw
 from rnnlab_kernels.cache import use_node_local_cache
 
-SCHEDULES = ("pointwise", "sequence")
+SCHEDULES = ("pointwise", "step", "sequence")
 
 
 def main(arguments: list[str] | None = None) -> int:

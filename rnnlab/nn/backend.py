@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -13,9 +13,11 @@ import torch
 from rnnlab.nn.checks import BACKENDS
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS
+from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.scan import choose_method, supports
+from rnnlab_kernels.schedules.walk import Walk
 
 if TYPE_CHECKING:
     from rnnlab.nn.cells import Cell
@@ -27,6 +29,9 @@ FASTER_FROM = {
     "fused": {"RNN_TANH": 2e6, "RNN_RELU": 2e6, "GRU": 0.0},
     "eager": {"RNN_TANH": 4e6, "RNN_RELU": 4e6, "GRU": 8e6},
 }
+
+# Backends of the kernels that do more than gate maths in a launch, and the schedules they stand for.
+OF_ONE_LAUNCH = {"step": ("step",), "sequence": ("sequence", "stages")}
 
 logger = logging.getLogger("rnnlab")
 
@@ -48,6 +53,9 @@ class Call(NamedTuple):
             "scan" or "loop", as in unroll.py.
         why: why a cell runs on the plain loop, if it does.
         additions: what a layer adds to torch's recurrence, such as dropout inside it, in words; "" if nothing.
+        chain: what a step does, if that is known.
+        heads: of the recurrent weights.
+        clips: gradients are clamped from step to step.
     """
 
     mode: str
@@ -62,6 +70,9 @@ class Call(NamedTuple):
     kind: str = "layer"
     why: str = ""
     additions: str = ""
+    chain: Chain | None = None
+    heads: int = 1
+    clips: bool = False
 
 
 class Choice(NamedTuple):
@@ -91,6 +102,14 @@ def schedule(backend: str) -> Callable[..., Any]:
         from rnnlab_kernels.schedules.pointwise import pointwise
 
         return pointwise
+    if backend == "sequence":
+        from rnnlab_kernels.plan import whole
+
+        return whole
+    if backend == "step":
+        from rnnlab_kernels.schedules.sequence import step
+
+        return step
     if backend == "fused":
         from rnnlab_kernels.schedules.fused import fused
 
@@ -100,6 +119,27 @@ def schedule(backend: str) -> Callable[..., Any]:
 
         return onednn
     return {"reference": reference, "eager": eager}[backend]
+
+
+def run_directions(
+    run: Callable[..., Any],
+    cell: Any,
+    x: torch.Tensor,
+    mask: torch.Tensor | None,
+    calls: Sequence[tuple[Any, Any, Walk]],
+) -> Iterator[tuple[torch.Tensor, Any]]:
+    """Yield output and last states of a layer's one or two directions, given their states, weights and walks.
+
+    Both in one launch, where the schedule `run` can do that.
+    """
+    if len(calls) == 2 and run is schedule("sequence"):
+        from rnnlab_kernels.plan import whole_both_ways
+
+        states, weights, walks = zip(*calls, strict=True)
+        yield from whole_both_ways(cell, x, states, weights, mask, walks)
+        return
+    for direction, (state, own, walk) in enumerate(calls):
+        yield run(cell, x, state, own, mask, reverse=direction == 1, walk=walk)
 
 
 def _obstacle(backend: str, call: Call) -> str:
@@ -122,11 +162,46 @@ def _obstacle(backend: str, call: Call) -> str:
         return "complex numbers need the reference or aten backend"
     if call.device.type == "meta":
         return "the meta device needs the reference or aten backend"
-    if backend in ("triton", "fused"):
-        supported = launch.supported if backend == "triton" else launch.fused_supported
-        possible, reason = supported(call.device, call.dtype)
+    if backend == "fused":
+        possible, reason = launch.fused_supported(call.device, call.dtype)
         return "" if possible else reason
+    if backend in ("triton", *OF_ONE_LAUNCH):
+        possible, reason = launch.supported(call.device, call.dtype)
+        return reason if not possible else "" if backend == "triton" else _unplanned(backend, call)
     return ""
+
+
+def _unplanned(backend: str, call: Call) -> str:
+    """Return why no schedule of that name can run the call, or an empty string."""
+    if call.chain is None:
+        return "it runs whole layers, and chains of stages"
+    if torch.compiler.is_compiling():
+        return ""  # sizes may be any then: the schedule looks at them as it runs
+    from rnnlab_kernels.plan import tiles_of
+
+    walk, chip = Walk(clip=1.0 if call.clips else None), launch.chip_of(call.dtype, call.device)
+    reasons = []
+    for schedule in OF_ONE_LAUNCH[backend]:
+        tiles, reason = tiles_of(
+            schedule, call.chain, call.batch, call.hidden_size, call.dtype, chip, heads=call.heads, walk=walk
+        )
+        if tiles is not None:
+            return ""
+        reasons.append(reason)
+    return "; ".join(dict.fromkeys(reasons))
+
+
+def _plan_in_words(call: Call) -> str:
+    """Return what the kernels' own plan for a call is, where it can be followed; see rnnlab_kernels.plan."""
+    if call.chain is None or call.layout == "step" or not launch.supported(call.device, call.dtype)[0]:
+        return ""
+    from rnnlab_kernels.plan import SHORT, plan
+
+    sm_count, smem_bytes, tf32 = launch.chip_of(call.dtype, call.device)
+    sizes = SHORT, call.batch, call.hidden_size, call.dtype, sm_count, smem_bytes
+    walk = Walk(clip=1.0 if call.clips else None)
+    found = plan(call.chain, *sizes, tf32=tf32, heads=call.heads, walk=walk)
+    return f"; planned for {SHORT} steps or more: {found.schedule}, {found.reason}"
 
 
 def _is_transformed() -> bool:
@@ -228,7 +303,8 @@ def _prefer_for_cell(call: Call) -> Choice:
 def scan_method(backend: str, device: torch.device) -> str:
     """Return the method of `linear_scan` that goes by the name of a backend."""
     torch_method = "sequential" if device.type == "cpu" else "parallel"
-    return {"reference": "loop", "eager": torch_method, "fused": "numba", "triton": "triton"}[backend]
+    methods = {"reference": "loop", "eager": torch_method, "fused": "numba", "triton": "triton"}
+    return {**methods, **dict.fromkeys(OF_ONE_LAUNCH, "triton")}[backend]
 
 
 @cache
@@ -239,7 +315,7 @@ def _log_fallback(backend: str, reason: str) -> None:
 
 def available_backends(device: torch.device | str = "cpu") -> dict[str, str]:
     """Return, for each backend by name, "" if it runs float32 layers on `device`, else what stands in the way."""
-    call = Call("GRU", 1, 0, torch.device(device), torch.float32, 1)
+    call = Call("GRU", 1, 0, torch.device(device), torch.float32, 1, chain=as_chain(CELLS["gru"]))
     return {backend: _obstacle(backend, call) for backend in BACKENDS if backend != "auto"}
 
 
@@ -254,7 +330,7 @@ def explain_backend(module: "Layer | Cell | Recurrent", input: Any = None, lengt
 
     Returns:
         One line: module, backend, reason; one after the other where the layers of a `Recurrent` differ. A backend asked
-        for by name that cannot run says so.
+        for by name that cannot run says so. Where kernels run, also what their own plan would be.
 
     Example:
         >>> import rnnlab.nn
@@ -269,7 +345,8 @@ def explain_backend(module: "Layer | Cell | Recurrent", input: Any = None, lengt
             calls = asked.backend_calls(input, lengths)
         else:
             calls = [asked.backend_call(input) if lengths is None else asked.backend_call(input, lengths)]
-        lines = [f"{choice.backend} ({choice.reason})" for choice in (choose(asked.backend, call) for call in calls)]
+        choices = [(choose(asked.backend, call), call) for call in calls]
+        lines = [f"{choice.backend} ({choice.reason}{_plan_in_words(call)})" for choice, call in choices]
     except RuntimeError as error:
         return f"{name}: none ({error})"
     if len(set(lines)) == 1:

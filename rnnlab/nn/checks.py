@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-BACKENDS = ("auto", "reference", "eager", "fused", "aten", "triton")
+BACKENDS = ("auto", "reference", "eager", "fused", "aten", "triton", "step", "sequence")
 
 
 def check_backend_name(backend: str) -> None:

@@ -42,13 +42,16 @@ def drop_weights(
 ) -> dict[str, Tensor]:
     """Return the weights with entries of the named ones dropped, the rest scaled by 1/(1-p); nothing is overwritten.
 
+    The rows of the heads of a weight (N, G*D, D) are dropped as one matrix, head after head.
+
     Wan et al., 2013, "Regularization of neural networks using DropConnect", on recurrent weights as in Merity et al.,
     2018, section 2: one mask for all steps of a forward pass.
     """
-    dropped = {
-        name: weights[name] * _mask(tuple(weights[name].shape), p, seed, WEIGHT + k, weights[name])
-        for k, name in enumerate(names)
-    }
+    dropped = {}
+    for k, name in enumerate(names):
+        weight = weights[name]
+        mask = _mask(tuple(weight.flatten(0, -2).shape), p, seed, WEIGHT + k, weight)
+        dropped[name] = weight * mask.view(weight.shape)
     return {**weights, **dropped}
 
 

@@ -95,7 +95,8 @@ def initialise(
         input: for `weight_ih`: a name of the table above; "normal(2)" or {"name": "normal", "s": 2} with its option;
             or a mapping from gates to these, {"f": "zeros", "*": "glorot"}, "*" being all other gates, which are left
             as constructed without it.
-        recurrent: for `weight_hh`, likewise. By gate, parameters of other than G*H rows are left alone.
+        recurrent: for `weight_hh`, likewise. By gate, parameters of other than G*H rows are left alone. Each head of a
+            cell that has heads is initialised as if it stood alone.
         bias: torch or zeros, also by gate.
         forget_bias: the forget gates, those called f, get this sum of biases: `bias_ih` is set to it and `bias_hh` to 0
             in their rows (Gers et al., 2000). None leaves them alone; cells without one ignore it.
@@ -181,7 +182,7 @@ def _initialise_one(layer: nn.Module, input: Plan, recurrent: Plan, bias: Plan, 
         if name.startswith("weight_ih"):
             _apply(input, parameter, hidden, gates)
         elif name.startswith("weight_hh"):
-            _apply(recurrent, parameter, hidden, gates)
+            _apply_by_head(recurrent, parameter, hidden, gates, getattr(layer, "num_heads", 1))
         elif _is_bias(name):
             _apply(bias, parameter, hidden, gates)
             if forget_bias is not None and gates is not None and "f" in gates:
@@ -232,6 +233,18 @@ def _apply(plan: Plan, parameter: Tensor, hidden: int, gates: tuple[str, ...] | 
             rule = plan.get(gate, plan.get("*"))
             if rule is not None:
                 rule.apply(_rows(parameter, hidden, position), hidden)
+
+
+def _apply_by_head(plan: Plan, parameter: Tensor, hidden: int, gates: tuple[str, ...] | None, num_heads: int) -> None:
+    """Apply a plan to each head of a recurrent weight (G*H, D), or to one of another width as a whole."""
+    units = parameter.shape[1]
+    if num_heads == 1 or num_heads * units != hidden:
+        _apply(plan, parameter, hidden, gates)
+        return
+    for head in parameter.view(-1, num_heads, units, units).unbind(1):
+        weight = head.clone().flatten(0, 1)
+        _apply(plan, weight, units, gates)
+        head.copy_(weight.view_as(head))
 
 
 def _plan(argument: str, wanted: Initialiser, table: Mapping[str, Callable[..., Tensor]]) -> Plan:

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from rnnlab.nn import checks
-from rnnlab.nn.backend import Call, choose, schedule
+from rnnlab.nn.backend import Call, choose, run_directions, schedule
 from rnnlab.nn.cells import run_cell
 from rnnlab.nn.clipping import StepClips
 from rnnlab.nn.dropout import INPUT, OUTPUT, drop_weights, variational_dropout
 from rnnlab.nn.regularisation import Regularisation, Regularisers
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells import CELLS
+from rnnlab_kernels.cells.chain import as_chain
 from rnnlab_kernels.schedules.layout import Weights, lengths_to_mask
 from rnnlab_kernels.schedules.noise import draw_seed
 
@@ -148,6 +149,8 @@ class Layer(nn.RNNBase):
             differentiated,
             self.training,
             additions="resets" if has_reset else self.regularisation.inside(self.training),
+            chain=as_chain(self._cell, bool(self.proj_size)),
+            clips=self.regularisation.clip_grad_step is not None,
         )
 
     def forward(
@@ -299,14 +302,16 @@ class Layer(nn.RNNBase):
             source = x
             if training and options.input_dropout:
                 source = variational_dropout(x, options.input_dropout, seeds[layer * self.num_directions], INPUT)
+            calls = []
             for direction in range(self.num_directions):
-                k, reverse, starts = layer * self.num_directions + direction, direction == 1, reset
-                if reset is not None and reverse:
+                k, starts = layer * self.num_directions + direction, reset
+                if reset is not None and direction == 1:
                     # Nothing passes between t-1 and t, so the walk from the end starts anew before it comes to t-1.
                     starts = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
                 own = self._grouped(weights[k * per_run : (k + 1) * per_run])
                 walk = options.walk(seeds[k], training, starts, self.step_clips)
-                y, final = run(self._cell, source, tuple(s[k] for s in states), own, mask, reverse=reverse, walk=walk)
+                calls.append((tuple(s[k] for s in states), own, walk))
+            for y, final in run_directions(run, self._cell, source, mask, calls):
                 outputs.append(y)
                 finals.append(final)
             x = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]

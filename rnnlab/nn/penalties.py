@@ -41,8 +41,8 @@ def orthogonality(weight: Tensor, num_gates: int | None = None) -> Tensor:
     The soft orthogonality penalty of Vorontsov et al. (2017), gate by gate.
 
     Args:
-        weight: recurrent weight (G*H, H), with a projection (G*H, P).
-        num_gates: G; None takes the weight for square blocks, G = rows / columns.
+        weight: recurrent weight (G*H, H), with a projection (G*H, P), of heads (G*H, D).
+        num_gates: G, for heads G*N; None takes the weight for square blocks, rows / columns of them.
 
     Raises:
         ValueError: the rows are not a whole number of gates.

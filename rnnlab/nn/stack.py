@@ -85,7 +85,11 @@ class Stack(Carrying):
             if how == "chain":
                 dtype = autocast_to(autocast_dtype(x.device), torch.empty(0, dtype=dtype)).dtype
             size, name = int(cell.hidden_size), type(cell).__name__  # type: ignore[arg-type]
-            calls.append(Call(name, size, 0, x.device, dtype, batch, layout, training=self.training, kind=how, why=why))
+            call = Call(name, size, 0, x.device, dtype, batch, layout, training=self.training, kind=how, why=why)
+            if how == "chain":
+                heads, clips = getattr(cell, "num_heads", 1), self.clip_grad_step is not None
+                call = call._replace(chain=view(cell).chain, heads=heads, clips=clips)
+            calls.append(call)
         return calls
 
     def _run(

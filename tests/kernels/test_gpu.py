@@ -40,6 +40,24 @@ def sequence(*args, **kwargs):
     return sequence(*args, **kwargs)
 
 
+def step(*args, **kwargs):
+    from rnnlab_kernels.schedules.sequence import step
+
+    return step(*args, **kwargs)
+
+
+def stages(*args, **kwargs):
+    from rnnlab_kernels.schedules.stages import stages
+
+    return stages(*args, **kwargs)
+
+
+def both_ways(*args, **kwargs):
+    from rnnlab_kernels.schedules.sequence import both_ways
+
+    return both_ways(*args, **kwargs)
+
+
 # One program a tile, several that wait for each other, and as many as the chip has multiprocessors.
 SEQUENCE_SIZES = [(33, 5, 20, 100), (300, 16, 32, 64), (300, 16, 32, 512), (200, 40, 8, 1024)]
 
@@ -48,16 +66,85 @@ SEQUENCE_SIZES = [(33, 5, 20, 100), (300, 16, 32, 64), (300, 16, 32, 512), (200,
 @pytest.mark.parametrize("size", SEQUENCE_SIZES, ids=lambda size: "x".join(map(str, size)))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])
-def test_sequence_is_within_twice_torchs_error_and_repeats_itself(name, dtype, size, option, poisoned_empty):
+def test_sequence_and_step_are_within_twice_torchs_error_and_repeat_themselves(
+    name, dtype, size, option, poisoned_empty
+):
     problem = make_problem(CELLS[name], size, **OPTIONS[option]).to(dtype)
-    if dtype == torch.float32 and size[3] == 1024:
-        pytest.skip("these weights do not fit on the chip")
+    schedules = [step] if dtype == torch.float32 and size[3] == 1024 else [sequence, step]  # these do not fit the chip
     exact = problem.to(torch.float64).run(reference)
     on_device = problem.to(dtype, "cuda")
-    same_dtype, actual, again = on_device.run(reference), on_device.run(sequence), on_device.run(sequence)
+    same_dtype = on_device.run(reference)
+    for schedule in schedules:
+        actual, again = on_device.run(schedule), on_device.run(schedule)
+        for key, value in exact.items():
+            assert torch.equal(actual[key], again[key]), key
+            assert_within_ratio(actual[key].cpu(), same_dtype[key].cpu(), value, key, RATIO, EPS[dtype])
+
+
+# Layer norms and the reset gate before the product: chains whose programs exchange values within a step.
+STAGES = [
+    "layer_norm_rnn_tanh",
+    "layer_norm_lstm_state",
+    "layer_norm_lstm_output",
+    "layer_norm_gru",
+    "gru_reset_before",
+]
+
+
+@pytest.mark.parametrize("option", ["plain", "ragged-reverse"])
+@pytest.mark.parametrize("size", [(33, 5, 20, 100), (100, 16, 32, 64), (100, 16, 32, 512)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", STAGES)
+def test_stages_are_within_twice_torchs_error_and_repeat_themselves(name, dtype, size, option, poisoned_empty):
+    problem = make(name, size, **OPTIONS[option]).to(dtype)
+    exact = problem.to(torch.float64).run(reference)
+    on_device = problem.to(dtype, "cuda")
+    same_dtype, actual, again = on_device.run(reference), on_device.run(stages), on_device.run(stages)
     for key, value in exact.items():
         assert torch.equal(actual[key], again[key]), key
         assert_within_ratio(actual[key].cpu(), same_dtype[key].cpu(), value, key, RATIO, EPS[dtype])
+
+
+@pytest.mark.parametrize("schedule", [sequence, step])
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_heads_are_the_block_diagonal_matrix(name, schedule, poisoned_empty):
+    problem = make_problem(CELLS[name], (100, 16, 8, 768)).to(torch.bfloat16)
+    weight = torch.empty(12, problem.inputs["hh"].shape[0] // 12, 64, dtype=torch.bfloat16).uniform_(-0.1, 0.1)
+    problem.inputs["hh"] = weight.requires_grad_()
+    problem = ChainProblem(as_chain(CELLS[name]), problem.inputs, None, False)
+    exact = problem.to(torch.float64).run(reference)
+    on_device = problem.to(torch.bfloat16, "cuda")
+    same_dtype, actual = on_device.run(reference), on_device.run(schedule)
+    for key, value in exact.items():
+        assert_within_ratio(actual[key].cpu(), same_dtype[key].cpu(), value, key, RATIO, EPS[torch.bfloat16])
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_both_ways_are_the_two_directions(name, poisoned_empty):
+    problems = [make_problem(CELLS[name], (100, 16, 8, 256)).to(torch.float16, "cuda") for _ in range(2)]
+    x, upstream = problems[0].inputs["x"], torch.randn(100, 16, 512, device="cuda", dtype=torch.float16)
+    weights = [{k: v for k, v in p.inputs.items() if k != "x" and not k.endswith("_0")} for p in problems]
+    states = [tuple(v for k, v in p.inputs.items() if k.endswith("_0")) for p in problems]
+    leaves = [x, *(v for own in weights for v in own.values())]
+
+    def grads(output):
+        return [output, *torch.autograd.grad(output, leaves, upstream)]
+
+    sides = [
+        sequence(CELLS[name], x, states[k], weights[k], None, reverse=k == 1)[0] for k in range(2)
+    ]  # held to float64 above
+    together = both_ways(CELLS[name], x, states, weights)[0]
+    for actual, expected in zip(grads(together), grads(torch.cat(sides, -1)), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-2, atol=1e-2)
+
+
+def test_graphs_follow_other_lengths_batches_and_addresses(poisoned_empty):
+    from rnnlab_kernels.schedules import graphs
+
+    graphs.clear_graphs()
+    for steps, batch in ((70, 16), (33, 5), (128, 1), (70, 16)):
+        assert_close_in_float32(make_problem(CELLS["lstm"], (steps, batch, 4, 100)), step, device="cuda")
+    assert len(graphs._GRAPHS) == 2
 
 
 @pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru", "cifg"])

@@ -41,19 +41,39 @@ def test_supported_without_triton(monkeypatch):
 @pytest.mark.parametrize("hidden", [1, 20, 63, 64, 200, 320, 512, 1024])
 @pytest.mark.parametrize("batch", [1, 20, 64, 300])
 @pytest.mark.parametrize("num_gates", [1, 3, 4])
-def test_sequence_plans_cover_the_layer_and_fit_on_the_chip(num_gates, batch, hidden, itemsize, chip):
-    plan, reason = launch.plan_sequence(num_gates, batch, hidden, itemsize, *chip)
-    if plan is None:
-        assert hidden >= 320 and "do not fit" in reason
+@pytest.mark.parametrize("heads", [1, 12])
+def test_sequence_plans_cover_the_layer_and_fit_on_the_chip(heads, num_gates, batch, hidden, itemsize, chip):
+    plan, reason = launch.plan_sequence(num_gates, batch, hidden, itemsize, *chip, heads=heads)
+    if plan is None and heads > 1 and (itemsize == 4 or hidden % 16):
+        assert "spill" in reason
         return
-    options, (slices, tiles) = plan.options, plan.grid
+    if plan is None:
+        assert hidden >= 320 // heads and ("do not fit" in reason or "spill" in reason)
+        return
+    options, (slices, tiles, groups) = plan.options, plan.grid
+    assert groups == heads and not plan.is_step
     assert (slices - 1) * options["UNITS"] < hidden <= slices * options["UNITS"]
     assert (tiles - 1) * options["BLOCK_B"] < batch <= tiles * options["BLOCK_B"]
     assert (options["NUM_K"] - 1) * options["BLOCK_K"] < hidden <= options["NUM_K"] * options["BLOCK_K"]
     assert min(options["UNITS"], options["BLOCK_B"], options["BLOCK_K"]) >= launch.MIN_TILE
-    assert slices == 1 or slices * tiles <= chip[0]  # who waits for others must not wait for a multiprocessor
+    assert slices == 1 or slices * tiles * heads <= chip[0]  # who waits for others must not wait for a multiprocessor
     assert options["UNITS"] * plan.gate_rows * options["NUM_K"] * options["BLOCK_K"] * itemsize < chip[1]
     assert num_gates <= plan.gate_rows < 2 * num_gates
+
+
+@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize("hidden", [1, 63, 200, 1024, 4096])
+@pytest.mark.parametrize("batch", [1, 20, 300])
+@pytest.mark.parametrize("num_gates", [1, 2, 3, 4])
+def test_step_plans_cover_layers_of_any_size(num_gates, batch, hidden, itemsize):
+    plan, _ = launch.plan_step(num_gates, batch, hidden, itemsize, heads=3)
+    assert plan is not None and plan.is_step
+    options, (slices, tiles, heads) = plan.options, plan.grid
+    assert heads == 3
+    assert (slices - 1) * options["UNITS"] < hidden <= slices * options["UNITS"]
+    assert (tiles - 1) * options["BLOCK_B"] < batch <= tiles * options["BLOCK_B"]
+    assert (options["NUM_K"] - 1) * options["BLOCK_K"] < hidden <= options["NUM_K"] * options["BLOCK_K"]
+    assert options["UNITS"] * plan.gate_rows >= 64
 
 
 def test_sequence_plans_multiply_as_told():
@@ -63,5 +83,7 @@ def test_sequence_plans_multiply_as_told():
 
 def test_sequence_plans_refuse_what_their_offsets_cannot_reach():
     plan, reason = launch.plan_sequence(4, 1 << 20, 512, 2, *launch.H200)
+    assert plan is None and "32 bits" in reason
+    plan, reason = launch.plan_step(4, 1, 1 << 15, 2)
     assert plan is None and "32 bits" in reason
     # T is no argument: offsets over time are 64 bits wide, whatever it is.

@@ -11,7 +11,7 @@ import torch
 
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import as_chain
-from rnnlab_kernels.launch import SequencePlan, plan_sequence
+from rnnlab_kernels.launch import plan_sequence
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.walk import Noise, Walk
 from tests.kernels.problems import (
@@ -36,16 +36,21 @@ def sequence(*args, **kwargs):
     return sequence(*args, **kwargs)
 
 
-def sliced(cell, x, state_0, *args, **kwargs):
+def sliced(cell, x, state_0, *args, partial=False, **kwargs):
     """Run with sixteen units a program, several programs a tile."""
     hidden, num_gates = state_0[0].shape[1], getattr(cell, "num_gates", 4)
     plan, _ = plan_sequence(num_gates, x.shape[1], hidden, 4, 132, 232_448)
     options = {**plan.options, "UNITS": 16}
-    plan = SequencePlan((-(-hidden // 16), plan.grid[1], 1), plan.gate_rows, options)
+    plan = plan._replace(grid=(-(-hidden // 16), plan.grid[1], 1), options=options, partial=partial)
     return sequence(cell, x, state_0, *args, plan=plan, **kwargs)
 
 
-SCHEDULES = pytest.mark.parametrize("schedule", [sequence, sliced], ids=["whole", "sliced"])
+def in_parts(*args, **kwargs):
+    """Do the same, programs leaving parts of dh for each other."""
+    return sliced(*args, partial=True, **kwargs)
+
+
+SCHEDULES = pytest.mark.parametrize("schedule", [sequence, sliced, in_parts], ids=["whole", "sliced", "in parts"])
 
 
 @pytest.mark.parametrize("size", [SIZES[0], (3, 2, 5, 37)], ids=str)
@@ -132,7 +137,7 @@ NOISES = {
 }
 
 
-@SCHEDULES
+@pytest.mark.parametrize("schedule", [sequence, sliced], ids=["whole", "sliced"])
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru", "cifg", "peephole_lstm"])
 def test_dropout_and_zoneout(name, noise, schedule, poisoned_empty):

@@ -118,14 +118,14 @@ def test_aten_refuses_lengths_and_says_why(kind):
 
 def test_available_backends_of_the_cpu():
     backends = rnnlab.nn.available_backends(torch.device("cpu"))
-    assert list(backends) == ["reference", "eager", "fused", "aten", "triton"]
+    assert list(backends) == ["reference", "eager", "fused", "aten", "triton", "step", "sequence"]
     assert not "".join(backends[name] for name in ("reference", "eager", "fused", "aten")), "nothing stands in the way"
     assert rnnlab.nn.available_backends("cpu") == backends
 
 
 @not_interpreted
 def test_available_backends_say_what_triton_needs():
-    assert "cpu" in rnnlab.nn.available_backends("cpu")["triton"]
+    assert all("cpu" in rnnlab.nn.available_backends("cpu")[name] for name in ("triton", "step", "sequence"))
 
 
 @every_kind

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.gpu
 
 DEVICE = torch.device("cuda")
 FLOAT32 = {"rtol": 1.3e-6, "atol": 1e-5}  # assert_close's own for float32, spelt out because values arrive as float64
-BACKENDS = ["auto", "eager", "aten", "triton"]
+BACKENDS = ["auto", "eager", "aten", "triton", "step", "sequence"]
 
 
 def plain_and_fast(kind: str, backend: str, dtype: torch.dtype, **options: Any) -> tuple[Any, Any, Any]:
@@ -67,7 +67,7 @@ def test_float32_is_close_to_float64(kind, sizes, backend):
 
 @pytest.mark.parametrize("kind", ["RNN_TANH", "GRU", "LSTM"])  # rounding flips the derivative of ReLU at its kink
 @pytest.mark.parametrize("sizes", SIZES[1:], ids=str)  # of a single number, the baseline may be right by luck
-@pytest.mark.parametrize("backend", ["eager", "triton"])
+@pytest.mark.parametrize("backend", ["eager", "triton", "step", "sequence"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_error_in_half_precision_is_at_most_twice_that_of_the_plain_loop(kind, sizes, backend, dtype):
     time, batch, inputs, hidden = sizes

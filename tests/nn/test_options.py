@@ -4,6 +4,7 @@ Letters: T time, B batch, I input_size, H hidden_size, W width of a state.
 """
 
 import functools
+import math
 from typing import Any
 
 import pytest
@@ -28,12 +29,13 @@ Named = dict[str, Tensor]
 booleans, sizes = st.booleans(), st.integers(1, 6)
 rates = st.sampled_from((0.0, 0.0, 0.4))
 biases = st.sampled_from((True, "single", False))
+heads = st.sampled_from((1, 1, 2, 3))
 activations = st.sampled_from(("tanh", "relu", "sigmoid", "identity"))
 
 # A cell, its own options, and which kinds of noise it can have inside a step: recurrent, candidate, weight.
 CELLS: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "elman": (research.ElmanCell, {"nonlinearity": activations, "bias": biases}, "rw"),
-    "elman, sin": (research.ElmanCell, {"nonlinearity": st.just(torch.sin), "bias": biases}, ""),
+    "elman": (research.ElmanCell, {"nonlinearity": activations, "bias": biases, "num_heads": heads}, "rw"),
+    "elman, sin": (research.ElmanCell, {"nonlinearity": st.just(torch.sin), "bias": biases, "num_heads": heads}, ""),
     "indrnn": (
         research.IndRNNCell,
         {"nonlinearity": st.sampled_from(("relu", "tanh", "identity")), "bias": biases},
@@ -51,9 +53,13 @@ CELLS: dict[str, tuple[Any, dict[str, Any], str]] = {
         },
         "rw",
     ),
-    "gated gru": (research.GatedGRUCell, {"bias": biases, "reset_after": booleans}, "rcw"),
-    "gated lstm": (research.GatedLSTMCell, {"bias": biases, "proj_size": st.integers(0, 5)}, "rcw"),
-    "cifg": (research.CIFGCell, {"bias": biases}, "rcw"),
+    "gated gru": (research.GatedGRUCell, {"bias": biases, "reset_after": booleans, "num_heads": heads}, "rcw"),
+    "gated lstm": (
+        research.GatedLSTMCell,
+        {"bias": biases, "proj_size": st.integers(0, 5), "num_heads": heads},
+        "rcw",
+    ),
+    "cifg": (research.CIFGCell, {"bias": biases, "num_heads": heads}, "rcw"),
     "peephole": (research.PeepholeLSTMCell, {"bias": biases, "dense": booleans}, "rcw"),
     "layer norm rnn": (research.LayerNormRNNCell, {"nonlinearity": activations, "bias": biases}, "rw"),
     "layer norm lstm": (
@@ -108,6 +114,9 @@ def recurrent_cases(draw: Any, kinds: tuple[str, ...] = tuple(CELLS)) -> Case:
     cell = {name: draw(strategy) for name, strategy in own.items()}
     if "proj_size" in cell:
         cell["proj_size"] %= hidden
+    if "num_heads" in cell:
+        plain = cell.get("proj_size") or not cell.get("reset_after", True)
+        cell["num_heads"] = 1 if plain else math.gcd(hidden, cell["num_heads"])
     both = draw(booleans)
     options: Case = {"num_layers": num_layers, "bidirectional": both}
     options["merge"] = draw(st.sampled_from(("concat", "sum", "mul", "mean", "none")))

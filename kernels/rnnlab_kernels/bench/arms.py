@@ -15,8 +15,8 @@ from rnnlab_kernels import launch
 from rnnlab_kernels.bench import peers
 from rnnlab_kernels.bench.peers import Run, Unavailable
 from rnnlab_kernels.bench.work import MIDDLE, MODULES, Given, Work, cell_of
+from rnnlab_kernels.plan import WHOLE, tiles_of, whole, whole_both_ways
 from rnnlab_kernels.schedules.eager import eager
-from rnnlab_kernels.schedules.layout import named_weights
 from rnnlab_kernels.schedules.reference import reference
 
 COMPILED_STEPS = 64  # torch.compile unrolls the loop; beyond, compiling takes minutes
@@ -70,16 +70,22 @@ def scored(run: Run, given: Given) -> Run:
 
 
 def network(schedule: Callable[..., Any], work: Work, given: Given) -> Run:
-    """Return the layers and directions of a work on a schedule, one call each."""
+    """Return the layers and directions of a work on a schedule: one call each, both directions in one where it can."""
     cell, walk, directions = cell_of(work), given.walk, 2 if work.bidirectional else 1
 
     def run() -> Tensor:
         x = given.inputs()
         for layer in range(work.layers):
-            outputs = []
-            for k in range(directions):
-                own, state = given.weights[layer * directions + k], given.states[layer * directions + k]
-                outputs.append(schedule(cell, x, state, own, given.mask, reverse=k == 1, walk=walk)[0])
+            first = layer * directions
+            weights, states = given.weights[first : first + directions], given.states[first : first + directions]
+            if directions == 2 and schedule is whole:
+                sides = whole_both_ways(cell, x, states, weights, given.mask, (walk, walk))
+                outputs = [output for output, _ in sides]
+            else:
+                outputs = [
+                    schedule(cell, x, states[k], weights[k], given.mask, reverse=k == 1, walk=walk)[0]
+                    for k in range(directions)
+                ]
             x = torch.cat(outputs, -1) if directions > 1 else outputs[0]
         return x
 
@@ -87,7 +93,7 @@ def network(schedule: Callable[..., Any], work: Work, given: Given) -> Run:
 
 
 def _torch(work: Work, given: Given, cudnn: bool = True) -> Run:
-    if work.cell not in MODULES or work.feature:
+    if work.cell not in MODULES or work.feature or work.heads > 1:
         raise Unavailable("torch.nn has no such layer")
     if work.recurrence:
         raise Unavailable("torch.nn makes the input product, which is left out of this row")
@@ -152,15 +158,28 @@ def _pointwise(work: Work, given: Given) -> Run:
 
 
 def _sequence(work: Work, given: Given) -> Run:
-    _needs_triton(given)
-    from rnnlab_kernels.schedules.sequence import sequence
-    from rnnlab_kernels.schedules.sequence_call import plan_for
+    _needs_plan(work, given, *WHOLE)
+    return network(whole, work, given)
 
-    chain, _ = named_weights(cell_of(work), given.weights[0])
-    plan, reason = plan_for(chain, given.walk, work.B, work.H, given.x.dtype, given.x.device)
-    if plan is None:
-        raise Unavailable(reason)
-    return network(sequence, work, given)
+
+def _step(work: Work, given: Given) -> Run:
+    _needs_plan(work, given, "step")
+    from rnnlab_kernels.schedules.sequence import step
+
+    return network(step, work, given)
+
+
+def _needs_plan(work: Work, given: Given, *schedules: str) -> None:
+    _needs_triton(given)
+    chip, reasons = launch.chip_of(given.x.dtype, given.x.device), []
+    for schedule in schedules:
+        tiles, reason = tiles_of(
+            schedule, cell_of(work), work.B, work.H, given.x.dtype, chip, heads=work.heads, walk=given.walk
+        )
+        if tiles is not None:
+            return
+        reasons.append(reason)
+    raise Unavailable("; ".join(reasons))
 
 
 def _needs_triton(given: Given) -> None:
@@ -198,6 +217,8 @@ COMPILED = ("loop, compiled", *peers.PEERS)
 ARMS: dict[str, Callable[[Work, Given], Run]] = {
     "torch.nn": _torch,
     "sequence": _sequence,
+    "step": _step,
+    "step, graph": graphed(_step),
     "pointwise": _pointwise,
     "pointwise, graph": graphed(_pointwise),
     "fused": _fused,

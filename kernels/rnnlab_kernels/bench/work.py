@@ -57,6 +57,7 @@ class Work(NamedTuple):
         tf32: products in TF32, in all arms.
         training: a model of characters, embedding before and linear layer and cross entropy behind the layers, of which
             whole training steps are timed as well.
+        heads: of the recurrent weights, each of H / heads units that read each other alone.
     """
 
     cell: str
@@ -72,18 +73,20 @@ class Work(NamedTuple):
     recurrence: bool = False
     tf32: bool = False
     training: bool = False
+    heads: int = 1
 
     def words(self) -> str:
         """Return what differs from a plain layer, for a table."""
         parts = [self.cell, self.dtype + (" tf32" if self.tf32 else ""), self.feature]
         parts += [f"{self.layers} layers" if self.layers > 1 else "", "both ways" if self.bidirectional else ""]
         parts += ["ragged" if self.ragged else "", "recurrence only" if self.recurrence else ""]
-        parts += ["characters" if self.training else ""]
+        parts += ["characters" if self.training else "", f"{self.heads} heads" if self.heads > 1 else ""]
         return ", ".join(part for part in parts if part)
 
     def checked(self) -> "list[Work]":
         """Return the same work of sizes that float64 on a CPU checks in moments: small, and as it is but for T."""
-        small = self._replace(B=min(self.B, 5), T=min(self.T, 12), I=min(self.I, 16), H=min(self.H, 64))
+        hidden = self.H if self.heads > 1 else min(self.H, 64)
+        small = self._replace(B=min(self.B, 5), T=min(self.T, 12), I=min(self.I, 16), H=hidden)
         return [small, self._replace(T=min(self.T, 4))]
 
 
@@ -202,6 +205,8 @@ def draw(work: Work) -> Given:
             # With the reset gate before the product, the candidate's product is one of its own.
             recurrent = 2 * work.H if work.cell == "gru_reset_before" else rows
             own = {"hh": uniform(recurrent, work.H)}
+            if work.heads > 1:
+                own = {"hh": uniform(work.heads, recurrent // work.heads, work.H // work.heads)}
             if not work.recurrence:
                 own |= {"ih": uniform(rows, inputs), "bias_ih": uniform(rows)}
             own["bias_hh"] = uniform(recurrent)
@@ -239,6 +244,7 @@ MIDDLE = (64, 512, 512)
 MAIN = (MIDDLE, (16, 1024, 768), (64, 512, 1024), (32, 512, 256), (1, 512, 512), (16, 1024, 1024))
 ODD = ((20, 512, 512), (64, 512, 200), (20, 512, 200), (32, 512, 320), (1, 512, 200), (16, 4096, 256))
 SHORT = ((64, 16, 512),)
+HEADS = (16, 1024, 768), 12  # FlashRNN's own measure, whose input part is given
 
 
 def _sizes(*sizes: tuple[int, int, int]) -> list[dict[str, Any]]:
@@ -290,6 +296,11 @@ def parts(cuda: bool) -> dict[str, list[Work]]:
         "lstm": [Work("lstm", dtype, **size) for size in main for dtype in dtypes],
         "features": [Work(cell, half, **middle, **options) for cell, options in FEATURES],
         "training": [trained],
+        "heads": [
+            Work("lstm", dtype, **_sizes(HEADS[0])[0], recurrence=True, heads=HEADS[1]) for dtype in ("bf16", "fp16")
+        ]
+        if cuda
+        else [Work("lstm", "fp32", 4, 8, 48, 48, recurrence=True, heads=3)],
         "shapes": [
             *(Work(cell, half, **middle, **options) for cell, options in SHAPES),
             *(Work(cell, half, **main[1], ragged=True) for cell in ("lstm", "gru")),

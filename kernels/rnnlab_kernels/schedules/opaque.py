@@ -13,6 +13,7 @@ from torch import Tensor
 from rnnlab_kernels import ops
 from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell, find
 from rnnlab_kernels.cells.chain import CHAINS_BY_KEY, Chain, Gates, Norm
+from rnnlab_kernels.schedules import opaque_sequence  # noqa: F401  its engines, for programs that were saved
 from rnnlab_kernels.schedules.backward import walk_backward
 from rnnlab_kernels.schedules.forward import walk_forward
 from rnnlab_kernels.schedules.frame import Call, Frame

@@ -76,6 +76,14 @@ def gate_columns(weight_ptr, o_weight, gate, k, m_u, D, BLOCK_K: tl.constexpr):
 
 
 @triton.jit
+def own_rows(weight_ptr, gate, k, D, UNITS: tl.constexpr, BLOCK_K: tl.constexpr):
+    """Return block k of the columns of a gate's rows of R (G*D, D), those of this program's units: (BLOCK_K, UNITS)."""
+    i_column = k * BLOCK_K + tl.arange(0, BLOCK_K)[:, None]
+    i_unit = tl.program_id(0) * UNITS + tl.arange(0, UNITS)[None, :]
+    return tl.load(weight_ptr + (gate * D + i_unit) * D + i_column, mask=(i_unit < D) & (i_column < D), other=0.0)
+
+
+@triton.jit
 def state_block(h_ptr, dropped_ptr, o_h, mask, anew, HAS_RESET: tl.constexpr, HAS_DROPPED: tl.constexpr):
     """Return a block of the units of h (BLOCK_K, BLOCK_B) as the product takes it: reset, and dropped."""
     # Written by other programs a step ago: past L1, which they do not share.

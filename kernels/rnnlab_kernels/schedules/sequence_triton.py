@@ -30,6 +30,7 @@ from rnnlab_kernels.schedules.sequence_device import (
     gate_columns,
     gate_rows,
     key_words,
+    own_rows,
     read_states,
     split_rows,
     state_block,
@@ -235,6 +236,7 @@ def _sequence_bwd_kernel(
     dgates_ptr,
     dsplit_ptr,
     dconstants_ptr,
+    parts_ptr,
     barrier_ptr,
     T,
     B,
@@ -263,6 +265,7 @@ def _sequence_bwd_kernel(
     REVERSE: tl.constexpr,
     BARRIER: tl.constexpr,
     RESIDENT: tl.constexpr,
+    PARTIAL: tl.constexpr,
     PRECISION: tl.constexpr,
     UNITS: tl.constexpr,
     NUM_K: tl.constexpr,
@@ -272,6 +275,10 @@ def _sequence_bwd_kernel(
     """Walk from position `first_position` + `num_positions` - 1 down to `first_position`.
 
     Gate gradients have a slot of zeros at either end, (T+2, ...): nothing follows the last step. So have resets.
+
+    With PARTIAL a program does not gather the gate gradients of all units for its own: it multiplies its own by its
+    rows of R, as they are, and leaves a part of dh for each unit of the head in `parts`, (2, programs, B, H) in fp32.
+    At the next step each sums the parts of its units in the order of programs.
     """
     if not HEADS:
         D = H
@@ -295,6 +302,7 @@ def _sequence_bwd_kernel(
     stride_slot = tl.cast(B, tl.int64) * H
     o_dgate, o_dsplit = first_unit + i_b * G * H + i_block, first_unit + i_b * SPLIT * H + i_block
     o_weight = tl.arange(0, BLOCK_K)[None, :] * D + i_u - first_unit
+    o_part = first_unit + i_b * H + i_block
     zero = tl.zeros((UNITS, BLOCK_B), tl.float32)
     i_drawn = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)[:, None]  # rows, as random masks are made
     i_quad = tl.program_id(0) * (UNITS // 4) + tl.arange(0, UNITS // 4)[None, :]
@@ -307,7 +315,10 @@ def _sequence_bwd_kernel(
     weights = ()
     if RESIDENT:
         for j in tl.static_range(G * NUM_K):
-            weights = weights + (gate_columns(weight_ptr, o_weight, j // NUM_K, j % NUM_K, m_u, D, BLOCK_K),)
+            if PARTIAL:
+                weights = weights + (own_rows(weight_ptr, j // NUM_K, j % NUM_K, D, UNITS, BLOCK_K),)
+            else:
+                weights = weights + (gate_columns(weight_ptr, o_weight, j // NUM_K, j % NUM_K, m_u, D, BLOCK_K),)
     constants, dconstants, dstate = (), (), ()
     for k in tl.static_range(C):
         constants = constants + (tl.load(constants_ptr + k * H + i_u + 0 * i_b, mask=m, other=0.0),)
@@ -320,27 +331,34 @@ def _sequence_bwd_kernel(
     )
     alive = num_positions > 0  # false once a barrier was given up
     for step in range(0, num_positions):
-        t = tl.cast(back * (T - 1) + sign * (end - 1 - step), tl.int64)
+        position = end - 1 - step
+        t = tl.cast(back * (T - 1) + sign * position, tl.int64)
         before, slot = t + back, t + 1
         following = slot + sign
         acc = zero
-        for j in tl.static_range(G):
-            if j < G - SPLIT:
-                row_ptr, o_row = dgates_ptr + following * stride_slot * G + j * H, o_dgate
-            else:
-                row_ptr, o_row = dsplit_ptr + following * stride_slot * SPLIT + (j - (G - SPLIT)) * H, o_dsplit
-            if RESIDENT:
-                for k in tl.static_range(NUM_K):
-                    m_block = (i_block < D - k * BLOCK_K) & m_b
-                    # Written by other programs a step ago, as h is forward.
-                    dgate = tl.load(row_ptr + k * BLOCK_K + o_row, mask=m_block, other=0.0, cache_modifier=".cg")
-                    acc = tl.dot(weights[j * NUM_K + k], dgate, acc, input_precision=PRECISION)
-            else:
-                for k in range(0, NUM_K):
-                    m_block = (i_block < D - k * BLOCK_K) & m_b
-                    dgate = tl.load(row_ptr + k * BLOCK_K + o_row, mask=m_block, other=0.0, cache_modifier=".cg")
-                    part = gate_columns(weight_ptr, o_weight, j, k, m_u, D, BLOCK_K)
-                    acc = tl.dot(part, dgate, acc, input_precision=PRECISION)
+        if PARTIAL:
+            part_ptr = parts_ptr + ((position + 1) % 2) * tl.num_programs(0) * stride_slot
+            for k in range(0, tl.num_programs(0)):
+                m_part = m & (position < T - 1)
+                acc += tl.load(part_ptr + k * stride_slot + o_state, mask=m_part, other=0.0, cache_modifier=".cg")
+        else:
+            for j in tl.static_range(G):
+                if j < G - SPLIT:
+                    row_ptr, o_row = dgates_ptr + following * stride_slot * G + j * H, o_dgate
+                else:
+                    row_ptr, o_row = dsplit_ptr + following * stride_slot * SPLIT + (j - (G - SPLIT)) * H, o_dsplit
+                if RESIDENT:
+                    for k in tl.static_range(NUM_K):
+                        m_block = (i_block < D - k * BLOCK_K) & m_b
+                        # Written by other programs a step ago, as h is forward.
+                        dgate = tl.load(row_ptr + k * BLOCK_K + o_row, mask=m_block, other=0.0, cache_modifier=".cg")
+                        acc = tl.dot(weights[j * NUM_K + k], dgate, acc, input_precision=PRECISION)
+                else:
+                    for k in range(0, NUM_K):
+                        m_block = (i_block < D - k * BLOCK_K) & m_b
+                        dgate = tl.load(row_ptr + k * BLOCK_K + o_row, mask=m_block, other=0.0, cache_modifier=".cg")
+                        part = gate_columns(weight_ptr, o_weight, j, k, m_u, D, BLOCK_K)
+                        acc = tl.dot(part, dgate, acc, input_precision=PRECISION)
         if HAS_RESET:
             anew = tl.load(reset_ptr + following * B + i_b, mask=m_b, other=0) != 0
             acc = tl.where(anew, 0.0, acc)
@@ -408,6 +426,16 @@ def _sequence_bwd_kernel(
         for k in tl.static_range(SPLIT):
             gate_ptr = dsplit_ptr + slot * stride_slot * SPLIT + k * H
             tl.store(gate_ptr + i_b * SPLIT * H + i_u, dgates[G + k], mask=m)
+        if PARTIAL:
+            part_ptr = parts_ptr + ((position % 2) * tl.num_programs(0) + tl.program_id(0)) * stride_slot
+            for k in tl.static_range(NUM_K):
+                part = tl.zeros((BLOCK_K, BLOCK_B), tl.float32)
+                for j in tl.static_range(G):
+                    # The recurrent part of a split gate has a gradient of its own.
+                    dgate = dgates[j + SPLIT if j >= G - SPLIT else j].to(weight_ptr.dtype.element_ty)
+                    part = tl.dot(weights[j * NUM_K + k], dgate, part, input_precision=PRECISION)
+                m_block = (i_block < D - k * BLOCK_K) & m_b
+                tl.store(part_ptr + k * BLOCK_K + o_part, part, mask=m_block)
         totals = ()
         for k in tl.static_range(C):
             totals = totals + (dconstants[k] + sums[k],)

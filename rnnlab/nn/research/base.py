@@ -13,6 +13,8 @@ class GateRowsCell(ChainCell):
 
     Attributes:
         gates: names of the blocks of H rows of weight_ih (G*H, I), weight_hh (G*H, H) and the biases, in order.
+        num_heads: N. Each head of D = H/N units reads its own units of h alone, so that weight_hh is (G*H, D): the row
+            of gate g, head n and unit u multiplies the h of head n.
     """
 
     gates: ClassVar[tuple[str, ...]]
@@ -26,12 +28,16 @@ class GateRowsCell(ChainCell):
         dtype: Any,
         rows: int | None = None,
         columns: int | None = None,
+        num_heads: int = 1,
     ) -> None:
-        """Register the main weights: G*H rows and H columns of weight_hh unless told otherwise."""
+        """Register the main weights: G*H rows and H/N columns of weight_hh unless told otherwise."""
         super().__init__(input_size, hidden_size)
         self.bias = check_bias(bias)
+        self.num_heads = check_size("num_heads", num_heads)
+        if hidden_size % num_heads:
+            raise ValueError(f"num_heads must divide hidden_size, got: {num_heads} and {hidden_size}")
         rows = len(self.gates) * hidden_size if rows is None else rows
-        add_gate_parameters(self, rows, input_size, columns or hidden_size, bias, device, dtype)
+        add_gate_parameters(self, rows, input_size, columns or hidden_size // num_heads, bias, device, dtype)
 
     def _empty(self, *shape: int) -> nn.Parameter:
         return nn.Parameter(self.weight_ih.new_empty(shape))  # type: ignore[operator]
@@ -41,7 +47,16 @@ class GateRowsCell(ChainCell):
         uniform_parameters(self)
 
     def kernel_weights(self) -> dict[str, Tensor]:
-        return gate_weights(self)
+        weights = gate_weights(self)
+        if self.num_heads > 1:
+            weights["hh"] = by_head(weights["hh"], self.num_heads)
+        return weights
+
+
+def by_head(weight: Tensor, num_heads: int) -> Tensor:
+    """Return a recurrent weight of N heads (G*H, D) as the schedules take it, (N, G*D, D)."""
+    units = weight.shape[1]
+    return weight.view(-1, num_heads, units, units).transpose(0, 1).reshape(num_heads, -1, units)
 
 
 def present(**weights: Tensor | None) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from rnnlab_kernels.cells import INDRNN
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.elman import ACTIVATIONS
 from rnnlab_kernels.cells.jordan import jordan
+from rnnlab_kernels.schedules.layout import block_diagonal
 
 
 class ElmanCell(GateRowsCell):
@@ -25,6 +26,9 @@ class ElmanCell(GateRowsCell):
         nonlinearity: "tanh", "relu", "sigmoid", "identity", or a function from (B, H) to (B, H), with which the cell
             runs on the plain loop only.
         bias: True for torch's two vectors, "single" for one, False for none.
+        num_heads: N. Head n, of D = H/N units, has R_n h_n, of its own units, for each gate's recurrent product R h:
+            weight_hh is (G*H, D), rows by gate, then unit (sLSTM in Beck et al., 2024, "xLSTM"; FlashRNN,
+            arXiv 2412.07752).
     """
 
     gates = ("a",)
@@ -35,10 +39,11 @@ class ElmanCell(GateRowsCell):
         hidden_size: int,
         nonlinearity: str | Callable[[Tensor], Tensor] = "tanh",
         bias: bool | str = True,
+        num_heads: int = 1,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype)
+        super().__init__(input_size, hidden_size, bias, device, dtype, num_heads=num_heads)
         if not callable(nonlinearity):
             check_name("nonlinearity", nonlinearity, tuple(ACTIVATIONS))
         self.nonlinearity = nonlinearity
@@ -64,6 +69,8 @@ class ElmanCell(GateRowsCell):
         if state is None:
             state = self.initial_state(x_t.shape[0], x_t.device, x_t.dtype)
         weights = self.kernel_weights()
+        if self.num_heads > 1:
+            weights["hh"] = block_diagonal(weights["hh"])
         input_part = linear(x_t, weights["ih"], weights.get("bias_ih"))
         h = self.nonlinearity(input_part + linear(state[0], weights["hh"], weights.get("bias_hh")))
         return h, self.state_type(h)

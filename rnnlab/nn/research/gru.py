@@ -20,6 +20,9 @@ class GatedGRUCell(GateRowsCell):
     Args:
         bias: True for torch's two vectors, "single" for b_i alone, False for none.
         reset_after: which form.
+        num_heads: N. Head n, of D = H/N units, has R_n h_n, of its own units, for each gate's recurrent product R h:
+            weight_hh is (G*H, D), rows by gate, then unit (sLSTM in Beck et al., 2024, "xLSTM"; FlashRNN,
+            arXiv 2412.07752). Reset after only.
     """
 
     gates = GRU.gates
@@ -30,10 +33,13 @@ class GatedGRUCell(GateRowsCell):
         hidden_size: int,
         bias: bool | str = True,
         reset_after: bool = True,
+        num_heads: int = 1,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype)
+        super().__init__(input_size, hidden_size, bias, device, dtype, num_heads=num_heads)
+        if num_heads > 1 and not reset_after:
+            raise ValueError(f"heads need the reset gate after the product: num_heads={num_heads}, reset_after=False")
         self.reset_after = reset_after
         self.reset_parameters()
 

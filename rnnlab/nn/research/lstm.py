@@ -25,6 +25,9 @@ class GatedLSTMCell(GateRowsCell):
     Args:
         bias: True for torch's two vectors, "single" for one, False for none.
         proj_size: P, columns of h, with weight_hr (P, H); less than H. 0 for h_t = o * tanh(c_t), (B, H).
+        num_heads: N. Head n, of D = H/N units, has R_n h_n, of its own units, for each gate's recurrent product R h:
+            weight_hh is (G*H, D), rows by gate, then unit (sLSTM in Beck et al., 2024, "xLSTM"; FlashRNN,
+            arXiv 2412.07752). Not with proj_size.
     """
 
     gates = LSTM.gates
@@ -35,12 +38,15 @@ class GatedLSTMCell(GateRowsCell):
         hidden_size: int,
         bias: bool | str = True,
         proj_size: int = 0,
+        num_heads: int = 1,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
         if check_size("proj_size", proj_size, least=0) and proj_size >= hidden_size:
             raise ValueError(f"proj_size must be smaller than hidden_size, got: {proj_size} and {hidden_size}")
-        super().__init__(input_size, hidden_size, bias, device, dtype, columns=proj_size)
+        super().__init__(input_size, hidden_size, bias, device, dtype, columns=proj_size, num_heads=num_heads)
+        if proj_size and num_heads > 1:
+            raise ValueError(f"heads have no projection: num_heads={num_heads} goes with proj_size=0, got: {proj_size}")
         self.proj_size = proj_size
         self.weight_hr = self._empty(proj_size, hidden_size) if proj_size else None
         self.reset_parameters()
@@ -71,15 +77,24 @@ class CIFGCell(GateRowsCell):
 
     Args:
         bias: True for torch's two vectors, "single" for one, False for none.
+        num_heads: N. Head n, of D = H/N units, has R_n h_n, of its own units, for each gate's recurrent product R h:
+            weight_hh is (G*H, D), rows by gate, then unit (sLSTM in Beck et al., 2024, "xLSTM"; FlashRNN,
+            arXiv 2412.07752).
     """
 
     gates = CIFG.gates
     chain = as_chain(CIFG)
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool | str = True, device: Any = None, dtype: Any = None
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool | str = True,
+        num_heads: int = 1,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype)
+        super().__init__(input_size, hidden_size, bias, device, dtype, num_heads=num_heads)
         self.reset_parameters()
 
 

@@ -1,0 +1,126 @@
+"""The backends "step" and "sequence" in layers: they agree with the plain loop, refuse in words, and are explained.
+
+Their kernels run in Triton's interpreter here.
+"""
+
+import pytest
+import torch
+
+import rnnlab.nn
+from rnnlab.nn import Recurrent, research
+from rnnlab_kernels import plan as planning
+from tests.nn.cases import assert_same_run, build, every_kind, run
+
+pytestmark = pytest.mark.interpret
+
+T, B, I, H = 5, 3, 4, 16  # noqa: E741
+every_backend = pytest.mark.parametrize("backend", ["step", "sequence"])
+FLOAT32 = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def twins(make, backend):
+    """Return a module on a backend, and the same on the plain loop."""
+    module, plain = make(backend=backend), make(backend="reference")
+    plain.load_state_dict(module.state_dict())
+    return module, plain
+
+
+@every_backend
+@every_kind
+def test_layers_agree_with_the_plain_loop(kind, backend):
+    module, plain = twins(lambda **own: build(rnnlab.nn, kind, I, H, 2, bidirectional=True, **own), backend)
+    x, reset = torch.randn(T, B, I), torch.rand(T, B) < 0.3
+    for options in ({}, {"lengths": torch.tensor([5, 0, 3])}, {"reset": reset}):
+        assert_same_run(run(module, x, **options), run(plain, x, **options), **FLOAT32)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_directions_in_one_launch_and_in_two(together, monkeypatch):
+    calls = []
+    real = planning.tiles_of
+    monkeypatch.setattr(planning, "tiles_of", lambda *args, **kwargs: calls.append(kwargs) or real(*args, **kwargs))
+    dtype = torch.float16 if together else torch.float32  # in fp32 they would spill registers
+    options = {"zoneout": 0.2, "recurrent_dropout": 0.2, "candidate_dropout": 0.1}
+    layer, plain = twins(
+        lambda **own: rnnlab.nn.LSTM(I, H, bidirectional=True, dtype=dtype, **options, **own), "sequence"
+    )
+    launched = []
+    from rnnlab_kernels.schedules import sequence
+
+    both = sequence.both_ways
+    monkeypatch.setattr(sequence, "both_ways", lambda *args, **kwargs: launched.append(1) or both(*args, **kwargs))
+    x = torch.randn(T, B, I, dtype=dtype)
+    torch.manual_seed(1)
+    actual = run(layer, x)
+    torch.manual_seed(1)
+    assert_same_run(actual, run(plain, x), rtol=2e-2, atol=2e-2)
+    assert bool(launched) == together
+
+
+CELLS = {
+    "layer norm lstm": lambda size: research.LayerNormLSTMCell(size, H),
+    "layer norm gru": lambda size: research.LayerNormGRUCell(size, H),
+    "layer norm rnn": lambda size: research.LayerNormRNNCell(size, H),
+    "gru before": lambda size: research.GatedGRUCell(size, H, reset_after=False),
+    "peephole": lambda size: research.PeepholeLSTMCell(size, H),
+    "lstm": lambda size: research.GatedLSTMCell(size, H),
+}
+
+
+def results(module, x, lengths):
+    """Return output, last states and the gradients of all parameters and of x."""
+    torch.manual_seed(1)
+    x = x.clone().requires_grad_()
+    output, states = module(x, lengths=lengths)
+    ends = [part for state in states for part in state]
+    upstream = [
+        torch.randn(value.shape, generator=torch.Generator().manual_seed(k)).to(value)
+        for k, value in enumerate([output, *ends])
+    ]
+    return [output, *ends, *torch.autograd.grad([output, *ends], [x, *module.parameters()], upstream)]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_research_cells_agree_with_the_plain_loop(name):
+    module, plain = twins(lambda **own: Recurrent(CELLS[name](I), bidirectional=True, zoneout=0.1, **own), "sequence")
+    x, lengths = torch.randn(T, B, I), torch.tensor([5, 0, 3])
+    for actual, expected in zip(results(module, x, lengths), results(plain, x, lengths), strict=True):
+        torch.testing.assert_close(actual, expected, **FLOAT32)
+
+
+@pytest.mark.parametrize(("backend", "dtype"), [("step", torch.float32), ("sequence", torch.float16)])
+@pytest.mark.parametrize("cell", [research.GatedLSTMCell, research.GatedGRUCell])
+def test_heads_agree_with_the_plain_loop(cell, backend, dtype):
+    options = {"bidirectional": True, "recurrent_dropout": 0.2, "zoneout": 0.1}
+    module, plain = twins(lambda **own: Recurrent(cell(I, 32, num_heads=2, dtype=dtype), **options, **own), backend)
+    x, lengths = torch.randn(T, B, I, dtype=dtype), torch.tensor([5, 0, 3])
+    close = FLOAT32 if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+    for actual, expected in zip(results(module, x, lengths), results(plain, x, lengths), strict=True):
+        torch.testing.assert_close(actual, expected, **close)
+
+
+@every_backend
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda backend: rnnlab.nn.LSTM(I, H, proj_size=3, backend=backend), "more than one product"),
+        (lambda backend: rnnlab.nn.GRU(I, H, clip_grad_step=1.0, backend=backend), "clipping"),
+        (lambda backend: Recurrent(research.JordanCell(I, H, 3), backend=backend), "jordan"),
+    ],
+)
+def test_what_they_cannot_run_they_refuse_and_explain(make, words, backend):
+    module = make(backend)
+    with pytest.raises(RuntimeError, match=f'(?is)backend="{backend}" cannot run.*{words}'):
+        module(torch.randn(T, B, I))
+    assert words in rnnlab.nn.explain_backend(module, torch.randn(T, B, I)).lower()
+
+
+def test_the_plan_is_explained():
+    x = torch.randn(T, B, I)
+    assert "planned for 16 steps or more: sequence, weights on the chip" in rnnlab.nn.explain_backend(
+        rnnlab.nn.LSTM(I, H, backend="triton"), x
+    )
+    layer = Recurrent(research.LayerNormLSTMCell(I, H), backend="sequence")
+    assert "stages" in rnnlab.nn.explain_backend(layer, x)
+    wide = rnnlab.nn.LSTM(I, 2048, device="meta", backend="reference")
+    assert "planned" not in rnnlab.nn.explain_backend(wide)
