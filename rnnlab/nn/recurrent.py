@@ -76,7 +76,8 @@ class Recurrent(Stack):
         clip_grad_step: clamp the gradient that states hand back over each step to +-this value (Graves, 2013). What
             `return_all_states` gives out hands back a gradient of its own, clamped apart.
         checkpoint_steps: keep activations for so many steps at a time, and compute them again in the backward pass.
-        backend: "auto", "reference", "eager", "fused" or "triton"; what runs the recurrence, never what it computes.
+        backend: "auto", "reference", "eager", "fused", "triton", "step" or "sequence"; what runs it, never what it
+            computes.
 
     Random masks depend on one number a cell and call, drawn from torch's default CPU generator only if some rate is not
     zero and the module is training.

@@ -19,8 +19,8 @@ class RNN(Layer):
     """Elman network of one or more layers; see torch.nn.RNN for the arguments and `Layer.forward` for the call.
 
     Args:
-        backend: "auto", "reference", "eager", "fused", "aten" or "triton"; what runs the recurrence, never what it
-            computes.
+        backend: "auto", "reference", "eager", "fused", "aten", "triton", "step" or "sequence": what runs the
+            recurrence, never what it computes.
         regularisers: input_dropout, output_dropout, recurrent_dropout, candidate_dropout, weight_dropout, zoneout,
             clip_grad_step; see `rnnlab.nn.regularisation.Regularisation`. All off unless given.
 
@@ -73,8 +73,8 @@ class LSTM(Layer):
     """LSTM of one or more layers; see torch.nn.LSTM for the arguments and `Layer.forward` for the call.
 
     Args:
-        backend: "auto", "reference", "eager", "fused", "aten" or "triton"; what runs the recurrence, never what it
-            computes.
+        backend: "auto", "reference", "eager", "fused", "aten", "triton", "step" or "sequence": what runs the
+            recurrence, never what it computes.
         regularisers: input_dropout, output_dropout, recurrent_dropout, candidate_dropout, weight_dropout, zoneout,
             clip_grad_step; see `rnnlab.nn.regularisation.Regularisation`. All off unless given.
 
@@ -122,8 +122,8 @@ class GRU(Layer):
     """GRU of one or more layers; see torch.nn.GRU for the arguments and `Layer.forward` for the call.
 
     Args:
-        backend: "auto", "reference", "eager", "fused", "aten" or "triton"; what runs the recurrence, never what it
-            computes.
+        backend: "auto", "reference", "eager", "fused", "aten", "triton", "step" or "sequence": what runs the
+            recurrence, never what it computes.
         regularisers: input_dropout, output_dropout, recurrent_dropout, candidate_dropout, weight_dropout, zoneout,
             clip_grad_step; see `rnnlab.nn.regularisation.Regularisation`. All off unless given.
 
