@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 PINS := pyproject.toml constraints.txt
 
-.PHONY: demo setup test test-gpu check bench gpu
+.PHONY: demo setup test test-gpu sanitize check bench gpu
 
 demo: $(VENV)/.runtime
 	$(BIN)/rnnlab train
@@ -22,6 +22,12 @@ test: $(VENV)/.dev
 
 test-gpu: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m gpu
+
+# Needs CUDA's compute-sanitizer. Without torch's allocator every tensor ends where its memory ends.
+SANITIZER := PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 1
+sanitize: $(VENV)/.dev
+	$(SANITIZER) --tool memcheck $(BIN)/python -m pytest -q -m gpu tests/kernels/test_gpu.py -k "33x5x20x100"
+	$(SANITIZER) --tool racecheck $(BIN)/python -m pytest -q -m gpu tests/kernels/test_gpu.py -k "33x5x20x100"
 
 bench: $(VENV)/.dev
 	$(BIN)/rnnlab bench

@@ -92,7 +92,7 @@ STAGES = [
 
 
 @pytest.mark.parametrize("option", ["plain", "ragged-reverse"])
-@pytest.mark.parametrize("size", [(33, 5, 20, 100), (100, 16, 32, 64), (100, 16, 32, 512)], ids=str)
+@pytest.mark.parametrize("size", SEQUENCE_SIZES[:1] + SEQUENCE_SIZES[2:3], ids=lambda size: "x".join(map(str, size)))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", STAGES)
 def test_stages_are_within_twice_torchs_error_and_repeat_themselves(name, dtype, size, option, poisoned_empty):

@@ -5,6 +5,7 @@ for every step: the same source without its barrier.
 """
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -138,8 +139,10 @@ NOISES = {
 
 
 @pytest.mark.parametrize("schedule", [sequence, sliced], ids=["whole", "sliced"])
-@pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru", "cifg", "peephole_lstm"])
+@pytest.mark.parametrize(
+    ("name", "noise"),
+    [*itertools.product(["rnn_tanh", "lstm", "gru"], NOISES), ("cifg", "all"), ("peephole_lstm", "all")],
+)
 def test_dropout_and_zoneout(name, noise, schedule, poisoned_empty):
     size, drawn = (4, 3, 4, 21), NOISES[noise]
     chain = CHAINS[name] if name in CHAINS else as_chain(CELLS[name])
