@@ -54,6 +54,7 @@ def fused_supported(device: torch.device, dtype: torch.dtype) -> tuple[bool, str
     return True, "float32 on a CPU, and Numba present"
 
 
+@torch.compiler.assume_constant_result  # it cannot follow Triton's reading of the environment
 def is_interpreting() -> bool:
     """Return whether kernels run in Triton's interpreter, on CPU tensors (`TRITON_INTERPRET=1`)."""
     if triton_version() is None:

@@ -17,7 +17,7 @@ from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.scan import choose_method, supports
-from rnnlab_kernels.schedules.walk import Walk
+from rnnlab_kernels.schedules.walk import PLAIN, Walk
 
 if TYPE_CHECKING:
     from rnnlab.nn.cells import Cell
@@ -55,7 +55,7 @@ class Call(NamedTuple):
         additions: what a layer adds to torch's recurrence, such as dropout inside it, in words; "" if nothing.
         chain: what a step does, if that is known.
         heads: of the recurrent weights.
-        clips: gradients are clamped from step to step.
+        walk: noise and clipping, seeds aside.
     """
 
     mode: str
@@ -72,7 +72,7 @@ class Call(NamedTuple):
     additions: str = ""
     chain: Chain | None = None
     heads: int = 1
-    clips: bool = False
+    walk: Walk = PLAIN
 
 
 class Choice(NamedTuple):
@@ -179,11 +179,10 @@ def _unplanned(backend: str, call: Call) -> str:
         return ""  # sizes may be any then: the schedule looks at them as it runs
     from rnnlab_kernels.plan import tiles_of
 
-    walk, chip = Walk(clip=1.0 if call.clips else None), launch.chip_of(call.dtype, call.device)
-    reasons = []
+    chip, reasons = launch.chip_of(call.dtype, call.device), []
     for schedule in OF_ONE_LAUNCH[backend]:
         tiles, reason = tiles_of(
-            schedule, call.chain, call.batch, call.hidden_size, call.dtype, chip, heads=call.heads, walk=walk
+            schedule, call.chain, call.batch, call.hidden_size, call.dtype, chip, heads=call.heads, walk=call.walk
         )
         if tiles is not None:
             return ""
@@ -199,8 +198,7 @@ def _plan_in_words(call: Call) -> str:
 
     sm_count, smem_bytes, tf32 = launch.chip_of(call.dtype, call.device)
     sizes = SHORT, call.batch, call.hidden_size, call.dtype, sm_count, smem_bytes
-    walk = Walk(clip=1.0 if call.clips else None)
-    found = plan(call.chain, *sizes, tf32=tf32, heads=call.heads, walk=walk)
+    found = plan(call.chain, *sizes, tf32=tf32, heads=call.heads, walk=call.walk)
     return f"; planned for {SHORT} steps or more: {found.schedule}, {found.reason}"
 
 

@@ -150,7 +150,7 @@ class Layer(nn.RNNBase):
             self.training,
             additions="resets" if has_reset else self.regularisation.inside(self.training),
             chain=as_chain(self._cell, bool(self.proj_size)),
-            clips=self.regularisation.clip_grad_step is not None,
+            walk=self.regularisation.walk(0, self.training, None, self.step_clips),
         )
 
     def forward(

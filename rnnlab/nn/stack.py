@@ -73,7 +73,7 @@ class Stack(Carrying):
         return self._calls(input, 1 if input.dim() == 2 else input.shape[0 if self.batch_first else 1], layout)
 
     def _calls(self, x: Tensor, batch: int, layout: str) -> list[Call]:
-        calls = []
+        calls: list[Call] = []
         for cell in self.cells[:: self.num_directions]:
             how, why = kind(view(cell)), ""
             if how == "loop":
@@ -87,8 +87,8 @@ class Stack(Carrying):
             size, name = int(cell.hidden_size), type(cell).__name__  # type: ignore[arg-type]
             call = Call(name, size, 0, x.device, dtype, batch, layout, training=self.training, kind=how, why=why)
             if how == "chain":
-                heads, clips = getattr(cell, "num_heads", 1), self.clip_grad_step is not None
-                call = call._replace(chain=view(cell).chain, heads=heads, clips=clips)
+                walk = Walk(noise=self._noise(len(calls) * self.num_directions, 0), clip=self.clip_grad_step)
+                call = call._replace(chain=view(cell).chain, heads=getattr(cell, "num_heads", 1), walk=walk)
             calls.append(call)
         return calls
 
@@ -164,9 +164,6 @@ class Stack(Carrying):
         if reset is not None and reverse:
             # Nothing passes between t-1 and t, so the walk from the end starts anew before it comes to t-1.
             reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
-        zoneout, noise = zoneout_rates(self.zoneout, self._state_names[k]), None
-        if any(zoneout) or self.training and (self.recurrent_dropout or self.candidate_dropout):
-            noise = Noise(seed, self.recurrent_dropout, self.candidate_dropout, zoneout, self.training)
         weights = None
         if kind(cell) == "chain":
             weights = cell.kernel_weights()
@@ -179,11 +176,18 @@ class Stack(Carrying):
             state,
             mask,
             reverse=reverse,
-            walk=Walk(reset, noise, self.clip_grad_step, self.step_clips),
+            walk=Walk(reset, self._noise(k, seed), self.clip_grad_step, self.step_clips),
             weights=weights,
             checkpoint_steps=self.checkpoint_steps,
             collect=collect,
         )
+
+    def _noise(self, k: int, seed: int | Tensor) -> Noise | None:
+        """Return the random masks inside the steps of cell k."""
+        zoneout = zoneout_rates(self.zoneout, self._state_names[k])
+        if any(zoneout) or self.training and (self.recurrent_dropout or self.candidate_dropout):
+            return Noise(seed, self.recurrent_dropout, self.candidate_dropout, zoneout, self.training)
+        return None
 
     def _between(self, layer: int, x: Tensor, outputs: list[Tensor], mask: Tensor | None) -> Tensor:
         """Return what the next layer reads."""

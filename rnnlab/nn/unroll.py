@@ -21,7 +21,7 @@ from torch.func import functional_call
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-from rnnlab.nn.backend import scan_method, schedule
+from rnnlab.nn.backend import OF_ONE_LAUNCH, scan_method, schedule
 from rnnlab.nn.protocol import elementwise_constants, kind, one_pass_maths
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells.chain import Chain, giving
@@ -179,7 +179,9 @@ def _run_chain(
         states: Tensors = ()
         if collect:
             names = cell.chain.states
-            states = tuple(y if name == cell.chain.output else run(giving(cell.chain, name))[0] for name in names)
+            # Schedules of one launch give out h alone.
+            other = partial(run.func if backend not in OF_ONE_LAUNCH else schedule("triton"), **run.keywords)
+            states = tuple(y if name == cell.chain.output else other(giving(cell.chain, name))[0] for name in names)
             if mask is not None:
                 valid = mask if walk.reset is None else mask | walk.reset  # a reset ends what is held, output is zero
                 states = tuple(hold(part, valid, before, reverse) for part, before in zip(states, state, strict=True))

@@ -96,6 +96,16 @@ def test_without_gradients_and_with_them(replayed):
     assert torch.equal(plain, step(*args)[0].detach())
 
 
+def test_inside_and_outside_of_inference_mode(replayed):
+    inputs = make_problem(CELLS["gru"], (7, 3, 4, 21)).to(torch.float32).inputs
+    own = {k: inputs[k] for k in ("ih", "hh", "bias_ih", "bias_hh")}
+    with torch.inference_mode():
+        first = step(CELLS["gru"], inputs["x"], (inputs["h_0"],), own)[0]
+    with torch.no_grad():
+        assert torch.equal(first, step(CELLS["gru"], inputs["x"], (inputs["h_0"],), own)[0])
+    assert replayed() == 1
+
+
 def test_the_least_recently_used_graph_is_dropped(replayed, monkeypatch):
     monkeypatch.setattr(graphs, "MAX_GRAPHS", 2)
     for hidden in (4, 5, 6):

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import rnnlab.nn
-from rnnlab.nn import Recurrent, research
+from rnnlab.nn import GatedCell, Recurrent, research
 from rnnlab_kernels import plan as planning
+from rnnlab_kernels.cells.vocabulary import tanh
 from tests.nn.cases import assert_same_run, build, every_kind, run
 
 pytestmark = pytest.mark.interpret
@@ -99,6 +100,41 @@ def test_heads_agree_with_the_plain_loop(cell, backend, dtype):
         torch.testing.assert_close(actual, expected, **close)
 
 
+class FiveGates(GatedCell):
+    gates = ("a", "b", "c", "d", "e")
+
+    @staticmethod
+    def gates_fwd(gates, carried):
+        a, b, c, d, e = gates
+        return (tanh(a + b * c + d * e),), ()
+
+
+class ThreeStates(GatedCell):
+    gates, states, carried = ("g",), ("h", "c", "n"), ("c", "n")
+
+    @staticmethod
+    def gates_fwd(gates, carried):
+        return (tanh(gates[0]), gates[0] + carried[0], carried[1] + tanh(gates[0])), ()
+
+
+@every_backend
+def test_all_states_at_all_steps(backend):
+    cells = [research.GatedLSTMCell] if backend == "step" else [research.GatedLSTMCell, research.LayerNormLSTMCell]
+    for cell in cells:
+        module, plain = twins(lambda cell=cell, **own: Recurrent(cell(I, H), return_all_states=True, **own), backend)
+        x = torch.randn(T, B, I)
+        for actual, expected in zip(module(x)[1], plain(x)[1], strict=True):
+            torch.testing.assert_close(tuple(actual), tuple(expected), **FLOAT32)
+
+
+@every_backend
+def test_a_compiled_layer_is_one_graph(backend):
+    layer = rnnlab.nn.LSTM(I, H, backend=backend)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    x = torch.randn(T, B, I)
+    torch.testing.assert_close(compiled(x)[0], layer(x)[0])
+
+
 @every_backend
 @pytest.mark.parametrize(
     ("make", "words"),
@@ -106,6 +142,9 @@ def test_heads_agree_with_the_plain_loop(cell, backend, dtype):
         (lambda backend: rnnlab.nn.LSTM(I, H, proj_size=3, backend=backend), "more than one product"),
         (lambda backend: rnnlab.nn.GRU(I, H, clip_grad_step=1.0, backend=backend), "clipping"),
         (lambda backend: Recurrent(research.JordanCell(I, H, 3), backend=backend), "jordan"),
+        (lambda backend: Recurrent(FiveGates(I, H), backend=backend), "5 gates"),
+        (lambda backend: Recurrent(ThreeStates(I, H), zoneout=0.1, backend=backend), "zoneout of 3 states"),
+        (lambda backend: Recurrent(research.ElmanCell(I, 6, num_heads=3), zoneout=0.1, backend=backend), "four units"),
     ],
 )
 def test_what_they_cannot_run_they_refuse_and_explain(make, words, backend):

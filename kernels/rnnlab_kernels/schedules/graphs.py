@@ -6,17 +6,22 @@ steps, whatever T is, and rows up to whole tiles, whatever B is: other lengths a
 nothing anew.
 """
 
+import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 WINDOW = 32  # steps; the rest of a sequence is launched step by step
-MAX_GRAPHS = 16  # the least recently replayed one is dropped for another
+MAX_GRAPHS = 32  # the least recently replayed one is dropped for another
 
 Memory = dict[str, Tensor]
+_LOCK = threading.Lock()  # autograd has a thread for each device, and a process captures one graph at a time
+logger = logging.getLogger("rnnlab")
 _GRAPHS: OrderedDict[Hashable, tuple[Memory, Callable[[], None]]] = OrderedDict()
 
 
@@ -59,13 +64,23 @@ def replay(key: Hashable, run: Callable[[Memory], None], parts: Mapping[str, Par
     stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
     # Streams run side by side: they must not share memory.
     key = (key, device, stream, *((name, shape, parts[name].tensor.dtype) for name, shape in shapes.items()))
+    with _LOCK, torch.no_grad():  # one at a time, until all is queued on the stream
+        _replay(key, run, parts, shapes)
+
+
+def _replay(
+    key: Hashable,
+    run: Callable[[Memory], None],
+    parts: Mapping[str, Part],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> None:
     if key not in _GRAPHS:
-        memory = {
-            name: torch.zeros(shape, dtype=parts[name].tensor.dtype, device=device) for name, shape in shapes.items()
-        }
-        _GRAPHS[key] = memory, _capture(run, memory)
+        with torch.inference_mode(False):  # else nobody outside of it could write into this memory
+            memory = {name: parts[name].tensor.new_zeros(shape) for name, shape in shapes.items()}
+            _GRAPHS[key] = memory, _capture(run, memory)
         while len(_GRAPHS) > MAX_GRAPHS:
             _GRAPHS.popitem(last=False)
+            _warn_once()
     _GRAPHS.move_to_end(key)
     memory, again = _GRAPHS[key]
     for name, part in parts.items():
@@ -75,6 +90,15 @@ def replay(key: Hashable, run: Callable[[Memory], None], parts: Mapping[str, Par
     for name, part in parts.items():
         if part.written:
             part.tensor.copy_(_rows(memory[name], part))
+
+
+@cache
+def _warn_once() -> None:
+    logger.warning(
+        "more than %d CUDA graphs of windows are in use: some are captured again and again. Fewer sizes, dtypes and "
+        "devices in turn, or a larger rnnlab_kernels.schedules.graphs.MAX_GRAPHS",
+        MAX_GRAPHS,
+    )
 
 
 def _shape(part: Part, rows: int) -> tuple[int, ...]:
@@ -97,6 +121,6 @@ def _capture(run: Callable[[Memory], None], memory: Memory) -> Callable[[], None
     current.wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
     # Backward runs in a thread of autograd's: only what this thread does may not disturb.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
         run(memory)
     return graph.replay

@@ -79,7 +79,7 @@ class WholeSequence(_WholeSequence):
             found, reason = sequence_call.plan_for(chain, walk, x.shape[1], units, x.dtype, x.device, heads, whole)
             plan = _planned(found, f"the {'sequence' if whole else 'step'} schedule", reason)
         mask, reset = (as_bytes(flags.get(name)) for name in ("mask", "reset"))
-        call = sequence_call.Call(chain, tuple(names), plan, reverse, mask, padded(reset), noise, seeds, keep)
+        call = sequence_call.Call(chain, tuple(names), plan, reverse, mask, padded(reset), noise, seeds, keep, False)
         return call, inputs
 
 

@@ -11,6 +11,7 @@ from rnnlab_kernels.launch import SequencePlan, chip_of, plan_sequence, plan_ste
 from rnnlab_kernels.schedules.noise import as_int32, keep_threshold, key_words
 from rnnlab_kernels.schedules.walk import Noise, Walk, draw_masks
 
+MAX_GATES = 4  # of one product
 BOTH = 2  # as `reverse`: the first half of the units along time, the second half from the end
 
 
@@ -18,6 +19,7 @@ class Call(NamedTuple):
     """One call: all that is not differentiated.
 
     `mask` is (T, B) bytes or None, `reset` (T+2, B) with zeros at either end; `seeds` has one for each direction.
+    `replays` allows graphs; under torch.compile whoever wants one captures it.
     """
 
     chain: Chain
@@ -29,6 +31,7 @@ class Call(NamedTuple):
     noise: Noise | None
     seeds: tuple[Any, ...]
     keep: bool
+    replays: bool = True
 
     @property
     def gates(self) -> Gates:
@@ -115,6 +118,8 @@ def supports(chain: Chain) -> tuple[bool, str]:
     product, gates = stages[0], stages[1]
     states = tuple(f"{name}_prev" for name in gates.cell.carried if name in gates.cell.states)
     constants = gates.carried[len(states) :]
+    if gates.cell.num_gates > MAX_GATES:
+        return False, f"{chain.name} has {gates.cell.num_gates} gates, a tile has rows for {MAX_GATES}"
     whole = product.sources == ("h_prev",) and gates.recurrent == product.out and gates.first == 0
     whole = whole and gates.out == chain.states == gates.cell.states and chain.output == chain.states[0] == "h"
     if not whole or gates.carried[: len(states)] != states or not set(constants) <= {*chain.constants}:
@@ -135,7 +140,9 @@ def obstacle_of(chain: Chain, walk: Walk, hidden: int, heads: int) -> str:
     if walk.clip is not None:
         return "clipping between steps takes the pointwise schedule"
     noise = walk.noise
-    if heads > 1 and hidden % 4 and noise is not None and (noise.candidate or any(noise.zoneout)):
+    if noise is not None and any(noise.zoneout) and len(chain.states) > 2:
+        return f"zoneout of {len(chain.states)} states takes the pointwise schedule"
+    if heads > 1 and hidden % 4 and noise is not None and noise.training and (noise.candidate or any(noise.zoneout)):
         return "masks are drawn for four units at once: heads must have a multiple of that"
     return ""
 

@@ -56,9 +56,9 @@ def run_kernel(
             )
 
     if not plan.is_step:
-        return run(tensors, 0, num_steps, num_steps, batch, num_steps if slices == 1 or barrier else 1)
+        return run(tensors, 0, num_steps, num_steps, batch, max(num_steps, 1) if slices == 1 or barrier else 1)
     window = graphs.WINDOW
-    covered = num_steps // window * window if graphs.usable(h.device) else 0
+    covered = num_steps // window * window if call.replays and graphs.usable(h.device) else 0
     if backwards:
         run(tensors, covered, num_steps, num_steps, batch, 1)
     for position in reversed(range(0, covered, window)) if backwards else range(0, covered, window):

@@ -40,7 +40,7 @@ from rnnlab_kernels.schedules.sequence_device import (
 )
 
 NOT_SPECIALIZED = [
-    *("T", "first_position", "num_positions"),
+    *("T", "B", "first_position", "num_positions"),
     *("candidate_threshold", "candidate_scale", "zoneout_0", "zoneout_1"),
 ]
 
@@ -434,6 +434,8 @@ def _sequence_bwd_kernel(
                     # The recurrent part of a split gate has a gradient of its own.
                     dgate = dgates[j + SPLIT if j >= G - SPLIT else j].to(weight_ptr.dtype.element_ty)
                     part = tl.dot(weights[j * NUM_K + k], dgate, part, input_precision=PRECISION)
+                if BARRIER:
+                    part += tl.where(alive, 0.0, float("nan"))
                 m_block = (i_block < D - k * BLOCK_K) & m_b
                 tl.store(part_ptr + k * BLOCK_K + o_part, part, mask=m_block)
         totals = ()

@@ -55,7 +55,7 @@ PRODUCT, NORM, GATES = (
 )
 PARTIAL, WAIT = tl.constexpr(stages_wiring.PARTIAL), tl.constexpr(stages_wiring.WAIT)
 NOT_SPECIALIZED = [
-    *("T", "first_position", "num_positions", "key_0", "key_1", "first_step"),
+    *("T", "B", "first_position", "num_positions", "key_0", "key_1", "first_step"),
     *("candidate_threshold", "candidate_scale", "zoneout_0", "zoneout_1"),
 ]
 

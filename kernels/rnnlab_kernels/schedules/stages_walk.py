@@ -35,7 +35,7 @@ def _launch(kernel: Any, call: Call, batch: int, num_steps: int, backwards: bool
     }
     whole = alone or barrier
     parts = [steps] if whole else up_to_each_wait(steps)
-    size = num_steps if whole else 1
+    size = max(num_steps, 1) if whole else 1
     starts = range(0, num_steps, size)
     for first in reversed(starts) if backwards else starts:
         for part in parts:

@@ -22,6 +22,7 @@ from rnnlab_kernels.cells.chain import Chain, Gates, Norm, Product
 from rnnlab_kernels.launch import MIN_TILE
 
 PRODUCT, NORM, GATES, PARTIAL, WAIT = range(5)
+MAX_GATES = 4  # of one product
 MAX_STATES = MAX_UPDATES = 2
 
 
@@ -123,6 +124,8 @@ def refusal(chain: Chain) -> str | None:
         return f"{chain.name} has constants that enter its gate updates"
     if chain.states[0] != chain.output or len(chain.states) > MAX_STATES or len(updates) > MAX_UPDATES:
         return f"{chain.name} gives out another value than its first state, or has more than two states or gate updates"
+    if any(stage.cell.num_gates > MAX_GATES for stage in updates):
+        return f"{chain.name} has more than {MAX_GATES} gates in one update"
     made = {name for stage in updates for name in stage.out}
     wholes = [stage.out for stage in products] + [stage.out for stage in norms]
     read = [stage.source for stage in norms] + [stage.recurrent for stage in updates]
