@@ -32,9 +32,11 @@ def groups(works: list[dict[str, Any]]) -> list[list[tuple[int, int]]]:
 
 
 def draw(part: dict[str, Any], micro: dict[str, Any] | None, kind: str) -> Any:
-    """Return the picture of one pass, a panel for each dtype."""
+    """Return the picture of one pass, a panel for each dtype; None if nothing was measured."""
     entries = [entry for entry in part["rows"] if entry["times"].get(kind)]
     dtypes = list(dict.fromkeys(entry["work"]["dtype"] for entry in entries))
+    if not entries:
+        return None
     grouped = groups([entry["work"] for entry in entries])
     # A place for each size, and an empty one between the groups.
     places = {size: k + gap for gap, group in enumerate(grouped) for k, size in enumerate(group)}
@@ -120,6 +122,9 @@ def main(folder: Path) -> None:
     measured = json.loads(micro.read_text(encoding="utf-8")) if micro.exists() else None
     for kind, name in PICTURES.items():
         drawing = draw(part, measured, kind)
+        if drawing is None:
+            print(f"{folder / 'lstm.json'} has no times of {kind}: {name} is not drawn")
+            continue
         drawing.savefig(folder / name, dpi=120, bbox_inches="tight")
         pyplot.close(drawing)
 

@@ -3,6 +3,7 @@
 Letters: T time, B batch, I input_size, H hidden_size, P = proj_size or H, L layers, D directions.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -218,7 +219,7 @@ class Layer(nn.RNNBase):
             x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, state) for state in states)
             weights = self._weights(lambda weight: autocast_to(cast_to, weight))
             if choice.backend == "aten":
-                output, states = self._aten(x, states, weights)
+                output, states = self._aten(x, states, weights, is_cast=cast_to is not None)
             else:
                 output, states = self._stack(schedule(choice.backend), x, states, weights, mask, starts)
         if not batched:
@@ -259,7 +260,7 @@ class Layer(nn.RNNBase):
             if sorted_indices is not None:
                 states = tuple(state.index_select(1, sorted_indices) for state in states)
             if choice.backend == "aten":
-                output, states = self._aten(data, states, weights, batch_sizes)
+                output, states = self._aten(data, states, weights, batch_sizes, is_cast=cast_to is not None)
             else:
                 x, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
                 mask = lengths_to_mask(lengths.to(data.device), x.shape[0])
@@ -270,8 +271,17 @@ class Layer(nn.RNNBase):
         return PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices), self._as_hidden(states)
 
     def _aten(
-        self, x: Tensor, states: Tensors, weights: list[Tensor], batch_sizes: Tensor | None = None
+        self,
+        x: Tensor,
+        states: Tensors,
+        weights: list[Tensor],
+        batch_sizes: Tensor | None = None,
+        is_cast: bool = False,
     ) -> tuple[Tensor, Tensors]:
+        if x.is_cuda and is_cast:  # autocast's copies are packed at each call, as torch's own autocast does, unasked
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+                return self._aten(x, states, weights, batch_sizes)
         if x.is_cuda and not getattr(self, "_is_flat", False):
             super().flatten_parameters()
             self._is_flat = True

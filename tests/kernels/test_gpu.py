@@ -58,27 +58,35 @@ def both_ways(*args, **kwargs):
     return both_ways(*args, **kwargs)
 
 
-# One program a tile, several that wait for each other, and as many as the chip has multiprocessors.
-SEQUENCE_SIZES = [(33, 5, 20, 100), (300, 16, 32, 64), (300, 16, 32, 512), (200, 40, 8, 1024)]
+# One program a tile, several that wait for each other, and as many as the chip has multiprocessors, whose gradients are
+# exchanged in parts. Each is a compilation or four: not all dtypes, sizes and options meet.
+LARGE = (200, 32, 8, 768)
+SEQUENCES = [
+    *((torch.float32, (33, 5, 20, 100), option) for option in OPTIONS),
+    *((torch.float16, (300, 16, 32, 64), option) for option in ("plain", "ragged-reverse")),
+    *((torch.bfloat16, (300, 16, 32, 512), option) for option in ("plain", "ragged-reverse")),
+    *((dtype, LARGE, "plain") for dtype in (torch.bfloat16, torch.float16)),
+]
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("size", SEQUENCE_SIZES, ids=lambda size: "x".join(map(str, size)))
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])
-def test_sequence_and_step_are_within_twice_torchs_error_and_repeat_themselves(
-    name, dtype, size, option, poisoned_empty
-):
-    problem = make_problem(CELLS[name], size, **OPTIONS[option]).to(dtype)
-    schedules = [step] if dtype == torch.float32 and size[3] == 1024 else [sequence, step]  # these do not fit the chip
+def assert_no_worse_than_torch(problem, schedule, dtype):
+    """Assert that a schedule repeats itself, and that its error is at most twice that of torch in the same dtype."""
     exact = problem.to(torch.float64).run(reference)
     on_device = problem.to(dtype, "cuda")
-    same_dtype = on_device.run(reference)
-    for schedule in schedules:
-        actual, again = on_device.run(schedule), on_device.run(schedule)
-        for key, value in exact.items():
-            assert torch.equal(actual[key], again[key]), key
-            assert_within_ratio(actual[key].cpu(), same_dtype[key].cpu(), value, key, RATIO, EPS[dtype])
+    same_dtype, actual, again = on_device.run(reference), on_device.run(schedule), on_device.run(schedule)
+    for key, value in exact.items():
+        assert torch.equal(actual[key], again[key]), key
+        mine = actual[key].cpu()
+        # Of small float32 values torch's own error is now and then none.
+        if dtype != torch.float32 or not torch.allclose(mine, value.float(), rtol=1.3e-6, atol=1e-5):
+            assert_within_ratio(mine, same_dtype[key].cpu(), value, key, RATIO, EPS[dtype])
+
+
+@pytest.mark.parametrize(("dtype", "size", "option"), SEQUENCES, ids=lambda value: str(value).replace(", ", "x"))
+@pytest.mark.parametrize("schedule", [sequence, step])
+@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])
+def test_sequence_and_step_are_no_worse_than_torch(name, schedule, dtype, size, option, poisoned_empty):
+    assert_no_worse_than_torch(make_problem(CELLS[name], size, **OPTIONS[option]).to(dtype), schedule, dtype)
 
 
 # Layer norms and the reset gate before the product: chains whose programs exchange values within a step.
@@ -91,18 +99,14 @@ STAGES = [
 ]
 
 
-@pytest.mark.parametrize("option", ["plain", "ragged-reverse"])
-@pytest.mark.parametrize("size", SEQUENCE_SIZES[:1] + SEQUENCE_SIZES[2:3], ids=lambda size: "x".join(map(str, size)))
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "size", "option"),
+    [(torch.float32, (33, 5, 20, 100), "ragged-reverse"), (torch.bfloat16, (100, 16, 32, 512), "plain")],
+    ids=lambda value: str(value).replace(", ", "x"),
+)
 @pytest.mark.parametrize("name", STAGES)
-def test_stages_are_within_twice_torchs_error_and_repeat_themselves(name, dtype, size, option, poisoned_empty):
-    problem = make(name, size, **OPTIONS[option]).to(dtype)
-    exact = problem.to(torch.float64).run(reference)
-    on_device = problem.to(dtype, "cuda")
-    same_dtype, actual, again = on_device.run(reference), on_device.run(stages), on_device.run(stages)
-    for key, value in exact.items():
-        assert torch.equal(actual[key], again[key]), key
-        assert_within_ratio(actual[key].cpu(), same_dtype[key].cpu(), value, key, RATIO, EPS[dtype])
+def test_stages_are_no_worse_than_torch(name, dtype, size, option, poisoned_empty):
+    assert_no_worse_than_torch(make(name, size, **OPTIONS[option]).to(dtype), stages, dtype)
 
 
 @pytest.mark.parametrize("schedule", [sequence, step])
@@ -167,7 +171,7 @@ def test_a_barrier_in_every_step_of_a_long_sequence(poisoned_empty):
     assert torch.equal(*runs) and runs[0].isfinite().all()
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("option", ["plain", "ragged-reverse"])
 @pytest.mark.parametrize("size", ALL_SIZES, ids=ALL_IDS)
 @pytest.mark.parametrize("name", CELL_NAMES)
 def test_pointwise_in_float32_is_close_to_float64(name, size, option, poisoned_empty):
@@ -259,8 +263,8 @@ def test_lengths_on_the_device_need_no_synchronisation(module):
     layer = getattr(nn, module)(3, 8, bidirectional=True, device="cuda")
     x, lengths = torch.randn(6, 4, 3, device="cuda"), torch.tensor([6, 0, 3, 1], device="cuda")
     layer(x, lengths=lengths)  # compile first
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         output, _ = layer(x, lengths=lengths)
     finally:
         torch.cuda.set_sync_debug_mode("default")

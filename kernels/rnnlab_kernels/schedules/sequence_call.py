@@ -76,6 +76,8 @@ class Call(NamedTuple):
         """Return what the counter of those masks starts from: key, and index of step `start`, by direction."""
         first = start if self.noise is None else start + self.noise.first
         words = [word for seed in self.seeds for word in (*key_words(int(seed)), first)]
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():  # which takes no copies from the host
+            return torch.stack([torch.full((), as_int32(word), dtype=torch.int32, device=device) for word in words])
         return torch.tensor([as_int32(word) for word in words], dtype=torch.int32).to(device, non_blocking=True)
 
     def random(self) -> dict[str, Any]:
