@@ -9,6 +9,11 @@ Tiles are (UNITS, BLOCK_B): units are rows, batch elements columns. A value of s
 import triton
 import triton.language as tl
 
+from rnnlab_kernels.launch import is_interpreting
+
+# What a kernel passes on as a constant: Triton 3.6 has to be told, the interpreter must not be.
+constant = (lambda value: value) if is_interpreting() else tl.constexpr
+
 
 @triton.jit
 def positions(SPLIT: tl.constexpr, BLOCK_K: tl.constexpr):

@@ -36,6 +36,7 @@ from rnnlab_kernels.schedules.stages_device import (
     as_columns,
     as_rows,
     chosen,
+    constant,
     load_pairs,
     merged_moments,
     moments,
@@ -184,14 +185,12 @@ def _stages_fwd_kernel(
 
             if STEPS[s].kind == PARTIAL:
                 norm_ptr = step_sums_ptr + STEPS[s].index * tl.num_programs(0) * 2 * B
-                mean, squares = moments(
-                    chosen(values, tl.constexpr(STEPS[s].reads)), len(STEPS[s].reads) * my_units, m_u
-                )
+                mean, squares = moments(chosen(values, constant(STEPS[s].reads)), len(STEPS[s].reads) * my_units, m_u)
                 store_pair(norm_ptr, mean, squares, i_b, B, m_b)
 
             if STEPS[s].kind == NORM:
                 if PROGRAMS == 1:
-                    mean, squares = moments(chosen(values, tl.constexpr(STEPS[s].reads)), len(STEPS[s].reads) * H, m_u)
+                    mean, squares = moments(chosen(values, constant(STEPS[s].reads)), len(STEPS[s].reads) * H, m_u)
                 else:
                     norm_ptr = step_sums_ptr + STEPS[s].index * tl.num_programs(0) * 2 * B
                     mean, squares = merged_moments(norm_ptr, i_b, B, H, m_b, len(STEPS[s].reads), UNITS, PROGRAMS)
@@ -218,7 +217,7 @@ def _stages_fwd_kernel(
                     else:
                         gate = values[STEPS[s].reads[k - STEPS[s].split]]
                     gates = gates + (gate,)
-                carried = chosen(values, tl.constexpr(STEPS[s].carried))
+                carried = chosen(values, constant(STEPS[s].carried))
                 if STEPS[s].candidate:
                     carried = carried + (
                         candidate_mask(key_0, key_1, step_index, i_drawn, i_quad, candidate_threshold, candidate_scale),
@@ -404,12 +403,12 @@ def _stages_bwd_kernel(
                 for k in tl.static_range(len(STEPS[s].saved)):
                     value_ptr = step_saved_ptr + STEPS[s].saved[k] * H
                     saved = saved + (tl.load(value_ptr + o_saved, mask=m, other=0.0).to(tl.float32),)
-                carried = chosen(values, tl.constexpr(STEPS[s].carried))
+                carried = chosen(values, constant(STEPS[s].carried))
                 if STEPS[s].candidate:
                     carried = carried + (
                         candidate_mask(key_0, key_1, step_index, i_drawn, i_quad, candidate_threshold, candidate_scale),
                     )
-                new, dnew = chosen(values, tl.constexpr(STEPS[s].out)), chosen(dvalues, tl.constexpr(STEPS[s].out))
+                new, dnew = chosen(values, constant(STEPS[s].out)), chosen(dvalues, constant(STEPS[s].out))
                 if STEPS[s].index == 0:
                     dgates, dcarried = MATHS_0(dnew, saved, carried, new)
                 else:
@@ -429,16 +428,16 @@ def _stages_bwd_kernel(
                     dvalues = added(dvalues, STEPS[s].carried[k], dcarried[k])
 
             if STEPS[s].kind == PARTIAL:
-                dys = chosen(dvalues, tl.constexpr(STEPS[s].out))
-                zs, us = norm_upstream(dys, step_saved_ptr, vectors_ptr, tl.constexpr(STEPS[s]), o_saved, i_u, H, m)
+                dys = chosen(dvalues, constant(STEPS[s].out))
+                zs, us = norm_upstream(dys, step_saved_ptr, vectors_ptr, constant(STEPS[s]), o_saved, i_u, H, m)
                 norm_ptr = step_sums_ptr + STEPS[s].index * tl.num_programs(0) * 2 * B
                 store_pair(norm_ptr, total(us, m_u), total(products(us, zs), m_u), i_b, B, m_b)
 
             if STEPS[s].kind == NORM:
-                dys = chosen(dvalues, tl.constexpr(STEPS[s].out))
+                dys = chosen(dvalues, constant(STEPS[s].out))
                 for k in tl.static_range(len(STEPS[s].keeps)):
                     tl.store(step_grads_ptr + STEPS[s].keeps[k] * H + o_grad, dys[k], mask=m)
-                zs, us = norm_upstream(dys, step_saved_ptr, vectors_ptr, tl.constexpr(STEPS[s]), o_saved, i_u, H, m)
+                zs, us = norm_upstream(dys, step_saved_ptr, vectors_ptr, constant(STEPS[s]), o_saved, i_u, H, m)
                 if PROGRAMS == 1:
                     sum_u, sum_uz = total(us, m_u), total(products(us, zs), m_u)
                 else:
