@@ -193,3 +193,19 @@ def test_both_ways_refuse_walks_that_differ_and_sides_that_do():
         schedule("both_ways")(*args, [own, {k: v for k, v in own.items() if k != "bias_ih"}])
     with pytest.raises(ValueError, match="spill registers in fp32"):
         schedule("both_ways")(*args, [own, own])
+
+
+def test_each_dtype_has_a_graph_of_its_own(replayed):
+    for dtype, value in ((torch.float16, 1 + 2**-10), (torch.bfloat16, 1e6), (torch.float16, 1 + 2**-10)):
+        x, y = torch.full((2, 3), value, dtype=dtype), torch.zeros(2, 3, dtype=dtype)
+        parts = {"x": graphs.Part(x, 1), "y": graphs.Part(y, 1, written=True)}
+        graphs.replay("copy", lambda memory: memory["y"].copy_(memory["x"]), parts, 4)
+        assert torch.equal(y, x)
+    assert replayed() == 2
+
+
+def test_the_memory_of_a_graph_has_all_rows(replayed):
+    shapes = []
+    parts = {"x": graphs.Part(torch.ones(2, 3), 1), "y": graphs.Part(torch.ones(3), None)}
+    graphs.replay("look", lambda memory: shapes.append([tuple(part.shape) for part in memory.values()]), parts, 4)
+    assert shapes == [[(2, 4), (3,)]]

@@ -58,6 +58,12 @@ def test_directions_in_one_launch_and_in_two(together, monkeypatch):
     assert bool(launched) == together
 
 
+def test_directions_with_resets_of_their_own_take_two_launches():
+    module, plain = twins(lambda **own: rnnlab.nn.GRU(I, H, bidirectional=True, dtype=torch.float16, **own), "sequence")
+    x, reset = torch.randn(T, B, I, dtype=torch.float16), torch.rand(T, B) < 0.3
+    assert_same_run(run(module, x, reset=reset), run(plain, x, reset=reset), rtol=2e-2, atol=2e-2)
+
+
 CELLS = {
     "layer norm lstm": lambda size: research.LayerNormLSTMCell(size, H),
     "layer norm gru": lambda size: research.LayerNormGRUCell(size, H),

@@ -123,7 +123,7 @@ def run_rows(queue: list[tuple[Part, Work]], device: str, rounds: int, deadline:
         except DeviceLost:
             faulthandler.cancel_dump_traceback_later()
             raise  # the file beside the part's says which arm it was: the next run leaves it out there
-        except Exception:
+        except Exception:  # of whatever kind: it must not cost the rows that are still to come
             part.done()
             print(f"{part.name}: {work.words()}: not measured", file=sys.stderr)
             traceback.print_exc()

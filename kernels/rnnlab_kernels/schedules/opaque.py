@@ -18,7 +18,7 @@ from rnnlab_kernels.schedules.backward import walk_backward
 from rnnlab_kernels.schedules.forward import walk_forward
 from rnnlab_kernels.schedules.frame import Call, Frame
 from rnnlab_kernels.schedules.layout import settled
-from rnnlab_kernels.schedules.walk import Noise, Walk
+from rnnlab_kernels.schedules.walk import Walk, noise_config, noise_of
 
 Tensors = Sequence[Tensor]
 _KITS = {"eager": "TorchStep", "fused": "FusedStep", "pointwise": "PointwiseStep"}
@@ -31,16 +31,13 @@ class Recurrence:
 
     def _call(self, config: Any, tensors: Tensors, keep: bool, fake: bool = False) -> tuple[Call, list[Tensor]]:
         """Return the call, and x, weights and initial states."""
-        kit, key, names, given, reverse, rates, first, training, limit = config
+        kit, key, names, given, reverse, drawn_noise, limit = config
         chain = find(CHAINS_BY_KEY, key)
         count = 1 + len(names) + len(chain.states)
         flags = dict(zip(given, tensors[count:], strict=True))
-        noise = None
-        if rates:
-            # A fake call draws nothing, as in evaluation; which values there are is the same.
-            seed = int(flags["seed"]) if training and not fake else 0
-            recurrent, candidate, *zoneout = map(float.fromhex, rates)
-            noise = Noise(seed, recurrent, candidate, tuple(zoneout), training and not fake, first)
+        noise = noise_of(drawn_noise, int(flags["seed"]) if "seed" in flags and not fake else 0)
+        if noise is not None and fake:  # draws nothing, as in evaluation; which values there are is the same
+            noise = noise._replace(training=False)
         step = getattr(importlib.import_module(f"rnnlab_kernels.schedules.{kit}"), _KITS[kit])
         walk = Walk(flags.get("reset"), noise, None if limit is None else float.fromhex(limit))
         return Call(step, chain, tuple(names), reverse, flags.get("mask"), walk, keep), list(tensors[:count])
@@ -68,8 +65,8 @@ class Recurrence:
     def fake(self, config: Any, tensors: Tensors, keep: bool) -> list[Tensor]:
         call, inputs = self._call(config, tensors, keep, fake=True)
         frame, x = self._frame(call, inputs), inputs[0]
-        rates, training = config[5], config[7]
-        if rates and float.fromhex(rates[1]) and training:
+        noise = noise_of(config[5], 0)
+        if noise is not None and noise.candidate and noise.training:
             frame.masks = frame.masks._replace(candidate=x)  # decides which gate maths run
         num_steps, batch, chain = frame.num_steps, frame.batch, frame.chain
         found = [x.new_empty(num_steps, batch, frame.width[chain.output])]
@@ -122,15 +119,12 @@ def recurrence(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Do what `schedules.recurrence.recurrence` does, as one operator."""
     noise = walk.noise
-    # In digits: torch.compile may take numbers for inputs that vary, but not their digits.
-    rates = [] if noise is None else [p.hex() for p in (noise.recurrent, noise.candidate, *noise.zoneout)]
     clip = None if walk.clip is None else float(walk.clip).hex()
-    training, first = (True, 0) if noise is None else (noise.training, noise.first)
-    seed = torch.as_tensor(noise.seed) if noise is not None and training else None
+    seed = torch.as_tensor(noise.seed) if noise is not None and noise.training else None
     flags = {"mask": mask, "reset": walk.reset, "seed": seed}
     given = {name: value for name, value in flags.items() if value is not None}
     names = list(weights)
-    config = ops.encoded(kit, chain.key, names, list(given), reverse, rates, first, training, clip)
+    config = ops.encoded(kit, chain.key, names, list(given), reverse, noise_config(noise), clip)
     output, *state_n = ops.call("recurrence", config, [x, *weights.values(), *state_0, *given.values()])
     return output, tuple(state_n[: len(state_0)])
 

@@ -18,7 +18,7 @@ from rnnlab_kernels.launch import SequencePlan
 from rnnlab_kernels.schedules import sequence_call, sequence_walk, stages_call, stages_walk
 from rnnlab_kernels.schedules.sequence_call import BOTH
 from rnnlab_kernels.schedules.sequence_walk import as_bytes, padded
-from rnnlab_kernels.schedules.walk import Noise, Walk
+from rnnlab_kernels.schedules.walk import Noise, Walk, noise_config, noise_of
 
 Tensors = Sequence[Tensor]
 NO_PLAN = SequencePlan((0, 0, 0), 0, {})  # of a call that is only asked for shapes
@@ -67,12 +67,12 @@ class WholeSequence(_WholeSequence):
     walks = sequence_walk
 
     def _call(self, config: Any, tensors: Tensors, keep: bool, fake: bool = False) -> tuple[Any, list[Tensor]]:
-        key, names, given, reverse, noise_config, whole = config
+        key, names, given, reverse, drawn_noise, whole = config
         chain = find(CHAINS_BY_KEY, key)
         inputs, flags, drawn = _parts(chain, names, given, tensors)
         # A seed is read, which waits for it, only where values are computed.
         seeds = tuple(map(int, drawn)) if drawn and not fake else (0,) * (2 if reverse == BOTH else 1)
-        noise, plan = _noise(noise_config, 0), NO_PLAN
+        noise, plan = noise_of(drawn_noise, 0), NO_PLAN
         if not fake:
             x, (heads, _, units) = inputs[0], inputs[1 + names.index("hh")].shape
             walk = Walk(noise=noise)
@@ -89,10 +89,10 @@ class Stages(_WholeSequence):
     walks = stages_walk
 
     def _call(self, config: Any, tensors: Tensors, keep: bool, fake: bool = False) -> tuple[Any, list[Tensor]]:
-        key, names, given, reverse, noise_config = config
+        key, names, given, reverse, drawn_noise = config
         chain = find(CHAINS_BY_KEY, key)
         inputs, flags, drawn = _parts(chain, names, given, tensors)
-        noise, plan = _noise(noise_config, int(drawn[0]) if drawn and not fake else 0), NO_PLAN
+        noise, plan = noise_of(drawn_noise, int(drawn[0]) if drawn and not fake else 0), NO_PLAN
         if not fake:
             x, hidden = inputs[0], inputs[-1].shape[1]
             found, reason = stages_call.plan_for(chain, Walk(noise=noise), x.shape[1], hidden, x.dtype, x.device)
@@ -120,22 +120,6 @@ def _own(value: Tensor) -> Tensor:
     """Return `value` contiguous and in memory of its own, all of it: as a copy unless it is."""
     whole = value.untyped_storage().nbytes() == value.numel() * value.element_size()
     return value if whole and value.is_contiguous() else value.clone(memory_format=torch.contiguous_format)
-
-
-def _noise_config(noise: Noise | None) -> list[Any]:
-    if noise is None:
-        return []
-    # In digits: torch.compile may take numbers for inputs that vary, but not their digits.
-    rates = [float(p).hex() for p in (noise.recurrent, noise.candidate, *noise.zoneout)]
-    return [rates, noise.training, noise.first]
-
-
-def _noise(config: list[Any], seed: int) -> Noise | None:
-    if not config:
-        return None
-    rates, training, first = config
-    recurrent, candidate, *zoneout = map(float.fromhex, rates)
-    return Noise(seed, recurrent, candidate, tuple(zoneout), training, first)
 
 
 def _run(
@@ -166,7 +150,7 @@ def sequence(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Do what the schedules of `schedules.sequence` do, as one operator. Weights "hh" are of heads (N, G*D, D)."""
     flags = {name: flag for name, flag in (("mask", mask), ("reset", walk.reset)) if flag is not None}
-    config = ops.encoded(chain.key, list(weights), list(flags), reverse, _noise_config(walk.noise), whole)
+    config = ops.encoded(chain.key, list(weights), list(flags), reverse, noise_config(walk.noise), whole)
     return _run("sequence", config, x, state_0, weights, flags, walk.noise, seeds)
 
 
@@ -181,7 +165,7 @@ def stages(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Do what `schedules.stages.stages` does, as one operator."""
     flags = {name: flag for name, flag in (("mask", mask), ("reset", walk.reset)) if flag is not None}
-    config = ops.encoded(chain.key, list(weights), list(flags), reverse, _noise_config(walk.noise))
+    config = ops.encoded(chain.key, list(weights), list(flags), reverse, noise_config(walk.noise))
     seeds = () if walk.noise is None else (walk.noise.seed,)
     return _run("stages", config, x, state_0, weights, flags, walk.noise, seeds)
 

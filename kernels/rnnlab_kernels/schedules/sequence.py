@@ -27,7 +27,6 @@ A step outside the mask holds its states in these, too; the output is zero there
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -36,35 +35,13 @@ from torch import Tensor
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.launch import SequencePlan
+from rnnlab_kernels.schedules import node, sequence_walk
 from rnnlab_kernels.schedules.layout import Weights, named_weights
 from rnnlab_kernels.schedules.sequence_call import BOTH, Call, gates_of, obstacle_of, plan_for, supports
-from rnnlab_kernels.schedules.sequence_walk import as_bytes, padded, walk_backward, walk_forward
+from rnnlab_kernels.schedules.sequence_walk import as_bytes, padded
 from rnnlab_kernels.schedules.walk import PLAIN, Walk
 
 Tensors = tuple[Tensor, ...]
-
-
-class _Sequence(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, call: Call, x: Tensor, *tensors: Tensor) -> Tensors:
-        ctx.set_materialize_grads(False)
-        results, kept = walk_forward(call, x, tensors)
-        # Masks are saved as tensors are, so that autograd notices when one was written into.
-        ctx.call = call._replace(mask=None, reset=None)
-        if call.keep:
-            ctx.save_for_backward(call.mask, call.reset, x, *tensors, *kept)
-        return tuple(results)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "the fused backward pass of this recurrence cannot itself be differentiated: for create_graph=True "
-                'build the module with backend="reference"'
-            )
-        mask, reset, x, *tensors, h, rest, fresh, saved = ctx.saved_tensors
-        call: Call = ctx.call._replace(mask=mask, reset=reset)
-        return None, *walk_backward(call, x, tensors, (h, rest, fresh, saved), grads, ctx.needs_input_grad[1:])
 
 
 def _run(
@@ -101,13 +78,10 @@ def _run(
         plan = None if reason else plan
     if plan is None:
         raise ValueError(f"the {name} schedule cannot run this: {reason}")
-    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *named.values(), *state_0))
-    call = Call(
-        chain, tuple(named), plan, reverse, as_bytes(mask), padded(as_bytes(walk.reset)), walk.noise, seeds, keep
-    )
-    with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
-        output, *state_n = _Sequence.apply(call, x, *named.values(), *state_0)
-    return output, tuple(state_n)
+    tensors = *named.values(), *state_0
+    reset = padded(as_bytes(walk.reset))
+    call = Call(chain, tuple(named), plan, reverse, as_bytes(mask), reset, walk.noise, seeds, node.keeps(x, *tensors))
+    return node.run(sequence_walk, call, x, *tensors)
 
 
 def sequence(

@@ -1,5 +1,6 @@
 """What one call of sequence.py is, which chains it takes, and with which tiles."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,35 @@ from rnnlab_kernels.schedules.walk import Noise, Walk, draw_masks
 
 MAX_GATES = 4  # of one product
 BOTH = 2  # as `reverse`: the first half of the units along time, the second half from the end
+
+
+def zone_of(noise: Noise | None) -> int:
+    """Return 0 without zoneout, 1 where it is drawn, 2 in expectation."""
+    if noise is None or not any(noise.zoneout):
+        return 0
+    return 1 if noise.training else 2
+
+
+def dropped_units(noise: Noise, seeds: Sequence[Any], chain: Chain, h_0: Tensor) -> Tensor | None:
+    """Return the mask (B, H) of what a step multiplies of the state before, scaled, or None; a seed a direction."""
+    if not noise.training or not noise.recurrent:
+        return None
+    parts = []
+    for seed, part in zip(seeds, h_0.chunk(len(seeds), -1), strict=True):
+        only = Walk(noise=noise._replace(seed=seed, candidate=0.0, zoneout=()))
+        parts.append(draw_masks(only, chain, (part,) * chain.num_states, 1).sources["h_prev"])
+    return torch.cat(parts, -1)
+
+
+def rates_inside(noise: Noise | None) -> dict[str, Any]:
+    """Return the rates of the masks that kernels make, as they take them."""
+    noise = noise or Noise(0)
+    rates = [*noise.zoneout, 0.0, 0.0][:2]
+    return {
+        "candidate_threshold": keep_threshold(noise.candidate),
+        "candidate_scale": 1.0 if noise.candidate == 1 else 1 / (1 - noise.candidate),
+        **{f"zoneout_{k}": float(keep_threshold(p)) if noise.training else 1 - p for k, p in enumerate(rates)},
+    }
 
 
 class Call(NamedTuple):
@@ -51,21 +81,11 @@ class Call(NamedTuple):
     @property
     def zone(self) -> int:
         """0 without zoneout, 1 where it is drawn, 2 in expectation."""
-        noise = self.noise
-        if noise is None or not any(noise.zoneout):
-            return 0
-        return 1 if noise.training else 2
+        return zone_of(self.noise)
 
     def dropped(self, h_0: Tensor) -> Tensor | None:
         """Return the mask (B, H) of what a step multiplies of the state before, scaled, or None."""
-        noise = self.noise
-        if noise is None or not noise.training or not noise.recurrent:
-            return None
-        parts = []
-        for seed, part in zip(self.seeds, h_0.chunk(len(self.seeds), -1), strict=True):
-            only = Walk(noise=noise._replace(seed=seed, candidate=0.0, zoneout=()))
-            parts.append(draw_masks(only, self.chain, (part,) * self.chain.num_states, 1).sources["h_prev"])
-        return torch.cat(parts, -1)
+        return None if self.noise is None else dropped_units(self.noise, self.seeds, self.chain, h_0)
 
     @property
     def draws(self) -> bool:
@@ -79,17 +99,6 @@ class Call(NamedTuple):
         if device.type == "cuda" and torch.cuda.is_current_stream_capturing():  # which takes no copies from the host
             return torch.stack([torch.full((), as_int32(word), dtype=torch.int32, device=device) for word in words])
         return torch.tensor([as_int32(word) for word in words], dtype=torch.int32).to(device, non_blocking=True)
-
-    def random(self) -> dict[str, Any]:
-        """Return the rates of masks as both kernels take them."""
-        noise = self.noise or Noise(0)
-        rates = [*noise.zoneout, 0.0, 0.0][:2]
-        scale = 1.0 if noise.candidate == 1 else 1 / (1 - noise.candidate)
-        return {
-            "candidate_threshold": keep_threshold(noise.candidate),
-            "candidate_scale": scale,
-            **{f"zoneout_{k}": float(keep_threshold(p)) if noise.training else 1 - p for k, p in enumerate(rates)},
-        }
 
     def constexprs(self) -> dict[str, Any]:
         """Return the compile-time arguments that both kernels take."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rnnlab_kernels.launch import is_interpreting
 from rnnlab_kernels.schedules import graphs
-from rnnlab_kernels.schedules.sequence_call import Call
+from rnnlab_kernels.schedules.sequence_call import Call, rates_inside
 
 # How tensors of both kernels run along time, T slots and so many more; by axis 1 they run along rows. Others by axis 0:
 _TIMED = {"gates_x": 0, "mask": 0, "reset": 2, "h": 1, "rest": 1, "fresh": 0, "saved": 0}
@@ -38,7 +38,7 @@ def run_kernel(
     tensors["key"] = call.keys(h.device) if call.draws else None
     # Zeroed for each call: one that was cut short may have left anything.
     tensors["barrier"] = torch.zeros(tiles * heads, dtype=torch.int32, device=h.device) if barrier else None
-    options |= {**call.random(), **call.constexprs(), **plan.options_of(backwards), "BARRIER": barrier}
+    options |= {**rates_inside(call.noise), **call.constexprs(), **plan.options_of(backwards), "BARRIER": barrier}
 
     def run(memory: Mapping[str, Tensor | None], first: int, last: int, steps: int, rows: int, size: int) -> None:
         there: Any = memory
@@ -57,7 +57,7 @@ def run_kernel(
 
     if not plan.is_step:
         return run(tensors, 0, num_steps, num_steps, batch, max(num_steps, 1) if slices == 1 or barrier else 1)
-    window = graphs.WINDOW
+    window, rows = graphs.WINDOW, tiles * plan.options["BLOCK_B"]
     covered = num_steps // window * window if call.replays and graphs.usable(h.device) else 0
     if backwards:
         run(tensors, covered, num_steps, num_steps, batch, 1)
@@ -66,10 +66,9 @@ def run_kernel(
         parts = {
             name: _part(call, name, value, start, backwards) for name, value in tensors.items() if value is not None
         }
-        rows = tiles * plan.options["BLOCK_B"]
         graphs.replay(
             (kernel, plan.grid, call.keep, *options.items()),
-            lambda memory, rows=rows: run(memory, 0, window, window, rows, 1),  # type: ignore[misc]
+            lambda memory: run(memory, 0, window, window, rows, 1),
             parts,
             rows,
         )

@@ -15,6 +15,8 @@ offsets over time are 64 bits wide, those within a step 32.
 
 H is the width of a state, D that of a head: R is (H/D, G*D, D), and what a head reads of h is its own part. REVERSE 2
 has the second half of the heads walk from the end: two directions of a layer in one launch.
+
+Both kernels stand in one file, past 400 lines: each line of the second is the gradient of one of the first.
 """
 
 # mypy: disable-error-code="assignment,misc,var-annotated"

@@ -28,8 +28,6 @@ A step outside the mask holds its states in these, too; the output is zero there
 """
 
 from collections.abc import Mapping
-from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,37 +35,14 @@ from torch import Tensor
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.launch import SequencePlan
+from rnnlab_kernels.schedules import node, stages_walk
 from rnnlab_kernels.schedules.layout import Weights, named_weights
 from rnnlab_kernels.schedules.sequence_walk import as_bytes
 from rnnlab_kernels.schedules.stages_call import Call, obstacle_of, plan_for, plan_stages, supports
-from rnnlab_kernels.schedules.stages_walk import walk_backward, walk_forward
 from rnnlab_kernels.schedules.walk import PLAIN, Walk
 
 __all__ = ["Call", "plan_for", "plan_stages", "stages", "supports"]
 Tensors = tuple[Tensor, ...]
-
-
-class _Stages(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, call: Call, x: Tensor, *tensors: Tensor) -> Tensors:
-        ctx.set_materialize_grads(False)
-        results, kept = walk_forward(call, x, tensors)
-        # Masks are saved as tensors are, so that autograd notices when one was written into.
-        ctx.call = call._replace(mask=None, reset=None)
-        if call.keep:
-            ctx.save_for_backward(call.mask, call.reset, x, *tensors, *kept)
-        return tuple(results)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "the fused backward pass of this recurrence cannot itself be differentiated: for create_graph=True "
-                'build the module with backend="reference"'
-            )
-        mask, reset, x, *tensors, h, rest, saved, rstd = ctx.saved_tensors
-        call: Call = ctx.call._replace(mask=mask, reset=reset)
-        return None, *walk_backward(call, x, tensors, (h, rest, saved, rstd), grads, ctx.needs_input_grad[1:])
 
 
 def stages(
@@ -102,8 +77,7 @@ def stages(
     plan = plan or planned
     if planned is None or plan is None:
         raise ValueError(f"the schedule of several stages cannot run this: {reason}")
-    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *named.values(), *state_0))
+    tensors = *named.values(), *state_0
+    keep = node.keeps(x, *tensors)
     call = Call(chain, tuple(named), plan, reverse, as_bytes(mask), as_bytes(walk.reset), walk.noise, keep)
-    with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
-        output, *state_n = _Stages.apply(call, x, *named.values(), *state_0)
-    return output, tuple(state_n)
+    return node.run(stages_walk, call, x, *tensors)

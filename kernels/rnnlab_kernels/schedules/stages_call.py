@@ -8,8 +8,9 @@ from torch import Tensor
 
 from rnnlab_kernels.cells import bind_triton
 from rnnlab_kernels.cells.chain import EPS, Chain
-from rnnlab_kernels.launch import H200, MIN_TILE, SequencePlan
-from rnnlab_kernels.schedules.noise import as_int32, keep_threshold, key_words
+from rnnlab_kernels.launch import MIN_TILE, SequencePlan, chip_of
+from rnnlab_kernels.schedules.noise import as_int32, key_words
+from rnnlab_kernels.schedules.sequence_call import dropped_units, rates_inside, zone_of
 from rnnlab_kernels.schedules.stages_wiring import (
     Stage,
     Wiring,
@@ -20,7 +21,7 @@ from rnnlab_kernels.schedules.stages_wiring import (
     refusal,
     wire,
 )
-from rnnlab_kernels.schedules.walk import Noise, Walk, draw_masks
+from rnnlab_kernels.schedules.walk import Noise, Walk
 
 
 class Call(NamedTuple):
@@ -44,31 +45,21 @@ class Call(NamedTuple):
     @property
     def zone(self) -> int:
         """0 without zoneout, 1 where it is drawn, 2 in expectation."""
-        noise = self.noise
-        if noise is None or not any(noise.zoneout):
-            return 0
-        return 1 if noise.training else 2
+        return zone_of(self.noise)
 
     def dropped(self, h_0: Tensor) -> Tensor | None:
         """Return the mask (B, H) of what a step multiplies of the state before, scaled, or None."""
-        noise = self.noise
-        if noise is None or not noise.training or not noise.recurrent:
-            return None
-        only = Walk(noise=noise._replace(candidate=0.0, zoneout=()))
-        return draw_masks(only, self.chain, (h_0,) * self.chain.num_states, 1).sources["h_prev"]
+        return None if self.noise is None else dropped_units(self.noise, (self.noise.seed,), self.chain, h_0)
 
     def random(self) -> dict[str, Any]:
         """Return the arguments of both kernels from which they make masks."""
         noise = self.noise or Noise(0)
         words = [as_int32(word) for word in key_words(int(noise.seed))]
-        rates = [*noise.zoneout, 0.0, 0.0][:2]
         return {
             "key_0": words[0],
             "key_1": words[1],
             "first_step": noise.first,
-            "candidate_threshold": keep_threshold(noise.candidate),
-            "candidate_scale": 1.0 if noise.candidate == 1 else 1 / (1 - noise.candidate),
-            **{f"zoneout_{k}": float(keep_threshold(p)) if noise.training else 1 - p for k, p in enumerate(rates)},
+            **rates_inside(noise),
         }
 
     def constexprs(self, backwards: bool, itemsize: int) -> dict[str, Any]:
@@ -198,9 +189,4 @@ def plan_for(
     """
     if obstacle := obstacle_of(chain, walk):
         return None, obstacle
-    (sm_count, smem_bytes), tf32 = H200, False
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        sm_count, smem_bytes = properties.multi_processor_count, properties.shared_memory_per_block_optin  # type: ignore[attr-defined]
-        tf32 = dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
-    return plan_stages(chain, batch, hidden, dtype.itemsize, sm_count, smem_bytes, tf32)
+    return plan_stages(chain, batch, hidden, dtype.itemsize, *chip_of(dtype, device))

@@ -13,6 +13,8 @@ the whole step and moves the states on.
 As in sequence_triton.py units are rows and batch elements columns; forward, rows of the weights are interleaved.
 Storage is fp32, fp16 or bf16; products accumulate in fp32 and registers are fp32. B, H and T are run-time values;
 offsets over time are 64 bits wide, those within a step 32.
+
+Both kernels stand in one file, past 400 lines: each stage of the second is the gradient of one of the first.
 """
 
 # mypy: disable-error-code="assignment,misc,var-annotated"

@@ -272,7 +272,9 @@ def wire(chain: Chain, names: tuple[str, ...], drops_candidate: bool = False, zo
 def _sizes(chain: Chain) -> dict[str, int]:
     """Return the number of tiles of each value of a step."""
     sizes = {name: 1 for stage in chain.stages if isinstance(stage, Gates) for name in stage.out}
-    sizes |= {stage.recurrent: stage.cell.num_gates for stage in chain.stages if isinstance(stage, Gates)}  # type: ignore[misc]
+    for stage in chain.stages:
+        if isinstance(stage, Gates) and stage.recurrent is not None:
+            sizes[stage.recurrent] = stage.cell.num_gates
     for stage in reversed(chain.stages):
         if isinstance(stage, Norm):
             sizes[stage.source] = sizes[stage.out]

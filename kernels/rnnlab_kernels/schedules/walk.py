@@ -4,7 +4,7 @@ All schedules take the same `Walk` and give the same results for it: masks come 
 plain loop, the hand-written backward pass and a window of a longer sequence see the same ones.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -37,6 +37,24 @@ class Noise(NamedTuple):
     zoneout: tuple[float, ...] = ()
     training: bool = True
     first: int = 0
+
+
+def noise_config(noise: Noise | None) -> list[Any]:
+    """Return all of it but the seed as an operator takes it, empty for none: see `noise_of`."""
+    if noise is None:
+        return []
+    # In digits: torch.compile may take numbers for inputs that vary, but not their digits.
+    rates = [float(p).hex() for p in (noise.recurrent, noise.candidate, *noise.zoneout)]
+    return [rates, noise.training, noise.first]
+
+
+def noise_of(config: Sequence[Any], seed: int | Tensor) -> Noise | None:
+    """Return what `noise_config` was made of, with a seed."""
+    if not config:
+        return None
+    rates, training, first = config
+    recurrent, candidate, *zoneout = map(float.fromhex, rates)
+    return Noise(seed, recurrent, candidate, tuple(zoneout), training, first)
 
 
 class Walk(NamedTuple):
