@@ -15,14 +15,16 @@ ALLOWED = {
     "rnnlab_kernels": set(),
     "rnnlab": set(),
     "rnnlab.nn": {"rnnlab_kernels"},
-    "rnnlab.models": {"rnnlab.nn"},
+    "rnnlab.models": {"rnnlab.nn", "rnnlab.decoding"},
     "rnnlab.baselines": set(),
+    "rnnlab.decoding": set(),
     "rnnlab.data": {"rnnlab.baselines"},
-    "rnnlab.tasks": {"rnnlab.models", "rnnlab.nn", "rnnlab.data", "rnnlab.baselines"},
+    "rnnlab.tasks": {"rnnlab.models", "rnnlab.nn", "rnnlab.data", "rnnlab.baselines", "rnnlab.decoding"},
     "rnnlab.analysis": set(),
-    "rnnlab.callbacks": {"rnnlab.analysis", "rnnlab.nn"},
+    "rnnlab.callbacks": {"rnnlab.analysis", "rnnlab.decoding", "rnnlab.nn"},
     "rnnlab.cli": {
         *("rnnlab", "rnnlab.nn", "rnnlab.models", "rnnlab.data", "rnnlab.tasks", "rnnlab.callbacks"),
+        *("rnnlab.analysis", "rnnlab.decoding"),
         "rnnlab_kernels",  # where compiled kernels are kept is a matter of the process
     },
 }
@@ -32,6 +34,7 @@ FORBIDDEN = {
     "rnnlab.nn": {"lightning", "hydra", "omegaconf", "wandb", "matplotlib", "statsmodels", "torchmetrics", "rich"},
     "rnnlab.models": {"lightning", "hydra", "omegaconf", "wandb"},
     "rnnlab.baselines": {"lightning", "hydra", "omegaconf", "wandb", "torch"},
+    "rnnlab.decoding": {"lightning", "hydra", "omegaconf", "wandb"},
     "rnnlab.data": {"hydra", "omegaconf", "wandb"},
     "rnnlab.tasks": {"hydra", "omegaconf", "wandb"},
     "rnnlab.callbacks": {"hydra", "omegaconf"},

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 
 from rnnlab.callbacks import LastAndBest, Ledger, Reseed, reseed
+from rnnlab.cli import rundir
+from rnnlab.cli.compose import override
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.instantiate import instantiate, root_cause
 from rnnlab.cli.rehearse import check_length, check_trainer, rehearse_step, rehearse_update
@@ -46,16 +49,7 @@ def build(config: dict[str, Any], run_dir: Path | None = None) -> Run:
     if run_dir is not None:
         check_length(config["trainer"])
     reseed(seed)
-    try:
-        data = instantiate(config["data"])
-        data.setup()
-        model = instantiate(config["model"])(rnn=instantiate(config["rnn"]), **data.sizes)
-        schedule = instantiate(config["schedule"]) if config["schedule"] else None
-        task = instantiate(config["task"])(model=model, optim=instantiate(config["optim"]), schedule=schedule)
-    except UsageError:
-        raise
-    except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
-        raise UsageError(str(root_cause(error))) from error
+    data, task = _data_and_task(config)
     if run_dir is None:
         trainer = _trainer(config, callbacks=[], loggers=[])
         rehearse_step(task, data, trainer)
@@ -68,6 +62,47 @@ def build(config: dict[str, Any], run_dir: Path | None = None) -> Run:
     rehearse_step(task, data, trainer)
     rehearse_update(task, trainer)
     return Run(data, task, trainer, ledger, checkpoints)
+
+
+def load(run_dir: Path, ckpt: str, overrides: Sequence[str]) -> tuple[Any, Any, dict[str, Any]]:
+    """Return data, task and checkpoint of a stored run, ready to answer, in evaluation mode and on the CPU.
+
+    Data that `remembers` is not set up: what it was trained on need not be there.
+
+    Args:
+        run_dir: the run.
+        ckpt: 'best', 'last' or the path of a checkpoint.
+        overrides: `key=value` words that change the run's configuration.
+
+    Raises:
+        UsageError: no such run, checkpoint or setting.
+    """
+    config = override(rundir.read_config(run_dir), overrides)
+    path = rundir.checkpoint_path(run_dir, ckpt)
+    checkpoint = rundir.load_checkpoint(path)
+    data, task = _data_and_task(config, checkpoint)
+    rundir.restore(data, task, path)
+    return data, task.eval(), checkpoint
+
+
+def _data_and_task(
+    config: dict[str, Any], checkpoint: dict[str, Any] | None = None
+) -> tuple[pl.LightningDataModule, pl.LightningModule]:
+    """Build data and task; data that remembers takes what it needs from the checkpoint instead of being set up."""
+    try:
+        data = instantiate(config["data"])
+        if checkpoint is not None and data.remembers:
+            data.load_state_dict(rundir.data_state(checkpoint, data))
+        else:
+            data.setup()
+        model = instantiate(config["model"])(rnn=instantiate(config["rnn"]), **data.sizes)
+        schedule = instantiate(config["schedule"]) if config["schedule"] else None
+        task = instantiate(config["task"])(model=model, optim=instantiate(config["optim"]), schedule=schedule)
+    except UsageError:
+        raise
+    except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
+        raise UsageError(str(root_cause(error))) from error
+    return data, task
 
 
 def _trainer(config: dict[str, Any], callbacks: list, loggers: list, **options: Any) -> pl.Trainer:

@@ -17,7 +17,7 @@ from rnnlab.cli.build import Run, build
 from rnnlab.cli.compose import flatten
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.measure import compare, interruptible, measure
-from rnnlab.cli.memory import keep_freed_memory
+from rnnlab.cli.memory import keep_freed_memory, peak_memory_mib
 
 # Keys that may differ between a stored run and the command that resumes it.
 _FREE_ON_RESUME = ("resume", "paths.", "provenance.")
@@ -50,7 +50,7 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
             run = build(config, run_dir)
     resume_from = run.checkpoints.last_path if config["resume"] and run.checkpoints.last_path.exists() else None
     if resume_from is not None:
-        rundir.restore(run, resume_from)  # says clearly what is wrong with a broken file
+        rundir.restore(run.data, run.task, resume_from)  # says clearly what is wrong with a broken file
     elif config["resume"]:
         say("no epoch was finished yet, starting over")
     handler = _open_log(run_dir)
@@ -90,6 +90,9 @@ def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=resume_from, weights_only=True)
     best = rundir.load_weights(run.task, _checkpoint_to_measure(run.checkpoints, run.ledger))
     metrics = {**measure(run), **run.ledger.summary(), "best_epoch": best["epoch"] + 1}
+    metrics[f"time/{run.data.unit}_per_s"] = round(run.data.num_train / metrics["time/epoch_s"], 1)
+    if (peak := peak_memory_mib()) is not None:
+        metrics["memory/peak_mib"] = round(peak, 1)
     for callback in run.trainer.callbacks:
         if hasattr(callback, "on_run_end"):
             callback.on_run_end(run.trainer, run.task, metrics)

@@ -25,9 +25,10 @@ def interruptible(trainer: pl.Trainer) -> Iterator[None]:
 
 
 def measure(run: Run) -> dict[str, float]:
-    """Return validation and test metrics of the task as it is, and the baselines of its data."""
+    """Return validation and, if there is such data, test metrics of the task as it is, and the baselines."""
     metrics: dict[str, float] = {}
-    for measure_split in (run.trainer.validate, run.trainer.test):
+    has_test = "test" in run.data.splits
+    for measure_split in (run.trainer.validate, run.trainer.test) if has_test else (run.trainer.validate,):
         with interruptible(run.trainer):
             results_by_loader = measure_split(run.task, datamodule=run.data, verbose=False)
         for results in results_by_loader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names and numbers of glibc's mallopt(3)
 _LARGEST_MMAP_THRESHOLD = 32 << 20
@@ -20,3 +21,17 @@ def keep_freed_memory() -> bool:
     libc = ctypes.CDLL(None)
     kept = libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
     return bool(kept and libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30))
+
+
+def peak_memory_mib() -> float | None:
+    """Return the most memory this process has held at once, in MiB: of the GPU if it used one, else of the machine."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, Linux KiB

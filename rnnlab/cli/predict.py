@@ -7,8 +7,6 @@ from pathlib import Path
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.options import check_output, take
 
-_BATCH_SIZE = 1024
-
 
 def main(words: list[str]) -> int:
     """Run `rnnlab predict run_dir=DIR input=FILE output=FILE [ckpt=best|last|FILE]` and return the exit code."""
@@ -33,21 +31,14 @@ def predict(run_dir: Path, source: Path, target: Path, ckpt: str, overrides: lis
 
     from rnnlab.callbacks.console import console
     from rnnlab.callbacks.files import write_text
-    from rnnlab.cli import rundir
-    from rnnlab.cli.build import build
-    from rnnlab.cli.compose import override
+    from rnnlab.cli.build import load
 
-    config = override(rundir.read_config(run_dir), overrides)
-    path = rundir.checkpoint_path(run_dir, ckpt)
-    rundir.load_checkpoint(path)
-    run = build(config)
-    rundir.restore(run, path)
+    data, task, _ = load(run_dir, ckpt, overrides)
     try:
-        queries = run.data.read_queries(source)
+        queries = data.read_queries(source)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    run.task.eval()
     with torch.inference_mode():
-        outputs = [run.task.predict_step((batch,), 0) for batch in queries.inputs.split(_BATCH_SIZE)]
-    write_text(target, run.data.write_answers(queries, torch.cat(outputs)))
+        outputs = [task.predict_step(batch, 0) for batch in data.query_batches(queries)]
+    write_text(target, data.write_answers(queries, outputs))
     console.print(f"{len(queries.inputs)} answers in {target}", markup=False)

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.plugins.precision import MixedPrecision
 
 from rnnlab.cli.errors import UsageError
@@ -48,7 +49,7 @@ def _is_count(value: object) -> bool:
 
 
 def rehearse_step(task: pl.LightningModule, data: pl.LightningDataModule, trainer: pl.Trainer) -> None:
-    """Let the task check its model's output for two training rows, on the trainer's device.
+    """Let the task check its model's output for a small batch, on the trainer's device.
 
     No weight, no gradient and no random number is touched: modules are in evaluation mode meanwhile.
 
@@ -56,7 +57,7 @@ def rehearse_step(task: pl.LightningModule, data: pl.LightningDataModule, traine
         UsageError: the model does not fit the data.
     """
     former, device = task.device, trainer.strategy.root_device
-    batch = tuple(tensor[:2].to(device) for tensor in data.splits["train"])
+    batch = move_data_to_device(data.rehearsal_batch(), device)
     task.to(device).eval()
     try:
         with torch.no_grad():

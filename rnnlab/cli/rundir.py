@@ -22,7 +22,7 @@ from rnnlab.callbacks.files import is_empty
 from rnnlab.cli.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from rnnlab.cli.build import Run
+    from lightning.pytorch import LightningDataModule
 
 CONFIG = "config.yaml"
 VERSIONED = ("torch", "triton", "lightning", "hydra-core", "wandb", "numpy", "numba")
@@ -200,17 +200,22 @@ def load_weights(task: torch.nn.Module, path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def restore(run: Run, path: Path) -> dict[str, Any]:
-    """Load a checkpoint's weights and what its data remembers into a run, and return the checkpoint.
+def data_state(checkpoint: dict[str, Any], data: LightningDataModule) -> dict[str, Any] | None:
+    """Return what a data module left in a checkpoint, from where Lightning puts it; None if it left nothing."""
+    return checkpoint.get(type(data).__qualname__)
+
+
+def restore(data: LightningDataModule, task: torch.nn.Module, path: Path) -> dict[str, Any]:
+    """Load a checkpoint's weights and what its data remembers, and return the checkpoint.
 
     Raises:
         UsageError: as `load_weights`, or the run was trained on other data.
     """
-    checkpoint = load_weights(run.task, path)
-    state = checkpoint.get(type(run.data).__qualname__)  # where Lightning puts it
+    checkpoint = load_weights(task, path)
+    state = data_state(checkpoint, data)
     if state is not None:
         try:
-            run.data.load_state_dict(state)
+            data.load_state_dict(state)
         except ValueError as error:
             raise UsageError(str(error)) from error
     return checkpoint

@@ -5,6 +5,7 @@ from rnnlab.data.batches import EpochSampler, InMemoryData, Queries
 from rnnlab.data.series import CSVData
 from rnnlab.data.sines import TwoSineData
 from rnnlab.data.streams import Window, window_loader
+from rnnlab.data.text import TextData
 
 __all__ = [
     "AdditionData",
@@ -12,6 +13,7 @@ __all__ = [
     "EpochSampler",
     "InMemoryData",
     "Queries",
+    "TextData",
     "TwoSineData",
     "Window",
     "decode",

@@ -207,8 +207,7 @@ class AdditionData(InMemoryData):
             raise ValueError(f"{place}: operands may have at most {self.digits} digits, as in training, got {line!r}")
         return question
 
-    def write_answers(self, queries: Queries, outputs: Tensor) -> str:
-        """Return one line "question<TAB>answer" for each row of answer ids `outputs` (N, digits+1)."""
-        return "".join(
-            f"{question}\t{self.answer_text(ids)}\n" for question, ids in zip(queries.context, outputs, strict=True)
-        )
+    def write_answers(self, queries: Queries, outputs: Sequence[Tensor]) -> str:
+        """Return one line "question<TAB>answer" for each row of answer ids (N, digits+1), of all batches together."""
+        answers = [self.answer_text(ids) for batch in outputs for ids in batch]
+        return "".join(f"{question}\t{answer}\n" for question, answer in zip(queries.context, answers, strict=True))

@@ -15,6 +15,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from rnnlab.data.checks import check_integer
 
 
+_QUERIES_A_BATCH = 1024
+
+
 class EpochSampler(Sampler[int]):
     """Permute `num_items` indices anew each epoch, from (seed, epoch) alone.
 
@@ -93,29 +96,35 @@ class Queries(NamedTuple):
     """What a user asks a trained model, read from a file.
 
     Attributes:
-        inputs: the model's input, one row a query (N, T) or (N, T, I).
+        inputs: the model's input, one row a query (N, T) or (N, T, I), or a list where queries differ in length.
         context: whatever the data module needs to write the answers.
     """
 
-    inputs: Tensor
+    inputs: Any
     context: Any
 
 
 class InMemoryData(pl.LightningDataModule):
-    """Base of the data modules: three splits of tensors, made once from arguments and seed.
+    """Base of the data modules: splits of tensors, made once from arguments and seed.
 
     A subclass checks its arguments in the constructor, sets `sizes` and writes `make_splits`.
 
     Attributes:
-        sizes: constructor arguments of the models of this data, known before `setup`.
-        splits: 'train', 'val' and 'test', each a tuple of tensors with equal first dimension; empty before `setup`.
+        sizes: constructor arguments of the models of this data, known after `setup`.
+        splits: 'train', 'val' and, unless there is none, 'test', each a tuple of tensors with equal first dimension;
+            empty before `setup`.
+        remembers: whether `load_state_dict` alone, without `setup` and the files it would read, is enough to build a
+            trained model and to answer queries.
+        unit: what `num_train` counts, in the plural.
 
     Args:
         batch_size: rows a batch, in every split.
         shuffle_seed: seed of the order of the training rows; any integer >= 0.
     """
 
-    sizes: dict[str, int]
+    sizes: dict[str, Any]
+    remembers = False
+    unit = "sequences"
 
     def __init__(self, batch_size: int, shuffle_seed: int) -> None:
         super().__init__()
@@ -124,13 +133,22 @@ class InMemoryData(pl.LightningDataModule):
         self.splits: dict[str, tuple[Tensor, ...]] = {}
 
     def make_splits(self) -> dict[str, tuple[Tensor, ...]]:
-        """Return the tensors of 'train', 'val' and 'test'."""
+        """Return the tensors of 'train', 'val' and perhaps 'test'."""
         raise NotImplementedError
 
     def setup(self, stage: str | None = None) -> None:
         """Make the splits, once whatever the stage: they are drawn together so that they stay apart."""
         if not self.splits:
             self.splits = self.make_splits()
+
+    @property
+    def num_train(self) -> int:
+        """Return how much of `unit` an epoch of training reads."""
+        return len(self.splits["train"][0])
+
+    def rehearsal_batch(self) -> Any:
+        """Return a batch of two training rows, to try a model on."""
+        return tuple(tensor[:2] for tensor in self.splits["train"])
 
     def train_dataloader(self) -> DataLoader:
         return batch_loader(self.splits["train"], self.batch_size, self.shuffle_seed)
@@ -153,11 +171,15 @@ class InMemoryData(pl.LightningDataModule):
         """
         raise NotImplementedError
 
-    def write_answers(self, queries: Queries, outputs: Tensor) -> str:
+    def query_batches(self, queries: Queries) -> list[Any]:
+        """Return the queries as batches for a task's `predict_step`, in their order."""
+        return [(rows,) for rows in queries.inputs.split(_QUERIES_A_BATCH)]
+
+    def write_answers(self, queries: Queries, outputs: Sequence[Tensor]) -> str:
         """Return the text of the answer file.
 
         Args:
             queries: what `read_queries` returned.
-            outputs: the task's `predict_step` on `queries.inputs`, all batches concatenated.
+            outputs: the task's `predict_step` on each of `query_batches(queries)`.
         """
         raise NotImplementedError

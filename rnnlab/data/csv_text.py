@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from rnnlab.data.files import find_file
 
 _ISO_TIME = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?)?)?")
 
@@ -39,30 +40,13 @@ class Column(NamedTuple):
         return np.array([read_number(cell, self.place(index)) for index, cell in enumerate(self.cells)])
 
 
-def find_file(path: str | Path) -> Path:
-    """Return `path` as given or, if relative and absent, under the folder that RNNLAB_DATA names.
-
-    Raises:
-        ValueError: there is no such file; the message lists where it was looked for.
-    """
-    root = os.environ.get("RNNLAB_DATA")
-    candidates = [Path(path)]
-    if root and not candidates[0].is_absolute():
-        candidates.append(Path(root) / path)
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    hint = "" if root else "; RNNLAB_DATA, where relative paths are looked for too, is not set"
-    raise ValueError(f"no CSV file at {' or '.join(map(str, candidates))}{hint}")
-
-
 def read_cells(path: str | Path) -> list[tuple[int, list[str]]]:
     """Return (line, stripped cells) of each row of a comma-separated UTF-8 file.
 
     Raises:
         ValueError: the file is missing, empty, not text, or has a blank line anywhere but at its end.
     """
-    file = find_file(path)
+    file = find_file(path, "CSV file")
     rows: list[tuple[int, list[str]]] = []
     blank_line = None
     try:
@@ -88,7 +72,7 @@ def read_columns(path: str | Path, names: Sequence[str]) -> list[Column]:
     Raises:
         ValueError: as `read_cells`; or a column is missing, or a row has more or fewer cells than the header.
     """
-    file = find_file(path)
+    file = find_file(path, "CSV file")
     (_, header), *rows = read_cells(file)
     for name in names:
         if header.count(name) != 1:

@@ -18,7 +18,8 @@ from torch import Tensor
 from rnnlab.baselines import arima, fit_ols, naive, seasonal_naive
 from rnnlab.data.batches import InMemoryData, Queries
 from rnnlab.data.checks import check_batch_size, check_choice, check_fraction, check_integer
-from rnnlab.data.csv_text import Column, check_regular_times, find_file, read_columns
+from rnnlab.data.csv_text import Column, check_regular_times, read_columns
+from rnnlab.data.files import find_file
 
 
 class CSVData(InMemoryData):
@@ -89,7 +90,7 @@ class CSVData(InMemoryData):
         self.arima_order, self.arima_seasonal_order = arima_order, arima_seasonal_order
 
         self.levels = self._read(path)  # (rows,) in the series' own units
-        self.sha256 = hashlib.sha256(find_file(path).read_bytes()).hexdigest()
+        self.sha256 = hashlib.sha256(find_file(path, "CSV file").read_bytes()).hexdigest()
         self.num_val = _part_size("val_size", val_size, len(self.levels))
         self.num_test = _part_size("test_size", test_size, len(self.levels))
         self.num_train = len(self.levels) - self.num_val - self.num_test
@@ -243,9 +244,9 @@ class CSVData(InMemoryData):
         inputs = self._windows(levels, np.array([len(levels)]))
         return Queries(inputs, torch.from_numpy(levels[-1:]))
 
-    def write_answers(self, queries: Queries, outputs: Tensor) -> str:
+    def write_answers(self, queries: Queries, outputs: Sequence[Tensor]) -> str:
         """Return CSV lines "step,<column>", steps counted from the last row read, in the series' own units."""
-        forecast = self.to_level(outputs, queries.context)[0]
+        forecast = self.to_level(torch.cat(list(outputs)), queries.context)[0]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["step", self.column])

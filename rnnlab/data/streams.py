@@ -21,11 +21,13 @@ class Window(NamedTuple):
         inputs: (B, W, ...).
         targets: (B, W, ...).
         reset: bool (B, W), True at each step before which the state is to be zero.
+        resets_inside: whether a flag is set behind the first step; known here, where looking does not wait for a GPU.
     """
 
     inputs: Tensor
     targets: Tensor
     reset: Tensor
+    resets_inside: bool = False
 
 
 class WindowRows(TensorRows):
@@ -64,7 +66,8 @@ class WindowLoader(DataLoader):
     def _windows(self) -> Iterator[Window]:
         for rows in super().__iter__():
             for start in self.dataset.starts:
-                yield Window(*(tensor[:, start : start + self.dataset.steps] for tensor in rows))
+                window = Window(*(tensor[:, start : start + self.dataset.steps] for tensor in rows))
+                yield window._replace(resets_inside=bool(window.reset[:, 1:].any()))
 
     @property
     def _epoch(self) -> int | None:

@@ -1,6 +1,7 @@
 """Models: recurrent layers with what goes before and after them; plain nn.Module, batch first outside."""
 
 from rnnlab.models.adder import Adder
+from rnnlab.models.char_lm import CharLM
 from rnnlab.models.forecaster import Forecaster
 
-__all__ = ["Adder", "Forecaster"]
+__all__ = ["Adder", "CharLM", "Forecaster"]

@@ -8,11 +8,12 @@ from collections.abc import Callable
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-# `optim(params)` gives an optimiser; `schedule(optimizer, total_steps=...)` a schedule stepped after every update.
+# `optim(params)` gives an optimiser; `schedule(optimizer, total_steps=...)` a schedule stepped after every update, or one
+# of the plateau kind, stepped after every validation.
 OptimiserFactory = Callable[..., Optimizer]
-ScheduleFactory = Callable[..., LRScheduler]
+ScheduleFactory = Callable[..., LRScheduler | ReduceLROnPlateau]
 
 
 def one_cycle(
@@ -45,6 +46,61 @@ def one_cycle(
     )
 
 
+def cosine(
+    optimizer: Optimizer, total_steps: int, warmup_steps: int = 0, final_factor: float = 0.0
+) -> LRScheduler:
+    """Lower the learning rate along half a cosine (Loshchilov and Hutter, 2017), without restarts.
+
+    Args:
+        optimizer: any; its own rate is the highest one.
+        total_steps: updates of the whole training.
+        warmup_steps: first updates, in which the rate rises linearly from nearly zero.
+        final_factor: the last rate as a share of the highest.
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+        return final_factor + (1 - final_factor) * (1 + math.cos(math.pi * progress)) / 2
+
+    return LambdaLR(optimizer, factor)
+
+
+def late_decay(
+    optimizer: Optimizer, total_steps: int, start: float = 0.2, gamma: float = 0.97, times: int = 40
+) -> LRScheduler:
+    """Keep the learning rate for a share of the training, then lower it at equal intervals.
+
+    The defaults are those of Karpathy's char-rnn: times 0.97 at the end of each of fifty epochs, from the tenth on.
+
+    Args:
+        optimizer: any; its own rate is the first one.
+        total_steps: updates of the whole training.
+        start: share of the updates before the first change.
+        gamma: factor of each change.
+        times: how many changes there are.
+    """
+
+    def factor(step: int) -> float:
+        progress = (step / total_steps - start) / (1 - start)
+        return gamma ** max(0, min(times, math.floor(progress * times + 1e-9) + 1))  # 1e-9: progress is rounded
+
+    return LambdaLR(optimizer, factor)
+
+
+def plateau(optimizer: Optimizer, total_steps: int, factor: float = 0.5, patience: int = 2) -> ReduceLROnPlateau:
+    """Lower the learning rate when 'val/loss' has not fallen for more than `patience` epochs.
+
+    Args:
+        optimizer: any.
+        total_steps: without effect.
+        factor: the rate is multiplied by this, in (0, 1).
+        patience: validations without improvement that are borne.
+    """
+    return ReduceLROnPlateau(optimizer, factor=factor, patience=patience)
+
+
 def complete_optimisers(
     task: pl.LightningModule, optim: OptimiserFactory, schedule: ScheduleFactory | None
 ) -> OptimizerLRScheduler:
@@ -60,4 +116,6 @@ def complete_optimisers(
     if not math.isfinite(total_steps):
         raise ValueError("a schedule needs a training of known length: set trainer.max_epochs or trainer.max_steps")
     scheduler = schedule(optimizer, total_steps=int(total_steps))
+    if isinstance(scheduler, ReduceLROnPlateau):
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"}}
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rnnlab.data.csv_text import check_regular_times, find_file, read_columns
+from rnnlab.data.csv_text import check_regular_times, read_columns
+from rnnlab.data.files import find_file
 
 
 @pytest.fixture
@@ -68,11 +69,11 @@ def test_relative_paths_are_looked_for_under_the_data_root(tmp_path, monkeypatch
     (tmp_path / "folder" / "s.csv").write_text("v\n1\n")
     monkeypatch.delenv("RNNLAB_DATA", raising=False)
     with pytest.raises(ValueError, match=r"no CSV file at folder/s\.csv; RNNLAB_DATA, .* is not set"):
-        find_file("folder/s.csv")
+        find_file("folder/s.csv", "CSV file")
     monkeypatch.setenv("RNNLAB_DATA", str(tmp_path))
-    assert find_file("folder/s.csv") == tmp_path / "folder" / "s.csv"
+    assert find_file("folder/s.csv", "CSV file") == tmp_path / "folder" / "s.csv"
     with pytest.raises(ValueError, match=r"no CSV file at folder/t\.csv or .*folder/t\.csv$"):
-        find_file("folder/t.csv")
+        find_file("folder/t.csv", "CSV file")
 
 
 REGULAR = {

@@ -36,7 +36,7 @@ def test_every_step_is_served_once_and_in_order(num_rows, num_steps, batch_size,
     assert len(windows) == len(loader)
     served = {}
     before = None  # rows of the window before
-    for x, y, reset in windows:
+    for x, y, reset, _ in windows:
         assert x.shape == reset.shape and torch.equal(y, -x) and len(x) <= batch_size
         rows, at = x[:, 0] // 100, x[:, 0] % 100
         assert torch.equal(x, 100 * rows[:, None] + at[:, None] + torch.arange(x.shape[1]))
@@ -56,7 +56,7 @@ def test_one_window_a_row_gives_the_batches_of_whole_rows(num_rows, num_steps, b
     whole = batch_loader(loader.dataset.tensors[:2], batch_size, seed)
     if seed is not None:
         whole.sampler.set_epoch(2)
-    for (x, y, _), batch in zip(loader, whole, strict=True):
+    for (x, y, *_), batch in zip(loader, whole, strict=True):
         assert torch.equal(x, batch[0]) and torch.equal(y, batch[1])
 
 

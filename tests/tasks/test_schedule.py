@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rnnlab.tasks import ForecastingTask
-from rnnlab.tasks.schedule import one_cycle
+from rnnlab.tasks.schedule import cosine, late_decay, one_cycle, plateau
 from tests.tasks.helpers import GivenData, quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")  # on purpose: the data are in memory
@@ -53,3 +53,24 @@ def test_accumulated_batches_count_as_one_update(tmp_path):
 def test_schedule_needs_an_end(tmp_path):
     with pytest.raises(ValueError, match="training of known length: set trainer.max_epochs"):
         rates_of(tmp_path, partial(one_cycle, max_lr=0.1), max_epochs=-1)
+
+
+def test_cosine_falls_to_its_end_after_a_warm_up(tmp_path):
+    rates = rates_of(tmp_path, partial(cosine, warmup_steps=4, final_factor=0.1), max_epochs=10)
+    assert rates[:4] == pytest.approx([0.002, 0.004, 0.006, 0.008])
+    assert rates[4] == max(rates) == pytest.approx(1e-2) and rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[17] == pytest.approx(0.0055) and rates[-1] == pytest.approx(1e-3, rel=0.05)
+
+
+def test_late_decay_is_that_of_char_rnn(tmp_path):
+    rates = rates_of(tmp_path, late_decay, max_epochs=50)
+    epochs = [rates[3 * epoch] for epoch in range(50)]
+    assert epochs == pytest.approx([1e-2 * 0.97 ** max(0, epoch - 9) for epoch in range(50)])
+    assert all(rates[3 * epoch] == rates[3 * epoch + 2] for epoch in range(50))
+
+
+def test_plateau_lowers_the_rate_of_a_loss_that_stays(tmp_path):
+    rates = rates_of(tmp_path, partial(plateau, factor=0.1, patience=1), max_epochs=6, limit_train_batches=1)
+    assert rates[0] == 1e-2 and min(rates) >= 1e-3
+    stuck = rates_of(tmp_path, partial(plateau, factor=0.1, patience=1), max_epochs=6, gradient_clip_val=1e-12)
+    assert stuck[::3] == pytest.approx([1e-2, 1e-2, 1e-2, 1e-3, 1e-3, 1e-4])

@@ -1,0 +1,142 @@
+"""Texts: read from files or from Python's own library, and cut into training, validation and test."""
+
+from __future__ import annotations
+
+import glob
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rnnlab.data.corpora import FILES
+from rnnlab.data.files import find_file
+
+SPLITS = ("90/10", "90/5/5", "char-rnn", "files")
+
+# A module longer than this is a table more often than a text.
+_LONGEST_MODULE = 60_000
+
+
+class Document(NamedTuple):
+    """A text, and what stands before it.
+
+    Attributes:
+        text: what is learnt from or scored.
+        context: the end of the text before it, empty where a text begins: read first, never scored.
+    """
+
+    text: str
+    context: str = ""
+
+
+def read_documents(path: str | Path) -> list[str]:
+    """Return the texts of a file, of all files that a pattern as 'books/**/*.txt' matches, or of a known corpus.
+
+    Files are UTF-8, sorted by name, and taken as they are: line endings are characters like others.
+
+    Raises:
+        ValueError: no file, an empty one, or one that is not UTF-8.
+    """
+    is_pattern = glob.has_magic(str(path)) and not Path(path).exists() and str(path) not in FILES
+    names = sorted(glob.glob(str(path), recursive=True)) if is_pattern else [str(find_file(path, "text file"))]
+    files = [Path(name) for name in names if Path(name).is_file()]
+    if not files:
+        raise ValueError(f"no file matches {path}")
+    texts = []
+    for file in files:
+        content = file.read_bytes()
+        try:
+            texts.append(content.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise ValueError(f"{file}:{line}: is not UTF-8: {error.reason} at byte {error.start}") from None
+        if not content:
+            raise ValueError(f"{file}: is empty")
+    return texts
+
+
+def stdlib_documents(max_chars: int) -> list[str]:
+    """Return sources of this Python's standard library: top-level modules in the order of their names.
+
+    Modules of more than 60,000 characters are left out; the first one that would exceed `max_chars` ends the selection.
+
+    Raises:
+        ValueError: the library is not there as source.
+    """
+    texts: list[str] = []
+    total = 0
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if not text or len(text) > _LONGEST_MODULE:
+            continue
+        total += len(text)
+        if total > max_chars:
+            break
+        texts.append(text)
+    if len(texts) < 10:
+        raise ValueError(
+            f"{sysconfig.get_path('stdlib')} holds {len(texts)} sources of at most {max_chars} characters together: "
+            "too few to learn from; give a file by data=text data.path=FILE"
+        )
+    return texts
+
+
+def split_documents(texts: Sequence[str], split: str, context: int = 0) -> dict[str, list[Document]]:
+    """Cut texts into 'train', 'val' and, with '90/5/5', 'test'.
+
+    Args:
+        texts: documents in their order.
+        split: '90/10' and '90/5/5' cut all characters, in their order, at these percentages; 'files' takes each tenth
+            document for validation; 'char-rnn' is that of Karpathy's char-rnn with its defaults: 50 streams, cut in
+            batches of 50 x 50 characters, of which the first 95% are training and the others validation; what does not
+            fill a batch is left out.
+        context: characters kept of what stands before a part that begins within a text.
+
+    Raises:
+        ValueError: the texts are too short for a part to hold a character.
+    """
+    if split == "files":
+        parts = {
+            "train": [Document(text) for index, text in enumerate(texts) if index % 10 != 9],
+            "val": [Document(text) for text in texts[9::10]],
+        }
+    elif split == "char-rnn":
+        parts = _char_rnn(texts, context)
+    else:
+        parts = _contiguous(texts, [int(share) for share in split.split("/")], context)
+    for part, documents in parts.items():
+        if not documents:
+            raise ValueError(
+                f"split={split} leaves no character for {part}: there are {len(texts)} documents of "
+                f"{sum(map(len, texts))} characters"
+            )
+    return parts
+
+
+def _contiguous(texts: Sequence[str], percent: Sequence[int], context: int) -> dict[str, list[Document]]:
+    """Cut after these percentages of all characters; a document on a border is cut in two."""
+    total = sum(map(len, texts))
+    stops = [total * sum(percent[: k + 1]) // 100 for k in range(len(percent))]
+    parts: dict[str, list[Document]] = {}
+    for part, start, stop in zip(("train", "val", "test"), [0, *stops], stops, strict=False):
+        parts[part] = []
+        offset = 0
+        for text in texts:
+            first, last = max(start - offset, 0), min(stop - offset, len(text))
+            if first < last:
+                parts[part].append(Document(text[first:last], text[max(first - context, 0) : first]))
+            offset += len(text)
+    return parts
+
+
+def _char_rnn(texts: Sequence[str], context: int, rows: int = 50, steps: int = 50) -> dict[str, list[Document]]:
+    text = "".join(texts)
+    num_batches = len(text) // (rows * steps)
+    length, num_train = num_batches * steps, int(num_batches * 0.95) * steps
+    streams = [text[row * length : (row + 1) * length] for row in range(rows)]
+    if not 0 < num_train < length:
+        return {"train": [], "val": []}
+    return {
+        "train": [Document(stream[:num_train]) for stream in streams],
+        "val": [Document(stream[num_train:], stream[max(num_train - context, 0) : num_train]) for stream in streams],
+    }

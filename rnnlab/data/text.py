@@ -1,0 +1,210 @@
+"""Text as streams of characters, each to be predicted from those before it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from rnnlab.baselines import witten_bell
+from rnnlab.data.batches import InMemoryData
+from rnnlab.data.checks import check_choice, check_integer
+from rnnlab.data.documents import SPLITS, Document, read_documents, split_documents, stdlib_documents
+from rnnlab.data.streams import Window, WindowLoader, window_loader
+from rnnlab.data.vocabulary import START, UNKNOWN, Vocabulary
+
+IGNORED = -100  # target of a step that is not scored; torch's cross-entropy leaves it out
+
+# What is read before a part that begins within a text: as much as a state is likely to remember.
+_CONTEXT = 500
+# Steps of a window of validation, which keeps no graph: enough to hide the cost of a call.
+_EVAL_STEPS = 2000
+
+
+def to_stream(documents: Sequence[Document], vocabulary: Vocabulary) -> tuple[Tensor, Tensor, Tensor]:
+    """Return documents, one behind the other, as inputs, targets and reset flags, each (N,).
+
+    The first character of a document is predicted from START, after a reset. Every character of every text is the
+    target of one step; those of contexts are read, and their targets are `IGNORED`.
+    """
+    inputs, targets, reset = [], [], []
+    for text, context in documents:
+        ids = encode(context + text, vocabulary)
+        inputs.append(np.concatenate([[vocabulary[START]], ids[:-1]]))
+        targets.append(np.where(np.arange(len(ids)) < len(context), IGNORED, ids))
+        reset.append(np.arange(len(ids)) == 0)
+    arrays = (np.concatenate(parts) for parts in (inputs, targets, reset))
+    return tuple(torch.from_numpy(array) for array in arrays)  # type: ignore[return-value]
+
+
+def fold(stream: tuple[Tensor, Tensor, Tensor], num_rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Cut a stream (N,) into rows that are read side by side, each (B, ceil(N / B)).
+
+    Row b goes on where row b - 1 ends, and begins with a reset. What is missing in the last rows is padding: targets
+    that are `IGNORED`, so that no character is lost or seen twice.
+    """
+    inputs, targets, reset = stream
+    missing = -len(inputs) % num_rows
+    rows = (
+        torch.cat([tensor, tensor.new_full((missing,), value)]).view(num_rows, -1)
+        for tensor, value in ((inputs, int(inputs[0])), (targets, IGNORED), (reset, False))
+    )
+    inputs, targets, reset = rows
+    reset[:, 0] = True
+    return inputs, targets, reset
+
+
+def encode(text: str, vocabulary: Vocabulary) -> np.ndarray:
+    """Return the numbers of characters, int64 (N,); a character outside the vocabulary is the unknown symbol."""
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    distinct, where = np.unique(points, return_inverse=True)
+    return np.array(vocabulary.encode(map(chr, distinct.tolist())), dtype=np.int64)[where]
+
+
+class TextData(InMemoryData):
+    """A text, to be learnt character by character.
+
+    Training reads `batch_size` streams side by side in windows of `tbptt_steps`; the state goes on from window to
+    window and is reset where a document begins. Validation and test read one stream, so that every character is
+    predicted from all before it in its document. A batch is a `Window` of inputs, targets and reset, each (B, W).
+
+    The vocabulary is made of the unknown symbol, START and the characters of the training part, in order.
+
+    Args:
+        path: UTF-8 file, pattern of files, or the name of a known corpus; relative ones are looked for below
+            RNNLAB_DATA too. None: the sources of the running Python's standard library.
+        split: how the text is cut, see `split_documents`; without effect on parts that have files of their own.
+        val, test: files of these parts; `path` is then training alone, but for a test part by `split`.
+        tbptt_steps: W, steps of a training window.
+        batch_size: B, streams of training.
+        ngram_order: greatest order of the n-gram baselines, 0 for none.
+        max_chars: characters taken of the standard library.
+        seed: unused, as nothing is drawn; here for the sake of all data modules having one.
+
+    Raises:
+        ValueError: an argument is out of range, or a file cannot be read.
+    """
+
+    remembers = True
+    unit = "characters"
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        split: str = "90/10",
+        val: str | Path | None = None,
+        test: str | Path | None = None,
+        tbptt_steps: int = 100,
+        batch_size: int = 50,
+        ngram_order: int = 5,
+        max_chars: int = 1_500_000,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(check_integer("batch_size", batch_size, 1), seed)
+        self.path, self.val, self.test = path, val, test
+        self.split = check_choice("split", split, SPLITS)
+        self.tbptt_steps = check_integer("tbptt_steps", tbptt_steps, 1)
+        self.ngram_order = check_integer("ngram_order", ngram_order, 0, 10)
+        self.max_chars = check_integer("max_chars", max_chars, 1)
+        self.documents: dict[str, list[Document]] = {}
+        self.vocabulary: Vocabulary | None = None
+        self._sha256: str | None = None
+
+    @property
+    def texts(self) -> dict[str, list[str]]:
+        """Return the texts of each part, without their contexts."""
+        return {part: [document.text for document in documents] for part, documents in self.documents.items()}
+
+    def make_splits(self) -> dict[str, tuple[Tensor, ...]]:
+        self.documents = self._read()
+        train = "".join(self.texts["train"])
+        self._remember(sorted(set(train)), hashlib.sha256(train.encode("utf-8", "surrogatepass")).hexdigest())
+        streams = {part: to_stream(documents, self.vocabulary) for part, documents in self.documents.items()}
+        num_steps = len(streams["train"][0])
+        if num_steps < self.batch_size:
+            raise ValueError(f"batch_size must be at most the {num_steps} characters of training, got {self.batch_size}")
+        return {part: fold(stream, self.batch_size if part == "train" else 1) for part, stream in streams.items()}
+
+    def _read(self) -> dict[str, list[Document]]:
+        texts = stdlib_documents(self.max_chars) if self.path is None else read_documents(self.path)
+        if self.val is None and self.test is None:
+            return split_documents(texts, self.split, _CONTEXT)
+        given = {part: read_documents(path) for part, path in (("val", self.val), ("test", self.test)) if path}
+        parts = {"train": list(map(Document, texts))} if "val" in given else split_documents(texts, self.split, _CONTEXT)
+        return {**parts, **{part: list(map(Document, own)) for part, own in given.items()}}
+
+    def _remember(self, characters: Sequence[str], sha256: str) -> None:
+        if self._sha256 not in (None, sha256):
+            raise ValueError(
+                "the training text is not the one this run was trained on: its sha256 begins with "
+                f"{sha256[:12]}, not {str(self._sha256)[:12]}; bring the former text back, or train anew"
+            )
+        self._sha256 = sha256
+        self.vocabulary = Vocabulary((UNKNOWN, START, *characters))
+        self.sizes = {"vocab_size": len(self.vocabulary)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a trained model takes for granted: its characters, and the text it has learnt them from."""
+        return {"characters": "".join(self.vocabulary.symbols[2:]), "sha256": self._sha256}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Know the characters of a run without its text.
+
+        Raises:
+            ValueError: the text that was read is another one.
+        """
+        self._remember(list(state_dict["characters"]), state_dict["sha256"])
+
+    @property
+    def num_train(self) -> int:
+        """Return the characters of an epoch."""
+        return sum(map(len, self.texts["train"]))
+
+    def windows(self, part: str, steps: int) -> WindowLoader:
+        """Return a loader of a part in windows of so many steps: training in B streams, other parts in one."""
+        inputs, targets, reset = self.splits[part]
+        return window_loader(inputs, targets, len(inputs), steps, reset=reset)
+
+    def train_dataloader(self) -> DataLoader:
+        return self.windows("train", self.tbptt_steps)
+
+    def val_dataloader(self) -> DataLoader:
+        return self.windows("val", _EVAL_STEPS)
+
+    def test_dataloader(self) -> DataLoader:
+        return self.windows("test", _EVAL_STEPS)
+
+    def rehearsal_batch(self) -> Window:
+        inputs, targets, reset = (tensor[:2, :8] for tensor in self.splits["train"])
+        return Window(inputs, targets, reset, resets_inside=True)
+
+    def baselines(self) -> dict[str, float]:
+        """Return the bits per character of interpolated Witten-Bell n-grams.
+
+        Keys are 'baseline/<order>gram_bits' for the validation part and 'baseline/test_<order>gram_bits'. Counts come
+        from the training part; contexts are read as the network reads them.
+        """
+        if not self.ngram_order:
+            return {}
+        result = {}
+        train = [self._without_start(document.text) for document in self.documents["train"]]
+        for part in ("val", "test"):
+            documents = self.documents.get(part, [])
+            if documents:
+                ids = [self._without_start(document.text) for document in documents]
+                contexts = [self._without_start(document.context) for document in documents]
+                nats = witten_bell(train, ids, len(self.vocabulary) - 1, self.ngram_order, contexts)  # (order, N)
+                prefix = "" if part == "val" else "test_"
+                for order, mean in enumerate(nats.mean(axis=1), start=1):
+                    result[f"baseline/{prefix}{order}gram_bits"] = float(mean / np.log(2))
+        return result
+
+    def _without_start(self, text: str) -> np.ndarray:
+        """Return the numbers of characters from 0 on, the unknown one first, START left out: it is never predicted."""
+        return np.maximum(encode(text, self.vocabulary) - 1, 0)

@@ -1,0 +1,134 @@
+"""Training of a character language model: cross-entropy, scored in nats and bits over every character of a part."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from rnnlab.data import Window
+from rnnlab.tasks.carry import Carry
+from rnnlab.tasks.dynamic import evaluate_dynamically
+from rnnlab.tasks.means import EpochLoss, Means
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers
+
+
+class CharLMTask(pl.LightningModule):
+    """Learn to predict the characters of `TextData`, in windows whose state is carried from one to the next.
+
+    Logged for 'val/' and 'test/': 'loss' in nats and 'bits' in bits per character. Both are sums over all characters of
+    the part, divided by their number, and each character is predicted in the state that those before it left.
+    'train/loss' is the mean over the epoch, while the weights move.
+
+    Args:
+        model: ids (B, W) and a state -> logits (B, W, V) and a state, as `rnnlab.models.CharLM` does.
+        optim: `optim(params)` gives the optimiser.
+        schedule: `schedule(optimizer, total_steps=...)` gives a schedule by update; None keeps the rate.
+        dynamic_lr: rate of dynamic evaluation, which `rnnlab evaluate` then does too: 'val/bits_dynamic'. None: not
+            done.
+        dynamic_decay: how fast it forgets, see `evaluate_dynamically`.
+        dynamic_steps: steps of its windows.
+
+    Attributes:
+        monitor: the metric that picks the best checkpoint, and which way is up.
+    """
+
+    monitor = ("val/loss", "min")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optim: OptimiserFactory,
+        schedule: ScheduleFactory | None = None,
+        dynamic_lr: float | None = None,
+        dynamic_decay: float = 0.0,
+        dynamic_steps: int = 20,
+    ) -> None:
+        super().__init__()
+        self.model, self.optim, self.schedule = model, optim, schedule
+        self.dynamic_lr, self.dynamic_decay, self.dynamic_steps = dynamic_lr, dynamic_decay, dynamic_steps
+        self.means = nn.ModuleDict({split: Means("loss") for split in ("val", "test")})
+        self.train_loss = EpochLoss()
+        self.carry = Carry()
+        self.evaluation_carry = Carry()
+
+    def training_step(self, batch: Window, batch_index: int) -> Tensor:
+        loss = _nats(self._logits(batch, self.carry), batch.targets, reduction="mean")
+        self.train_loss.add(self, loss, batch.targets.numel())
+        return loss
+
+    def validation_step(self, batch: Window, batch_index: int) -> None:
+        self._evaluation_step(batch, "val")
+
+    def test_step(self, batch: Window, batch_index: int) -> None:
+        self._evaluation_step(batch, "test")
+
+    def check(self, batch: Window) -> None:
+        """Raise ValueError unless the model gives logits for each character of a window."""
+        logits = self._logits(batch, Carry())
+        if logits.shape[:2] != batch.targets.shape:
+            raise ValueError(
+                f"the model's logits are {tuple(logits.shape)} and the characters {tuple(batch.targets.shape)}"
+            )
+
+    def _logits(self, window: Window, carry: Carry) -> Tensor:
+        """Return logits (B, W, V) of a window, whose state comes from `carry` and goes back there."""
+        state = carry.enter(window.reset, self.model.initial_state(len(window.inputs)))
+        reset = window.reset if window.resets_inside else None
+        logits, state = self.model(window.inputs, state, reset=reset, return_state=True)
+        carry.leave(state)
+        return logits
+
+    def _evaluation_step(self, batch: Window, split: str) -> None:
+        nats = _nats(self._logits(batch, self.evaluation_carry), batch.targets, reduction="none")
+        self.means[split].update(loss=nats[batch.targets.flatten() >= 0])
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_means("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_means("test")
+
+    def _log_means(self, split: str) -> None:
+        loss = self.means[split].report()["loss"]
+        values = {"loss": loss, "bits": loss / math.log(2)}
+        if self.dynamic_lr is not None and self.trainer.state.fn != "fit":
+            values["bits_dynamic"] = torch.tensor(self._dynamic_nats(split) / math.log(2))
+        self.log_dict({f"{split}/{name}": value for name, value in values.items()})
+
+    def _dynamic_nats(self, split: str) -> float:
+        """Return the nats per character of a copy of the model that goes on learning from the part it is scored on."""
+        data = self.trainer.datamodule
+        with torch.inference_mode(False), torch.enable_grad():
+            return evaluate_dynamically(
+                copy.deepcopy(self.model),
+                data.windows(split, self.dynamic_steps),
+                data.windows("train", data.tbptt_steps),
+                lr=self.dynamic_lr,
+                decay=self.dynamic_decay,
+            )
+
+    def on_train_start(self) -> None:
+        # A schedule asks for the number of batches, upon which Lightning makes the loader, before it has read the
+        # position in it from the checkpoint; it then forgets the position.
+        self.trainer.fit_loop._load_combined_loader_states()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.carry.save(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.carry.load(checkpoint)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return complete_optimisers(self, self.optim, self.schedule)
+
+
+def _nats(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    """Return the cross-entropy of logits (B, W, V) and targets (B, W), whose negative ones are left out."""
+    return cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction=reduction)
