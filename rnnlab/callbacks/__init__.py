@@ -1,5 +1,6 @@
 """What a run records and shows while it trains."""
 
+from rnnlab.callbacks.char_pictures import CharPictures
 from rnnlab.callbacks.checkpoint import LastAndBest
 from rnnlab.callbacks.clip_rate import ClipRate
 from rnnlab.callbacks.ledger import Ledger
@@ -8,8 +9,11 @@ from rnnlab.callbacks.progress import EpochProgress
 from rnnlab.callbacks.prune import Prune
 from rnnlab.callbacks.reseed import Reseed, reseed
 from rnnlab.callbacks.samples import Samples
+from rnnlab.callbacks.tagging import TagReport
+from rnnlab.callbacks.text_samples import TextSamples
 
 __all__ = [
+    "CharPictures",
     "ClipRate",
     "EpochProgress",
     "Forecasts",
@@ -19,5 +23,7 @@ __all__ = [
     "Prune",
     "Reseed",
     "Samples",
+    "TagReport",
+    "TextSamples",
     "reseed",
 ]

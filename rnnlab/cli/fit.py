@@ -90,7 +90,7 @@ def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=resume_from, weights_only=True)
     best = rundir.load_weights(run.task, _checkpoint_to_measure(run.checkpoints, run.ledger))
     metrics = {**measure(run), **run.ledger.summary(), "best_epoch": best["epoch"] + 1}
-    metrics[f"time/{run.data.unit}_per_s"] = round(run.data.num_train / metrics["time/epoch_s"], 1)
+    metrics[f"time/{run.data.unit}_per_s"] = round(run.data.epoch_size / metrics["time/epoch_s"], 1)
     if (peak := peak_memory_mib()) is not None:
         metrics["memory/peak_mib"] = round(peak, 1)
     for callback in run.trainer.callbacks:

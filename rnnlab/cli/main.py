@@ -17,6 +17,12 @@ VERBS = {
     "train": ("train a model", "[experiment=NAME] [key=value ...] [run_dir=DIR [resume=true]] [-m] [--cfg job]"),
     "evaluate": ("measure a trained run again", "run_dir=DIR [ckpt=best|last|FILE] [key=value ...]"),
     "predict": ("answer the lines of a file", "run_dir=DIR input=FILE output=FILE [ckpt=best|last|FILE]"),
+    "sample": (
+        "let a character model write",
+        "run_dir=DIR [prompt=TEXT | prompts=FILE] [length=500] [temperature=0.8] [top_k=K] [top_p=P] [stop=TEXT] "
+        "[seed=0] [num_samples=1] [beam=K [length_penalty=0]] [output=FILE] [ckpt=best|last|FILE]",
+    ),
+    "diagnose": ("draw what a run has learned", "run_dir=DIR [input=FILE] [length=1000] [ckpt=best|last|FILE]"),
     "bench": ("time layers against torch.nn", "[rounds=20] [output=FILE.json]"),
     "doctor": ("tell what this machine can run, and what will not work", ""),
 }

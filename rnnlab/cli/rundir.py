@@ -193,11 +193,15 @@ def load_weights(task: torch.nn.Module, path: Path) -> dict[str, Any]:
         UsageError: the checkpoint cannot be loaded, or belongs to a different model.
     """
     checkpoint = load_checkpoint(path)
+    _take_weights(task, checkpoint, path)
+    return checkpoint
+
+
+def _take_weights(task: torch.nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
     try:
         task.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
         raise UsageError(f"checkpoint {path} does not fit this model: {error}") from error
-    return checkpoint
 
 
 def data_state(checkpoint: dict[str, Any], data: LightningDataModule) -> dict[str, Any] | None:
@@ -211,11 +215,12 @@ def restore(data: LightningDataModule, task: torch.nn.Module, path: Path) -> dic
     Raises:
         UsageError: as `load_weights`, or the run was trained on other data.
     """
-    checkpoint = load_weights(task, path)
+    checkpoint = load_checkpoint(path)
     state = data_state(checkpoint, data)
     if state is not None:
         try:
-            data.load_state_dict(state)
+            data.load_state_dict(state)  # other data say so; that the weights do not fit then says less
         except ValueError as error:
             raise UsageError(str(error)) from error
+    _take_weights(task, checkpoint, path)
     return checkpoint

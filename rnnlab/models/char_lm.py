@@ -71,7 +71,9 @@ class CharLM(nn.Module):
         self.embedding = None if embedding_size is None else nn.Embedding(vocab_size, embedding_size)
         self.rnn = rnn(input_size=vocab_size if embedding_size is None else embedding_size)
         if self.rnn.bidirectional:
-            raise ValueError("a language model needs rnn.bidirectional=false: the reverse direction has read the answer")
+            raise ValueError(
+                "a language model needs rnn.bidirectional=false: the reverse direction has read the answer"
+            )
         width = output_width(self.rnn)
         self.dropout = LockedDropout(dropout)
         self.head = nn.Linear(width, vocab_size)
@@ -118,7 +120,13 @@ class CharLM(nn.Module):
         else:
             x = self.dropout(self.embedding(ids))
         masks = {"lengths": lengths, "reset": None if reset is None else reset.t()}
-        output, state = self.rnn(x, state, **{name: mask for name, mask in masks.items() if mask is not None})
+        given = {name: mask for name, mask in masks.items() if mask is not None}
+        if len(x) == 1 and not given and not self.training and hasattr(self.rnn, "step"):
+            # While sampling: oneDNN packs the weights of a layer anew at each call, at several times a step's cost.
+            output, state = self.rnn.step(x[0], state)
+            output = output.unsqueeze(0)
+        else:
+            output, state = self.rnn(x, state, **given)
         output = self.dropout(output)  # (T, B, H)
         logits = self.head(output).transpose(0, 1)
         return (logits, state) if return_state else logits

@@ -10,8 +10,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-# `optim(params)` gives an optimiser; `schedule(optimizer, total_steps=...)` a schedule stepped after every update, or one
-# of the plateau kind, stepped after every validation.
+# `optim(params)` gives an optimiser; `schedule(optimizer, total_steps=...)` a schedule stepped after every update, or
+# after every validation if it is of the plateau kind.
 OptimiserFactory = Callable[..., Optimizer]
 ScheduleFactory = Callable[..., LRScheduler | ReduceLROnPlateau]
 
@@ -46,9 +46,7 @@ def one_cycle(
     )
 
 
-def cosine(
-    optimizer: Optimizer, total_steps: int, warmup_steps: int = 0, final_factor: float = 0.0
-) -> LRScheduler:
+def cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int = 0, final_factor: float = 0.0) -> LRScheduler:
     """Lower the learning rate along half a cosine (Loshchilov and Hutter, 2017), without restarts.
 
     Args:

@@ -23,7 +23,7 @@ def test_help_of_a_verb(verb, flag, capsys):
 
 
 def test_verbs_are_frozen():
-    assert list(VERBS) == ["train", "evaluate", "predict", "bench", "doctor"]
+    assert list(VERBS) == ["train", "evaluate", "predict", "sample", "diagnose", "bench", "doctor"]
 
 
 def test_version(capsys):

@@ -1,0 +1,133 @@
+"""`rnnlab diagnose`: pictures of what a trained run has learned."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rnnlab.cli.errors import UsageError, nearest
+from rnnlab.cli.options import take
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_OPTIONS = ("input", "length", "ckpt")
+_LENGTH = 1000
+
+
+def main(words: list[str]) -> int:
+    """Run `rnnlab diagnose run_dir=DIR [input=FILE] [length=1000] [ckpt=best|last|FILE]` and return the exit code."""
+    options, overrides = take(words, required=("run_dir",), optional=_OPTIONS)
+    for key in (word.partition("=")[0] for word in overrides):
+        if "." not in key:
+            raise UsageError(f"diagnose has no option '{key}'{nearest(key, ('run_dir', *_OPTIONS))}")
+    length = _read_length(options["length"]) if "length" in options else None
+    diagnose(Path(options["run_dir"]), options.get("input"), length, options.get("ckpt", "best"), overrides)
+    return 0
+
+
+def _read_length(text: str) -> int:
+    from rnnlab.analysis.text_grid import MOST_CHARACTERS
+
+    if not (text.isascii() and text.isdecimal() and 2 <= int(text) <= MOST_CHARACTERS):
+        raise UsageError(f"length must be an integer from 2 to {MOST_CHARACTERS}, got '{text}'")
+    return int(text)
+
+
+def diagnose(run_dir: Path, source: str | None, length: int | None, ckpt: str, overrides: list[str]) -> list[Path]:
+    """Write the pictures that there are for a run of this kind into its figures/, and return their paths.
+
+    A character model reads a passage: its learning curve in bits, how much each character surprised it, and the hidden
+    units that follow quotes, brackets and the like. A tagger: learning curves, and which tags of the validation part
+    it takes for which. Any other run: learning curves.
+
+    Args:
+        run_dir: an existing run.
+        source: file or pattern of files to take the passage from; None for the validation text.
+        length: characters of the passage; None for 1000.
+        ckpt: 'best', 'last' or the path of a checkpoint.
+        overrides: `key=value` words that change the run's configuration.
+
+    Raises:
+        UsageError: no such run, checkpoint, file or setting, or an option that means nothing for this kind of run.
+    """
+    from rnnlab.analysis.plots import learning_curves
+    from rnnlab.analysis.text_plots import learning_curve_bits
+    from rnnlab.callbacks.console import console
+    from rnnlab.callbacks.ledger import read_rows
+    from rnnlab.cli import rundir
+    from rnnlab.cli.build import load
+    from rnnlab.cli.reading import choose_passage, draw_reading
+
+    rundir.read_config(run_dir)
+    rows = read_rows(run_dir / "metrics.csv")
+    if not rows:
+        raise UsageError(f"{run_dir / 'metrics.csv'} is missing or empty: no epoch of this run was finished")
+    data, task, checkpoint = load(run_dir, ckpt, overrides)
+    name = checkpoint["rnnlab"]["config"]["name"]
+    is_character_model = getattr(data, "vocabulary", None) is not None
+    if not is_character_model and (source is not None or length is not None):
+        raise UsageError(f"input and length are for character models, run_dir={run_dir} holds a run of {name}")
+    numbers = _final_numbers(run_dir)
+    try:
+        if is_character_model:
+            length = length or _LENGTH
+            passage = choose_passage(data, source, 2 * length)
+            figures = draw_reading(
+                task.model, data.vocabulary, passage, length, f"{name}, epoch {checkpoint['epoch'] + 1}"
+            )
+            figures["learning_curve"] = learning_curve_bits(rows, numbers, f"Learning curve of {name}")
+        else:
+            baselines = {key: value for key, value in numbers.items() if key.startswith("baseline/")}
+            figures = {"learning_curves": learning_curves(rows, baselines)}
+            if hasattr(data, "tags"):
+                figures["confusion"] = _confusion(data, task.model)
+            else:
+                console.print(f"{name}: learning curves are all there is for this task", markup=False)
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+    paths = [_save(run_dir, figure_name, figure) for figure_name, figure in sorted(figures.items())]
+    for path in paths:
+        console.print(str(path), markup=False)
+    return paths
+
+
+def _final_numbers(run_dir: Path) -> dict[str, float]:
+    """Return what metrics.json holds, baselines among it; nothing, with a note, if the run was not finished."""
+    path = run_dir / "metrics.json"
+    if not path.is_file():
+        print(f"rnnlab: {path} is missing, the learning curves go without baselines", file=sys.stderr)
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+
+
+def _confusion(data: Any, model: Any) -> Figure:
+    """Count which tag of the validation part (rows) was taken for which (columns), and draw it."""
+    import torch
+
+    from rnnlab.analysis.confusion import confusion_matrix
+
+    data.setup()
+    num_tags = len(data.tags)
+    counts = torch.zeros(num_tags * num_tags, dtype=torch.int64)
+    with torch.inference_mode():
+        for batch in data.val_dataloader():
+            is_tagged = batch.tags >= 0
+            pairs = batch.tags[is_tagged] * num_tags + model.decode(batch)[is_tagged]
+            counts += torch.bincount(pairs, minlength=len(counts))
+    return confusion_matrix(counts.view(num_tags, num_tags).numpy(), data.tags.symbols)
+
+
+def _save(run_dir: Path, name: str, figure: Figure) -> Path:
+    """Save a figure as PNG where those of training are."""
+    from rnnlab.callbacks.files import write_atomically
+
+    path = run_dir / "figures" / f"{name}.png"
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=150))
+    return path

@@ -1,0 +1,151 @@
+"""`rnnlab sample` and `rnnlab diagnose` on a trained character model; what they refuse."""
+
+import json
+
+import pytest
+
+from rnnlab.cli.main import main
+
+
+def run(capsys, *words):
+    """Return exit code, stdout and stderr of one command."""
+    capsys.readouterr()
+    code = main(list(words))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_records_of_a_character_run(char_run):
+    files = {path.relative_to(char_run).as_posix() for path in char_run.rglob("*") if path.is_file()}
+    assert {"figures/learning_curve.png", "figures/surprise.png", "checkpoints/best.ckpt", "metrics.csv"} <= files
+    (table,) = char_run.glob("wandb/offline-run-*/files/media/table/samples_*.json")
+    rows = json.loads(table.read_text())
+    assert rows["columns"] == ["epoch", "sample", "temperature", "text"]
+    assert [row[:3] for row in rows["data"]] == [[epoch, sample, 0.8] for epoch in (0, 1) for sample in (0, 1)]
+    metrics = json.loads((char_run / "metrics.json").read_text())
+    assert metrics["val/bits"] == pytest.approx(metrics["val/loss"] / 0.6931471805599453)
+    assert metrics.keys() >= {"baseline/1gram_bits", "baseline/5gram_bits", "time/characters_per_s", "memory/peak_mib"}
+    assert not any(key.startswith("test/") for key in metrics)
+    text = (char_run / "run.log").read_text()
+    assert "baseline/5gram_bits" in text and "    | " in text
+
+
+def test_one_sample_is_streamed_behind_its_prompt(char_run, capsys, text_file):
+    words = ["sample", f"run_dir={char_run}", "prompt=3 birds (or", "length=30"]
+    code, out, err = run(capsys, *words)
+    assert (code, err) == (0, "") and out.startswith("3 birds (or") and len(out.rstrip("\n")) >= 30
+    assert run(capsys, *words)[1] == out
+    assert run(capsys, *words, "seed=1")[1] != out
+    greedy = [run(capsys, *words, "temperature=0", f"seed={seed}")[1] for seed in (0, 1)]
+    assert greedy[0] == greedy[1] == run(capsys, *words, "top_k=1")[1]
+
+
+def test_the_training_text_is_not_needed(char_run, capsys):
+    assert run(capsys, "sample", f"run_dir={char_run}", "length=5", "data.path=gone.txt")[0] == 0
+
+
+def test_several_are_told_apart_and_written(char_run, capsys, tmp_path):
+    (tmp_path / "prompts.txt").write_text("1 bird\n2 birds\n")
+    words = ["sample", f"run_dir={char_run}", f"prompts={tmp_path / 'prompts.txt'}", "num_samples=2", "length=8"]
+    code, out, _ = run(capsys, *words)
+    assert code == 0
+    headings = [line for line in out.splitlines() if line.startswith("--- ")]
+    assert headings == [f"--- prompt {p} of 2, sample {s} of 2 ---" for p in (1, 2) for s in (1, 2)]
+    code, said, _ = run(capsys, *words, f"output={tmp_path / 'out.txt'}")
+    assert code == 0 and said.strip() == f"4 texts in {tmp_path / 'out.txt'}"
+    assert (tmp_path / "out.txt").read_text() == out
+
+
+def test_unknown_characters_are_named(char_run, capsys):
+    code, out, err = run(capsys, "sample", f"run_dir={char_run}", "prompt=é~", "length=3")
+    assert code == 0 and out.startswith("é~")
+    assert err.startswith("rnnlab: not in the vocabulary, read as unknown: ") and "'é' U+00E9" in err and "'~'" in err
+
+
+def test_stop_ends_a_sample(char_run, capsys):
+    out = run(capsys, "sample", f"run_dir={char_run}", "prompt=3 birds", "length=200", "stop= ")[1]
+    assert out.count(" ") == 2 and out.rstrip("\n").endswith(" ")
+
+
+def test_beam_search_is_at_least_as_likely_as_greed(char_run, capsys):
+    words = ["sample", f"run_dir={char_run}", "prompt=3 birds", "length=12"]
+    code, beam, _ = run(capsys, *words, "beam=4")
+    assert code == 0 and len(beam.rstrip("\n")) == len("3 birds") + 12
+    assert run(capsys, *words, "beam=1")[1] == run(capsys, *words, "temperature=0")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["top_k=abc"], "top_k must be .* got 'abc'"),
+        (["top_k=0"], "top_k must be an integer of at least 1, got 0"),
+        (["top_p=1.5"], "top_p must .* got 1.5"),
+        (["temperature=-1"], "temperature must .* got -1"),
+        (["length=0"], "length must be an integer of at least 1, got 0"),
+        (["temperatur=1"], "sample has no option 'temperatur', did you mean 'temperature'"),
+        (["beam=3", "seed=1"], "seed=1 does not go with beam=K"),
+        (["length_penalty=1"], "length_penalty=1 needs beam=K"),
+        (["stop=~"], "stop='~' would never be written"),
+        (["prompt=a", "prompts=b"], "do not go together"),
+        (["prompts=nowhere.txt"], "prompts=nowhere.txt cannot be read"),
+        (["output=no/folder/out.txt"], "the folder no/folder does not exist"),
+        (["ckpt=worst"], "ckpt=worst: worst does not exist"),
+    ],
+)
+def test_bad_options_are_refused(char_run, capsys, words, message):
+    import re
+
+    code, out, err = run(capsys, "sample", f"run_dir={char_run}", *words)
+    assert code == 2 and out == "" and re.search(message, err), err
+    assert err.startswith("rnnlab: ") and err.count("\n") == 1
+
+
+def test_other_runs_are_named(addition_run, capsys):
+    code, _, err = run(capsys, "sample", f"run_dir={addition_run}")
+    assert code == 2 and "holds a run of addition/lstm (AdditionTask on AdditionData)" in err
+
+
+def test_a_character_run_is_evaluated_and_answers_no_queries(char_run, capsys, tmp_path, text_file):
+    code, out, _ = run(capsys, "evaluate", f"run_dir={char_run}", "task.dynamic_lr=1e-4")
+    found = json.loads((char_run / "evaluate.json").read_text())["metrics"]
+    stored = json.loads((char_run / "metrics.json").read_text())
+    assert code == 0 and found["val/loss"] == pytest.approx(stored["val/loss"], rel=1e-6)
+    assert found["val/bits_dynamic"] != found["val/bits"]
+    code, _, err = run(capsys, "evaluate", f"run_dir={char_run}", f"data.test={text_file}")
+    found = json.loads((char_run / "evaluate.json").read_text())["metrics"]
+    assert code == 0 and found.keys() >= {"test/loss", "test/bits", "baseline/test_5gram_bits"}
+    code, _, err = run(capsys, "predict", f"run_dir={char_run}", f"input={text_file}", f"output={tmp_path / 'x'}")
+    assert code == 2 and "use `rnnlab sample`" in err
+
+
+def test_diagnose_draws_a_character_model(char_run, capsys, tmp_path, text_file):
+    code, out, err = run(capsys, "diagnose", f"run_dir={char_run}", "length=200")
+    assert code == 0, err
+    for name in ("learning_curve", "surprise", "units"):
+        assert (char_run / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert out.count(f"figures/{name}.png") == 1
+    assert "correlation" in out
+    (tmp_path / "own.txt").write_text("4 birds (or ~ 4) sang 'la la la la'.\n" * 8)
+    code, _, err = run(
+        capsys, "diagnose", f"run_dir={char_run}", f"input={tmp_path / 'own.txt'}", "data.path=gone.txt", "length=100"
+    )
+    assert code == 0 and "'~'" in err
+
+
+def test_diagnose_of_another_task_draws_its_curves(addition_run, capsys):
+    code, out, _ = run(capsys, "diagnose", f"run_dir={addition_run}")
+    assert code == 0 and "figures/learning_curves.png" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["length=1"], "length must be an integer from 2 to 2000, got '1'"),
+        (["length=abc"], "length must be an integer from 2 to 2000, got 'abc'"),
+        (["input=nowhere.txt"], "no text file at nowhere.txt"),
+        (["inptu=x"], "diagnose has no option 'inptu', did you mean 'input'"),
+    ],
+)
+def test_diagnose_refuses(char_run, capsys, words, message):
+    code, _, err = run(capsys, "diagnose", f"run_dir={char_run}", *words)
+    assert code == 2 and message in err and err.count("\n") == 1
