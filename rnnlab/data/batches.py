@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rnnlab.data.checks import check_integer
 
-
 _QUERIES_A_BATCH = 1024
 
 
@@ -115,7 +114,7 @@ class InMemoryData(pl.LightningDataModule):
             empty before `setup`.
         remembers: whether `load_state_dict` alone, without `setup` and the files it would read, is enough to build a
             trained model and to answer queries.
-        unit: what `num_train` counts, in the plural.
+        unit: what `epoch_size` counts, in the plural.
 
     Args:
         batch_size: rows a batch, in every split.
@@ -142,7 +141,7 @@ class InMemoryData(pl.LightningDataModule):
             self.splits = self.make_splits()
 
     @property
-    def num_train(self) -> int:
+    def epoch_size(self) -> int:
         """Return how much of `unit` an epoch of training reads."""
         return len(self.splits["train"][0])
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from rnnlab.baselines import witten_bell
-from rnnlab.data.batches import InMemoryData
+from rnnlab.data.batches import InMemoryData, Queries
 from rnnlab.data.checks import check_choice, check_integer
 from rnnlab.data.documents import SPLITS, Document, read_documents, split_documents, stdlib_documents
 from rnnlab.data.streams import Window, WindowLoader, window_loader
@@ -128,7 +128,9 @@ class TextData(InMemoryData):
         streams = {part: to_stream(documents, self.vocabulary) for part, documents in self.documents.items()}
         num_steps = len(streams["train"][0])
         if num_steps < self.batch_size:
-            raise ValueError(f"batch_size must be at most the {num_steps} characters of training, got {self.batch_size}")
+            raise ValueError(
+                f"batch_size must be at most the {num_steps} characters of training, got {self.batch_size}"
+            )
         return {part: fold(stream, self.batch_size if part == "train" else 1) for part, stream in streams.items()}
 
     def _read(self) -> dict[str, list[Document]]:
@@ -136,7 +138,9 @@ class TextData(InMemoryData):
         if self.val is None and self.test is None:
             return split_documents(texts, self.split, _CONTEXT)
         given = {part: read_documents(path) for part, path in (("val", self.val), ("test", self.test)) if path}
-        parts = {"train": list(map(Document, texts))} if "val" in given else split_documents(texts, self.split, _CONTEXT)
+        parts = (
+            {"train": list(map(Document, texts))} if "val" in given else split_documents(texts, self.split, _CONTEXT)
+        )
         return {**parts, **{part: list(map(Document, own)) for part, own in given.items()}}
 
     def _remember(self, characters: Sequence[str], sha256: str) -> None:
@@ -162,7 +166,7 @@ class TextData(InMemoryData):
         self._remember(list(state_dict["characters"]), state_dict["sha256"])
 
     @property
-    def num_train(self) -> int:
+    def epoch_size(self) -> int:
         """Return the characters of an epoch."""
         return sum(map(len, self.texts["train"]))
 
@@ -183,6 +187,16 @@ class TextData(InMemoryData):
     def rehearsal_batch(self) -> Window:
         inputs, targets, reset = (tensor[:2, :8] for tensor in self.splits["train"])
         return Window(inputs, targets, reset, resets_inside=True)
+
+    def read_queries(self, path: str | Path) -> Queries:
+        """Refuse: a text is no list of questions.
+
+        Raises:
+            ValueError: always, with the way to do it.
+        """
+        raise ValueError(
+            "a character model answers no lines of a file: use `rnnlab sample`, or `rnnlab diagnose input=FILE`"
+        )
 
     def baselines(self) -> dict[str, float]:
         """Return the bits per character of interpolated Witten-Bell n-grams.

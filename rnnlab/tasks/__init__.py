@@ -3,5 +3,6 @@
 from rnnlab.tasks.addition import AdditionTask
 from rnnlab.tasks.char_lm import CharLMTask
 from rnnlab.tasks.forecasting import ForecastingTask
+from rnnlab.tasks.tagging import TaggingTask
 
-__all__ = ["AdditionTask", "CharLMTask", "ForecastingTask"]
+__all__ = ["AdditionTask", "CharLMTask", "ForecastingTask", "TaggingTask"]

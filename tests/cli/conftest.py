@@ -53,3 +53,42 @@ def series_run(tmp_path_factory, csv_file):
     ]
     assert main(["train", "--debug", f"run_dir={run_dir}", *words]) == 0
     return run_dir
+
+
+@pytest.fixture(scope="session")
+def char_run(tmp_path_factory, text_file):
+    """A finished run of a character model with W&B offline, so that its tables are made."""
+    run_dir = tmp_path_factory.mktemp("runs") / "characters"
+    words = [
+        "experiment=char_lm/tinyshakespeare",
+        f"data.path={text_file}",
+        "data.batch_size=5",
+        "data.tbptt_steps=40",
+        "rnn.hidden_size=24",
+        "trainer.max_epochs=2",
+        "trainer.accelerator=cpu",
+        "callbacks.samples.length=40",
+    ]
+    assert main(["train", "--debug", f"run_dir={run_dir}", *words]) == 0
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def tagger_run(tmp_path_factory, conllu_file):
+    """A finished run of a tagger with the CSV records only."""
+    run_dir = tmp_path_factory.mktemp("runs") / "tagger"
+    words = [
+        "experiment=pos_tagging/ewt",
+        f"data.train={conllu_file}",
+        f"data.val={conllu_file}",
+        "data.max_tokens=100",
+        "rnn.hidden_size=8",
+        "model.char_hidden=8",
+        "model.dropout=0",
+        "optim.lr=0.02",
+        "trainer.max_epochs=6",
+        "trainer.accelerator=cpu",
+        "logger=csv",
+    ]
+    assert main(["train", "--debug", f"run_dir={run_dir}", *words]) == 0
+    return run_dir

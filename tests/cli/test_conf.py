@@ -17,6 +17,8 @@ SMALL = {
     "forecasting": ["trainer.max_epochs=1"],
     "cells": ["trainer.max_epochs=1"],
     "cells/addition": ["data.num_questions=300", "data.num_test=50", "rnn.cell.hidden_size=4"],
+    "char_lm": ["rnn.hidden_size=4", "data.ngram_order=1"],
+    "pos_tagging": ["rnn.hidden_size=4"],
 }
 EXPERIMENTS = options("experiment")
 
@@ -31,22 +33,29 @@ def composed(*overrides):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_experiment_instantiates(experiment, tmp_path, csv_file):
+def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conllu_file):
     overrides = [
         f"experiment={experiment}",
         *SMALL.get(experiment, SMALL[experiment.split("/")[0]]),
         "logger=csv",
         "trainer.accelerator=cpu",
     ]
-    if experiment == "forecasting/air_passengers":
+    data = composed(*overrides)["data"]  # what it reads from a file is replaced by a small one of the same kind
+    if data.get("column") == "passengers":
         overrides += [f"data.path={csv_file}", "data.column=level", "data.test_size=10", "data.window=6"]
+    elif data.get("path") is not None:
+        overrides += [f"data.path={text_file}", "data.batch_size=2"]
+    elif data.get("train") is not None:
+        overrides += [f"data.train={conllu_file}", f"data.val={conllu_file}"]
     config = composed(*overrides)
     assert config["name"] == experiment
     run = build(config, tmp_path)
     batch = next(iter(run.data.train_dataloader()))
     run.task.train()
-    prediction = run.task.model(batch[0])
-    assert prediction.shape[: batch[1].ndim] == batch[1].shape
+    is_tagged = hasattr(batch, "tags")
+    prediction = run.task.model(batch if is_tagged else batch[0])
+    targets = batch.tags if is_tagged else batch[1]
+    assert prediction.shape[: targets.ndim] == targets.shape
     assert run.task.monitor[0].startswith("val/")
 
 
@@ -64,7 +73,11 @@ OPTIONS = [(group, option) for group in groups() if group not in ("experiment", 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids="/".join)
 def test_option_composes(group, option):
-    needed = ["data.path=x.csv", "data.column=y"] if (group, option) == ("data", "csv") else []
+    needed = {
+        ("data", "csv"): ["data.path=x.csv", "data.column=y"],
+        ("data", "text"): ["data.path=x.txt"],
+        ("data", "conllu"): ["data.train=x.conllu", "data.val=y.conllu"],
+    }.get((group, option), [])
     config = composed(f"{group}={option}", *needed)
     assert config["name"] == "addition/lstm"
 

@@ -23,7 +23,9 @@ DOCUMENTS = st.lists(
 
 def read(windows):
     """Return what each row of consecutive windows holds, window after window: (inputs, targets, reset)."""
-    return [torch.cat(tensors, dim=1) for tensors in zip(*((w.inputs, w.targets, w.reset) for w in windows), strict=True)]
+    return [
+        torch.cat(tensors, dim=1) for tensors in zip(*((w.inputs, w.targets, w.reset) for w in windows), strict=True)
+    ]
 
 
 def test_encode_numbers_characters():
@@ -66,7 +68,7 @@ def test_windows_of_training_hold_each_character_once(tmp_path_factory, text, ba
     inputs, targets, reset = read(windows)
     num_train = len(text) * 90 // 100
     served = [data.vocabulary.symbols[index] for index in targets.flatten().tolist() if index != IGNORED]
-    assert "".join(served) == text[:num_train] and data.num_train == num_train
+    assert "".join(served) == text[:num_train] and data.epoch_size == num_train
     assert torch.equal(reset.nonzero()[:, 1], torch.zeros(batch_size, dtype=torch.int64))
     inputs, targets, _ = read(data.val_dataloader())
     assert len(inputs) == 1

@@ -1,0 +1,153 @@
+"""Batches of sequences of similar length, as large as a number of tokens allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.distributed import DistributedSampler
+
+from rnnlab.data.checks import check_integer
+
+
+class LengthBucketBatchSampler(DistributedSampler[list[int]]):
+    """Deal indices of sequences in batches, each index once an epoch over all ranks.
+
+    A batch is padded to its longest sequence, and its padded size, sequences times steps, is at most `max_tokens`; only
+    a sequence that is longer by itself makes a batch of its own. Sequences are sorted by length, those of equal length
+    in an order drawn anew each epoch, and cut into batches, whose order is drawn too. Lengths of 32 and more count as
+    equal within a sixteenth, so that long sequences, too, change their company. Where the cuts lie depends on lengths
+    alone: an epoch always has as many batches, as a schedule by steps needs it. Without `shuffle` lengths are taken as
+    they are, and the batches come in one order, the shortest sequences first.
+
+    Every rank has the same number of batches. Where they cannot be dealt evenly, the batches with most sequences are
+    cut in two until they can.
+
+    Order and content are a pure function of (seed, epoch), and a position in mid-epoch can be resumed: after
+    `load_state_dict` the next iteration over the same epoch goes on behind it. Derived from torch's
+    `DistributedSampler` so that Lightning sets the epoch and leaves the ranks to it.
+
+    Args:
+        lengths: steps of each sequence, at least 1, (N,).
+        max_tokens: largest padded size of a batch.
+        seed: any integer >= 0.
+        shuffle: False for evaluation.
+        num_replicas: processes that train together.
+        rank: which of them this is.
+        max_sentences: largest number of sequences in a batch; None for no limit.
+
+    Raises:
+        ValueError: an argument is out of range, or there are too few sequences for every rank to have a batch.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        max_tokens: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        num_replicas: int = 1,
+        rank: int = 0,
+        max_sentences: int | None = None,
+    ) -> None:
+        check_integer("num_replicas", num_replicas, 1)
+        check_integer("rank", rank, 0, num_replicas - 1)
+        super().__init__(lengths, num_replicas, rank, shuffle, check_integer("seed", seed, 0))  # type: ignore[arg-type]
+        check_integer("max_tokens", max_tokens, 1)
+        if max_sentences is not None:
+            check_integer("max_sentences", max_sentences, 1)
+        exact = np.asarray(lengths, dtype=np.int64)
+        if not len(exact) or exact.min() < 1:
+            raise ValueError("lengths must be those of one sequence or more, each at least 1")
+        self._keys = _rounded(exact) if shuffle else exact
+        self._cuts = _cuts(np.sort(self._keys), max_tokens, max_sentences or len(exact), num_replicas)
+        self._num_served = 0  # batches of the running epoch, of this rank
+        self._resume_from: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        """Return the batches of this rank in an epoch."""
+        return (len(self._cuts) + 1) // self.num_replicas
+
+    def __iter__(self) -> Iterator[list[int]]:
+        # A generator, so that this runs with the first batch: Lightning asks for iterators before it sets the epoch.
+        state, self._resume_from = self._resume_from, None
+        first = state["num_served"] % len(self) if state is not None and state["epoch"] == self.epoch else 0
+        for index, batch in enumerate(islice(self._batches(), first, None), start=first):
+            self._num_served = index + 1
+            yield batch
+
+    def _batches(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        if self.shuffle:
+            rows = rng.permutation(len(self._keys))
+            rows = rows[np.argsort(self._keys[rows], kind="stable")]
+        else:
+            rows = np.argsort(self._keys, kind="stable")
+        batches = np.split(rows, self._cuts)
+        order = rng.permutation(len(batches)) if self.shuffle else np.arange(len(batches))
+        return (batches[index].tolist() for index in order[self.rank :: self.num_replicas])
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the position: how many batches of which epoch this rank has been given."""
+        return {"epoch": self.epoch, "num_served": self._num_served}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on from a position with the next iteration, unless `set_epoch` chooses another epoch before."""
+        self.epoch, self._resume_from = state_dict["epoch"], state_dict
+
+
+def _rounded(lengths: np.ndarray) -> np.ndarray:
+    """Return lengths rounded up: to even ones from 32, to multiples of 4 from 64, and so on."""
+    step = 2 ** np.maximum(np.frexp(lengths)[1] - 5, 0)
+    return -(-lengths // step) * step
+
+
+def _cuts(lengths: np.ndarray, max_tokens: int, max_sentences: int, num_replicas: int) -> list[int]:
+    """Return where to cut sequences of these ascending lengths, so that `num_replicas` divides the number of parts."""
+    borders = [0]
+    for index, length in enumerate(lengths.tolist()):
+        count = index - borders[-1]
+        if count and ((count + 1) * length > max_tokens or count == max_sentences):
+            borders.append(index)
+    borders.append(len(lengths))
+    while (len(borders) - 1) % num_replicas:
+        sizes = np.diff(borders)
+        largest = int(sizes.argmax())
+        if sizes[largest] == 1:
+            raise ValueError(
+                f"{len(sizes)} batches of one sequence cannot be dealt evenly to {num_replicas} processes; choose a "
+                "larger max_tokens or fewer processes"
+            )
+        borders.insert(largest + 1, borders[largest] + int(sizes[largest]) // 2)
+    return borders[1:-1]
+
+
+class BucketLoader(DataLoader):
+    """Serve the batches of a `LengthBucketBatchSampler`, whose position travels in Lightning's checkpoints."""
+
+    sampler: LengthBucketBatchSampler
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.sampler.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.sampler.load_state_dict(state_dict)
+
+
+def bucket_loader(dataset: Dataset, sampler: LengthBucketBatchSampler) -> BucketLoader:
+    """Make a loader that asks a data set for `dataset[list of indices]`, which answers with a batch."""
+    return BucketLoader(
+        dataset,
+        batch_size=None,  # the sampler's items are batches already
+        sampler=sampler,
+        collate_fn=_identity,
+        generator=torch.Generator(),  # as in `batch_loader`
+    )
+
+
+def _identity(batch: Any) -> Any:
+    return batch

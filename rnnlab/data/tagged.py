@@ -1,0 +1,320 @@
+"""Sentences with a tag for each word: from CoNLL-U files, or generated with a known optimum."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnlab.baselines import hmm, most_frequent, score_tags, suffix_backoff
+from rnnlab.data import ambiguous
+from rnnlab.data.batches import InMemoryData, Queries
+from rnnlab.data.buckets import BucketLoader, LengthBucketBatchSampler, bucket_loader
+from rnnlab.data.checks import check_integer
+from rnnlab.data.conllu_text import Sentence, check_column, fill_column, from_plain_text, parse_sentences, read_text
+from rnnlab.data.sentences import Symbols, TaggedBatch, TaggedSentences
+from rnnlab.data.vectors import read_vectors
+
+# The time of an HMM's search grows with the cube of their number.
+_MOST_HMM_TAGS = 100
+
+
+class SentenceData(InMemoryData):
+    """Base of the data modules of taggers; a subclass writes `read_parts`.
+
+    A batch is a `TaggedBatch`. Training reads sentences of similar length together, in an order drawn anew each epoch,
+    validation and test from the shortest to the longest. Words and characters are known from training alone. Tags that
+    occur in validation or test only stand behind those of training, so that a word that has one counts as an error.
+
+    Attributes:
+        sentences: those of each part, known after `setup`.
+        words, chars, tags: the vocabularies; those of words and characters begin with PADDING and UNKNOWN.
+        num_vectors: how many of the words have a pre-trained vector, known after `setup`.
+
+    Args:
+        column: what the tags are, see `rnnlab.data.conllu_text.read_sentences`.
+        min_count: how often a word occurs in training, to be known.
+        lowercase: whether words that differ in case only are one; characters always keep their case.
+        max_chars: how many characters of a word are read.
+        max_tokens: padded size of a training batch, sentences times words.
+        eval_max_tokens: the same of all other batches.
+        vectors: file of pre-trained word vectors, see `rnnlab.data.vectors.read_vectors`.
+        seed: decides the order of training.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    remembers = True
+    unit = "tokens"
+
+    def __init__(
+        self,
+        column: str,
+        min_count: int,
+        lowercase: bool,
+        max_chars: int,
+        max_tokens: int,
+        eval_max_tokens: int,
+        vectors: str | Path | None,
+        seed: int,
+    ) -> None:
+        super().__init__(check_integer("max_tokens", max_tokens, 1), seed)  # the size of a batch is counted in tokens
+        self.column = check_column(column)
+        self.min_count = check_integer("min_count", min_count, 1)
+        self.lowercase = lowercase
+        self.max_chars = check_integer("max_chars", max_chars, 1)
+        self.eval_max_tokens = check_integer("eval_max_tokens", eval_max_tokens, 1)
+        self.vectors = vectors
+        self.sentences: dict[str, list[Sentence]] = {}
+        self.num_vectors = 0
+        self._state: dict[str, Any] = {}
+
+    def read_parts(self) -> tuple[dict[str, list[Sentence]], str]:
+        """Return the sentences of 'train', 'val' and perhaps 'test', and a hash of those of training."""
+        raise NotImplementedError
+
+    def make_splits(self) -> dict[str, TaggedSentences]:
+        self.sentences, sha256 = self.read_parts()
+        state = {
+            "sha256": sha256,
+            "counts": dict(Counter(form for sentence in self.sentences["train"] for form in sentence.forms)),
+            "tags": self._state.get("tags") or self._find_tags(),
+            "vector_size": None,
+        }
+        self._remember(state)
+        if self.vectors is not None:
+            self.sizes["vectors"], self.num_vectors = read_vectors(self.vectors, self.words.symbols)
+            state["vector_size"] = self.sizes["vectors"].shape[1]
+        return self._encode()
+
+    def _find_tags(self) -> list[str]:
+        found = {
+            part: {tag for sentence in sentences for tag in sentence.tags if tag is not None}
+            for part, sentences in self.sentences.items()
+        }
+        for part, tags in found.items():
+            if len(tags) < (2 if part == "train" else 1):
+                only = f"no tag but {tags.pop()!r}" if tags else "no tag"
+                raise ValueError(f"there is nothing to learn or to score: the {part} part has {only} as {self.column}")
+        return [*sorted(found["train"]), *sorted(set().union(*found.values()) - found["train"])]
+
+    def _remember(self, state: dict[str, Any]) -> None:
+        former = self._state.get("sha256", state["sha256"])
+        if former != state["sha256"]:
+            raise ValueError(
+                "the training part is not the one this run was trained on: the hashes begin with "
+                f"{state['sha256'][:12]} and {former[:12]}; bring the former one back, or train anew"
+            )
+        self._state = state
+        self._symbols = Symbols.of(state["counts"], state["tags"], self.min_count, self.lowercase, self.max_chars)
+        self.words, self.chars, self.tags = self._symbols.words, self._symbols.chars, self._symbols.tags
+        self.sizes = {
+            "num_words": len(self.words),
+            "num_chars": len(self.chars),
+            "num_tags": len(self.tags),
+            "vectors": None,
+        }
+
+    def _encode(self) -> dict[str, TaggedSentences]:
+        for part, sentences in self.sentences.items():
+            for sentence in sentences:
+                for tag, line in zip(sentence.tags, sentence.lines, strict=True):
+                    if tag is not None and tag not in self.tags:
+                        raise ValueError(f"{part} part, line {line}: the run was trained without a tag {tag!r}")
+        return {part: TaggedSentences(sentences, self._symbols) for part, sentences in self.sentences.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a trained model takes for granted: forms and tags, and the hash of what they were learnt from."""
+        return self._state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Know the words, characters and tags of a run, without its files.
+
+        Raises:
+            ValueError: the training part that was read is another one, or another part has a tag the run does not know.
+        """
+        vectors = self.sizes["vectors"] if self._state else None
+        has_other_tags = state_dict["tags"] != self._state.get("tags")
+        self._remember(state_dict)
+        if vectors is None and state_dict["vector_size"] is not None:
+            vectors = torch.zeros(len(self.words), state_dict["vector_size"])  # a place for the trained ones
+        self.sizes["vectors"] = vectors
+        if self.splits and has_other_tags:
+            self.splits = self._encode()
+
+    @property
+    def epoch_size(self) -> int:
+        return self.splits["train"].num_tokens
+
+    def rehearsal_batch(self) -> TaggedBatch:
+        return self.splits["train"][[0, len(self.splits["train"]) - 1]]
+
+    def train_dataloader(self) -> BucketLoader:
+        return self._loader("train", self.batch_size)
+
+    def val_dataloader(self) -> BucketLoader:
+        return self._loader("val", self.eval_max_tokens)
+
+    def test_dataloader(self) -> BucketLoader:
+        return self._loader("test", self.eval_max_tokens)
+
+    def _loader(self, part: str, max_tokens: int) -> BucketLoader:
+        ranks = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        sentences = self.splits[part]
+        sampler = LengthBucketBatchSampler(sentences.lengths, max_tokens, self.shuffle_seed, part == "train", *ranks)
+        return bucket_loader(sentences, sampler)
+
+    def baselines(self) -> dict[str, float]:
+        """Return the accuracy of taggers that count, learnt from the training part.
+
+        Keys are 'baseline/<name>_accuracy' and, on words that do not occur in training, '_accuracy_unseen', for the
+        validation part; '_test' is added for the test part. Names are most_frequent, suffix and hmm, the last left out
+        where the tags are so many that its search would take minutes.
+        """
+        self.setup()
+        pairs = {part: [(s.forms, s.tags) for s in sentences] for part, sentences in self.sentences.items()}
+        taggers = {"most_frequent": most_frequent, "suffix": suffix_backoff}
+        if len(self.tags) <= _MOST_HMM_TAGS:
+            taggers["hmm"] = hmm
+        result = {}
+        for part, ending in (("val", ""), ("test", "_test")):
+            for name, tagger in taggers.items() if part in pairs else ():
+                scores = score_tags(pairs["train"], pairs[part], tagger(pairs["train"], pairs[part]))
+                result[f"baseline/{name}_accuracy{ending}"] = scores.accuracy
+                if not math.isnan(scores.unseen_accuracy):
+                    result[f"baseline/{name}_accuracy_unseen{ending}"] = scores.unseen_accuracy
+        return result
+
+    def read_queries(self, path: str | Path) -> Queries:
+        """Read sentences to be tagged: CoNLL-U if the name ends in '.conllu', or else text, one sentence a line.
+
+        Both may be packed, '.gz'. Words of a text stand between spaces; lines without words are left out.
+
+        Raises:
+            ValueError: the file is missing, broken ("file:line: what is wrong") or has no sentence.
+        """
+        file, text = read_text(path, "file of sentences")
+        if file.name.removesuffix(".gz").endswith(".conllu"):
+            sentences = parse_sentences(text, str(file), column=None)
+        else:
+            text, sentences = from_plain_text(text)
+            if not sentences:
+                raise ValueError(f"{file}: is empty, a sentence a line is expected")
+        inputs = TaggedSentences(sentences, self._symbols)
+        batches = list(LengthBucketBatchSampler(inputs.lengths, self.eval_max_tokens, shuffle=False))
+        return Queries(inputs, (text, sentences, batches))
+
+    def query_batches(self, queries: Queries) -> list[TaggedBatch]:
+        """Return the sentences in batches, from the shortest to the longest."""
+        _, _, batches = queries.context
+        return [queries.inputs[indices] for indices in batches]
+
+    def write_answers(self, queries: Queries, outputs: Sequence[Tensor]) -> str:
+        """Return the file of the questions as CoNLL-U, the column of the tags filled and nothing else changed.
+
+        Args:
+            queries: what `read_queries` returned. Of plain text, each sentence stands below a comment '# text ='.
+            outputs: numbers of the tags, one tensor (B, T) for each of `query_batches`.
+        """
+        text, sentences, batches = queries.context
+        tags: list[list[str]] = [[] for _ in sentences]
+        for indices, output in zip(batches, outputs, strict=True):
+            for index, ids in zip(indices, output.tolist(), strict=True):
+                tags[index] = self.tags.decode(ids[: len(sentences[index].forms)])
+        return fill_column(text, sentences, tags, self.column)
+
+
+class TaggerData(SentenceData):
+    """The sentences of CoNLL-U files.
+
+    Args:
+        train, val, test: files, plain or '.gz': as given, or below the folder that RNNLAB_DATA names, or of a known
+            corpus, which is downloaded. Without `test` there is no such part.
+        column, min_count, lowercase, max_chars, max_tokens, eval_max_tokens, vectors, seed: see `SentenceData`.
+
+    Raises:
+        ValueError: an argument is out of range; in `setup`: a file cannot be read, or holds nothing to be learnt.
+    """
+
+    def __init__(
+        self,
+        train: str | Path,
+        val: str | Path,
+        test: str | Path | None = None,
+        column: str = "upos",
+        min_count: int = 1,
+        lowercase: bool = False,
+        max_chars: int = 30,
+        max_tokens: int = 2_000,
+        eval_max_tokens: int = 4_000,
+        vectors: str | Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(column, min_count, lowercase, max_chars, max_tokens, eval_max_tokens, vectors, seed)
+        self.paths = {"train": train, "val": val, **({} if test is None else {"test": test})}
+
+    def read_parts(self) -> tuple[dict[str, list[Sentence]], str]:
+        parts, hashes = {}, {}
+        for part, path in self.paths.items():
+            file, text = read_text(path, "CoNLL-U file")
+            parts[part] = parse_sentences(text, str(file), self.column)
+            hashes[part] = hashlib.sha256(text.encode("utf-8")).hexdigest()
+        return parts, hashes["train"]
+
+
+class GeneratedTaggerData(SentenceData):
+    """Sentences of a made-up language, of which it is known how well they can be tagged (`rnnlab.data.ambiguous`).
+
+    Args:
+        num_train, num_val, num_test: sentences of each part, 10 words long on average.
+        corpus_seed: decides the language and its sentences.
+        min_count, max_chars, max_tokens, eval_max_tokens, seed: see `SentenceData`.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        num_train: int = 4_000,
+        num_val: int = 3_000,
+        num_test: int = 3_000,
+        corpus_seed: int = 0,
+        min_count: int = 1,
+        max_chars: int = 30,
+        max_tokens: int = 2_000,
+        eval_max_tokens: int = 4_000,
+        seed: int = 0,
+    ) -> None:
+        super().__init__("upos", min_count, False, max_chars, max_tokens, eval_max_tokens, None, seed)
+        given = {"train": num_train, "val": num_val, "test": num_test}
+        self.num_sentences = {part: check_integer(f"num_{part}", number, 1) for part, number in given.items()}
+        self.corpus_seed = check_integer("corpus_seed", corpus_seed, 0)
+        self.language = ambiguous.make_language(self.corpus_seed)
+
+    def read_parts(self) -> tuple[dict[str, list[Sentence]], str]:
+        parts = {
+            part: ambiguous.draw_sentences(self.language, number, [self.corpus_seed, stream])
+            for stream, (part, number) in enumerate(self.num_sentences.items(), start=1)
+        }
+        return parts, hashlib.sha256(repr(parts["train"]).encode()).hexdigest()
+
+    def baselines(self) -> dict[str, float]:
+        """Add what nothing can beat but by luck: the share of right tags of a tagger that knows the language.
+
+        'baseline/bayes_accuracy' is what it reaches on validation, 'baseline/bayes_expected' what it should on average,
+        over all tags these words could have. Those with '_test' are of the test part.
+        """
+        result = super().baselines()
+        for part, suffix in (("val", ""), ("test", "_test")):
+            sentences = self.sentences[part]
+            result[f"baseline/bayes_accuracy{suffix}"] = ambiguous.bayes_accuracy(self.language, sentences)
+            result[f"baseline/bayes_expected{suffix}"] = ambiguous.bayes_expected(self.language, sentences)
+        return result

@@ -1,0 +1,154 @@
+"""Training of a tagger: cross-entropy or a CRF's likelihood, scored over the tokens that have a tag.
+
+B batch, T time, K tags.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from rnnlab.data.sentences import IGNORED, TaggedBatch
+from rnnlab.tasks.means import EpochLoss, Means
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers
+
+
+class TagScore(NamedTuple):
+    """How well one tag is found; NaN where the number of tokens to divide by is 0."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class TaggingTask(pl.LightningModule):
+    """Learn to tag the sentences of a data module of `rnnlab.data` whose batches are `TaggedBatch`.
+
+    Logged for 'val/' and 'test/', all as sums over counts of tokens that have a tag, padding excluded: 'loss' in nats a
+    token, with a CRF those of the sentence shared out evenly; 'accuracy'; 'accuracy_unseen', over tokens whose form
+    never occurs in train, left out if there are none; 'sentence_accuracy', the share of sentences without a wrong tag;
+    'macro_f1', the mean of F1 over the tags that occur or were given. 'train/loss' is the mean over the epoch, while
+    the weights move.
+
+    Args:
+        model: batch -> emissions (B, T, K), with `num_tags`, `crf` and `best_tags` as `rnnlab.models.Tagger` has them.
+        optim: `optim(params)` gives the optimiser.
+        schedule: `schedule(optimizer, total_steps=...)` gives a schedule by update; None keeps the rate.
+
+    Attributes:
+        monitor: the metric that picks the best checkpoint, and which way is up.
+        confusion: for each split measured so far, 'val' or 'test', how often which tag was given for which at the last
+            measurement, int64 (K, K), a row for each true tag.
+    """
+
+    monitor = ("val/accuracy", "max")
+
+    def __init__(self, model: nn.Module, optim: OptimiserFactory, schedule: ScheduleFactory | None = None) -> None:
+        super().__init__()
+        self.model, self.optim, self.schedule = model, optim, schedule
+        names = ("loss", "accuracy", "accuracy_unseen", "sentence_accuracy")
+        self.means = nn.ModuleDict({split: Means(*names) for split in ("val", "test")})
+        self.counts = nn.ModuleDict(
+            {split: MulticlassConfusionMatrix(model.num_tags, validate_args=False) for split in ("val", "test")}
+        )
+        self.confusion: dict[str, Tensor] = {}
+        self.train_loss = EpochLoss()
+
+    def training_step(self, batch: TaggedBatch, batch_index: int) -> Tensor:
+        count = int((batch.tags >= 0).sum())
+        loss = self._losses(self.model(batch), batch).sum() / max(count, 1)  # sentences may be without any tag
+        self.train_loss.add(self, loss, count)
+        return loss
+
+    def validation_step(self, batch: TaggedBatch, batch_index: int) -> None:
+        self._evaluation_step(batch, "val")
+
+    def test_step(self, batch: TaggedBatch, batch_index: int) -> None:
+        self._evaluation_step(batch, "test")
+
+    def check(self, batch: TaggedBatch) -> None:
+        """Raise ValueError unless the model scores each tag of the data at each token of a batch."""
+        emissions = self.model(batch)
+        if emissions.shape != (*batch.tags.shape, self.model.num_tags):
+            raise ValueError(
+                f"the model's emissions are {tuple(emissions.shape)}, for tokens {tuple(batch.tags.shape)} and "
+                f"{self.model.num_tags} tags"
+            )
+        if batch.tags.max() >= self.model.num_tags:
+            raise ValueError(f"the data have a tag {int(batch.tags.max())}, the model {self.model.num_tags} tags")
+
+    def _losses(self, emissions: Tensor, batch: TaggedBatch) -> Tensor:
+        """Return the negative log-likelihood of each sentence's tags (B,), in nats."""
+        if self.model.crf is not None:
+            return self.model.crf.loss(emissions, batch.tags, batch.lengths)
+        losses = cross_entropy(
+            emissions.flatten(0, 1).float(), batch.tags.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        return losses.view_as(batch.tags).sum(dim=1)
+
+    def _evaluation_step(self, batch: TaggedBatch, split: str) -> None:
+        emissions = self.model(batch)
+        predicted, has_tag = self.model.best_tags(emissions, batch.lengths), batch.tags >= 0
+        is_right = predicted == batch.tags
+        shares = self._losses(emissions, batch) / has_tag.sum(dim=1)  # (B,), for each token of the sentence that counts
+        means = self.means[split]
+        means.update(
+            loss=shares.unsqueeze(1).expand_as(has_tag)[has_tag],
+            accuracy=is_right[has_tag],
+            sentence_accuracy=(is_right | ~has_tag).all(dim=1)[has_tag.any(dim=1)],
+        )
+        unseen = batch.unseen & has_tag
+        if unseen.any():
+            means.update(accuracy_unseen=is_right[unseen])
+        self.counts[split].update(predicted[has_tag], batch.tags[has_tag])
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test")
+
+    def _log_scores(self, split: str) -> None:
+        counts = self.counts[split]
+        self.confusion[split] = counts.compute().cpu()
+        counts.reset()
+        f1 = torch.tensor([score.f1 for score in _scores(self.confusion[split])], dtype=torch.float64)
+        values = {**self.means[split].report(), "macro_f1": f1.nanmean()}
+        self.log_dict({f"{split}/{name}": value for name, value in values.items()})
+
+    def per_tag(self, split: str) -> dict[str, TagScore]:
+        """Return the scores of each tag, by its name, at the last measurement of a split.
+
+        Raises:
+            ValueError: it was not measured.
+        """
+        if split not in self.confusion:
+            raise ValueError(f"{split!r} was not measured; measured: {', '.join(self.confusion) or 'nothing'}")
+        return dict(zip(self.trainer.datamodule.tags, _scores(self.confusion[split]), strict=True))
+
+    def predict_step(self, batch: TaggedBatch, batch_index: int = 0) -> Tensor:
+        """Return the best tags, int64 (B, T); what stands in padding is of no meaning."""
+        return self.model.decode(batch)
+
+    def on_train_start(self) -> None:
+        # A schedule asks for the number of batches, upon which Lightning makes the loader, before it has read the
+        # position in it from the checkpoint; it then forgets the position.
+        self.trainer.fit_loop._load_combined_loader_states()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return complete_optimisers(self, self.optim, self.schedule)
+
+
+def _scores(confusion: Tensor) -> list[TagScore]:
+    """Return the scores of each tag from the counts (K, K) of true and predicted tags."""
+    right = confusion.diag().double()
+    true, predicted = confusion.sum(dim=1), confusion.sum(dim=0)
+    rates = torch.stack([right / predicted, right / true, 2 * right / (true + predicted)], dim=1)  # 0/0 is NaN
+    return [TagScore(*rate, support) for rate, support in zip(rates.tolist(), true.tolist(), strict=True)]

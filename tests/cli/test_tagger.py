@@ -1,0 +1,101 @@
+"""A tagger on the command line: its records, its answers, what it refuses."""
+
+import csv
+import json
+
+import pytest
+
+from rnnlab.cli.main import main
+
+
+def predict(tagger_run, source, target, *words):
+    return main(["predict", f"run_dir={tagger_run}", f"input={source}", f"output={target}", *words])
+
+
+def test_records_of_a_tagger(tagger_run):
+    metrics = json.loads((tagger_run / "metrics.json").read_text())
+    assert metrics["val/accuracy"] > 0.95  # five rules and six words
+    assert metrics.keys() >= {
+        *("val/loss", "val/macro_f1", "val/sentence_accuracy", "time/tokens_per_s", "memory/peak_mib"),
+        *(f"baseline/{name}_accuracy" for name in ("most_frequent", "suffix", "hmm")),
+    }
+    assert metrics["baseline/most_frequent_accuracy"] < metrics["baseline/hmm_accuracy"] <= 1
+    with (tagger_run / "tags.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["tag"] for row in rows] == ["DET", "NOUN", "PUNCT", "VERB"]
+    assert sum(int(row["support"]) for row in rows) == 60 * 6
+    for name in ("confusion", "learning_curves"):
+        assert (tagger_run / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_predict_fills_one_column_and_changes_no_other_byte(tagger_run, conllu_file, tmp_path, ending):
+    text = conllu_file.read_text().replace("\n", ending)
+    empty = "".join(
+        "\t".join([*cells[:3], "_", *cells[4:]]) if len(cells := line.split("\t")) > 4 and cells[0].isdigit() else line
+        for line in text.splitlines(keepends=True)
+    )
+    assert empty != text
+    (tmp_path / "in.conllu").write_bytes(empty.encode())
+    # The files it was trained on need not be there.
+    assert predict(tagger_run, tmp_path / "in.conllu", tmp_path / "out.conllu", "data.train=gone", "data.val=gone") == 0
+    found, expected = ((tmp_path / "out.conllu").read_bytes().decode().split(ending), text.split(ending))
+    differing = [(a, b) for a, b in zip(found, expected, strict=True) if a != b]
+    assert len(differing) <= 0.05 * 360
+    for a, b in differing:  # wrong tags, nothing else
+        assert [cell for k, cell in enumerate(a.split("\t")) if k != 3] == [
+            cell for k, cell in enumerate(b.split("\t")) if k != 3
+        ]
+
+
+def test_predict_tags_plain_text(tagger_run, tmp_path):
+    (tmp_path / "in.txt").write_text("the dog sees a walk .\n\nunheard words\n")
+    assert predict(tagger_run, tmp_path / "in.txt", tmp_path / "out.conllu") == 0
+    lines = (tmp_path / "out.conllu").read_text().splitlines()
+    rows = [line.split("\t") for line in lines if "\t" in line]
+    assert [row[1] for row in rows] == ["the", "dog", "sees", "a", "walk", ".", "unheard", "words"]
+    assert [row[3] for row in rows[:6]] == ["DET", "NOUN", "VERB", "DET", "NOUN", "PUNCT"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("1\tthe\t_\n\n", ":1: "),
+        ("1\tthe" + "\t_" * 8 + "\n3\tdog" + "\t_" * 8 + "\n\n", ":2: "),
+        ("", "in.conllu: "),
+    ],
+)
+def test_predict_refuses_broken_files(tagger_run, tmp_path, capsys, content, message):
+    (tmp_path / "in.conllu").write_text(content)
+    assert predict(tagger_run, tmp_path / "in.conllu", tmp_path / "out.conllu") == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not (tmp_path / "out.conllu").exists()
+
+
+def test_evaluate_takes_a_held_out_file(tagger_run, conllu_file, capsys):
+    assert main(["evaluate", f"run_dir={tagger_run}", f"data.test={conllu_file}"]) == 0
+    found = json.loads((tagger_run / "evaluate.json").read_text())["metrics"]
+    stored = json.loads((tagger_run / "metrics.json").read_text())
+    assert found["test/accuracy"] == found["val/accuracy"] == stored["val/accuracy"]
+    assert found["baseline/hmm_accuracy_test"] == stored["baseline/hmm_accuracy"]
+
+
+def test_evaluate_refuses_another_training_file(tagger_run, tmp_path, conllu_file, capsys):
+    (tmp_path / "other.conllu").write_text(conllu_file.read_text().replace("dog", "cat"))
+    assert main(["evaluate", f"run_dir={tagger_run}", f"data.train={tmp_path / 'other.conllu'}"]) == 2
+    assert "not the one this run was trained on" in capsys.readouterr().err
+
+
+def test_diagnose_draws_a_tagger(tagger_run, capsys):
+    (tagger_run / "figures" / "confusion.png").unlink()
+    assert main(["diagnose", f"run_dir={tagger_run}"]) == 0
+    out = capsys.readouterr().out
+    assert "figures/confusion.png" in out and (tagger_run / "figures" / "confusion.png").exists()
+
+
+def test_a_missing_corpus_is_named(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("RNNLAB_DATA", str(tmp_path))
+    code = main(["train", "experiment=pos_tagging/ewt", "data.train=ud-xx/none.conllu", f"run_dir={tmp_path / 'run'}"])
+    error = capsys.readouterr().err
+    assert code == 2 and "no CoNLL-U file at ud-xx/none.conllu or" in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,164 @@
+"""Batches of similar lengths lose no sequence, repeat none, keep within their size, and are resumed in mid-epoch."""
+
+from itertools import islice
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import Dataset
+
+from rnnlab.data.buckets import LengthBucketBatchSampler, bucket_loader
+from tests.tasks.helpers import quiet_trainer
+
+SIZES = {
+    "lengths": st.lists(st.integers(1, 150), min_size=4, max_size=120),
+    "max_tokens": st.integers(1, 600),
+    "shuffle": st.booleans(),
+    "seed": st.integers(0, 3),
+    "epoch": st.integers(0, 3),
+    "max_sentences": st.none() | st.integers(1, 9),
+}
+
+
+def make(lengths, max_tokens, shuffle, seed, epoch, max_sentences, num_replicas=1, rank=0):
+    sampler = LengthBucketBatchSampler(lengths, max_tokens, seed, shuffle, num_replicas, rank, max_sentences)
+    sampler.set_epoch(epoch)
+    return sampler
+
+
+@settings(deadline=None)
+@given(**SIZES, num_replicas=st.integers(1, 4))
+def test_every_index_comes_once_and_batches_keep_within_their_size(num_replicas, lengths, **sizes):
+    lengths = lengths[: len(lengths) // num_replicas * num_replicas]  # as many can always be dealt evenly
+    samplers = [make(lengths, num_replicas=num_replicas, rank=rank, **sizes) for rank in range(num_replicas)]
+    by_rank = [list(sampler) for sampler in samplers]
+    assert {len(batches) for batches in by_rank} == {len(sampler) for sampler in samplers} == {len(by_rank[0])}
+    batches = [batch for batches in by_rank for batch in batches]
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= sizes["max_tokens"]
+        assert sizes["max_sentences"] is None or len(batch) <= sizes["max_sentences"]
+
+
+@settings(deadline=None)
+@given(**SIZES)
+def test_order_and_content_are_a_function_of_seed_and_epoch(epoch, **sizes):
+    sampler = make(epoch=epoch, **sizes)
+    batches = list(sampler)
+    assert list(sampler) == batches == list(make(epoch=epoch, **sizes))
+    other = make(epoch=epoch + 1, **sizes)
+    assert len(other) == len(sampler)  # schedules count on it
+    assert sorted(map(len, other)) == sorted(map(len, batches))
+    if not sizes["shuffle"]:
+        assert list(other) == batches
+        served = [sizes["lengths"][index] for batch in batches for index in batch]
+        assert served == sorted(served)
+
+
+@settings(deadline=None)
+@given(**SIZES, data=st.data())
+def test_a_position_is_resumed_once(data, **sizes):
+    interrupted, resumed = make(**sizes), make(**{**sizes, "epoch": 0})
+    whole = list(make(**sizes))
+    count = data.draw(st.integers(0, len(whole) - 1))
+    assert list(islice(interrupted, count)) == whole[:count]
+    resumed.load_state_dict(interrupted.state_dict())
+    assert len(resumed) == len(whole)
+    assert list(resumed) == whole[count:]
+    assert list(resumed) == whole
+
+
+def test_a_position_at_the_end_of_an_epoch_is_the_start_of_the_next():
+    sizes = {"lengths": list(range(1, 40)), "max_tokens": 60, "shuffle": True, "seed": 0, "max_sentences": None}
+    ended, resumed = make(epoch=0, **sizes), make(epoch=0, **sizes)
+    whole = list(ended)
+    resumed.load_state_dict(ended.state_dict())
+    assert list(resumed) == whole
+    resumed.load_state_dict(ended.state_dict())
+    resumed.set_epoch(1)
+    assert list(resumed) == list(make(epoch=1, **sizes))
+
+
+def test_little_is_padding_and_company_changes():
+    lengths = np.random.default_rng(0).geometric(1 / 16, size=12_000)
+    sampler = LengthBucketBatchSampler(lengths, 2_000)
+    epochs = []
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        epochs.append([set(batch) for batch in sampler])
+        padded = sum(len(batch) * lengths[list(batch)].max() for batch in epochs[-1])
+        assert lengths.sum() > 0.96 * padded
+        assert lengths.sum() > 0.96 * 2_000 * (len(sampler) - 1)
+    # Of the sequences of a batch, few are together again, also of long ones.
+    again = [max(len(batch & other) / len(batch) for other in epochs[1]) for batch in epochs[0] if len(batch) > 4]
+    assert np.mean(again) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"lengths": []}, "lengths must be those of one sequence or more, each at least 1"),
+        ({"lengths": [3, 0]}, "lengths must be those of one sequence or more, each at least 1"),
+        ({"max_tokens": 0}, "max_tokens must be an integer of at least 1, got 0"),
+        ({"max_sentences": 0}, "max_sentences must be an integer of at least 1, got 0"),
+        ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
+        ({"num_replicas": 0}, "num_replicas must be an integer of at least 1, got 0"),
+        ({"num_replicas": 2, "rank": 2}, "rank must be an integer from 0 to 1, got 2"),
+        ({"num_replicas": 2}, "3 batches of one sequence cannot be dealt evenly to 2 processes"),
+        ({"num_replicas": 4, "max_tokens": 100}, "3 batches of one sequence cannot be dealt evenly to 4 processes"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LengthBucketBatchSampler(**{"lengths": [5, 6, 7], "max_tokens": 7, **arguments})
+
+
+class Rows(Dataset):
+    def __getitem__(self, indices):
+        return torch.tensor(indices)
+
+
+class Recorder(pl.LightningModule):
+    """Trains one number and remembers which rows it saw; it leaves a checkpoint in the middle of an epoch."""
+
+    def __init__(self, path=None, epoch=None, step=None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.seen = []
+        self.saves_at, self.path = (epoch, step), path
+
+    def train_dataloader(self):
+        return bucket_loader(Rows(), LengthBucketBatchSampler([1, 2, 3, 4] * 20, 40, seed=7))
+
+    def training_step(self, batch, batch_index):
+        self.seen.append((self.current_epoch, batch_index, batch.tolist()))
+        return (self.weight - batch).square().mean()
+
+    def on_train_batch_end(self, outputs, batch, batch_index):
+        if (self.current_epoch, batch_index) == self.saves_at:
+            self.trainer.save_checkpoint(self.path)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")  # on purpose: the data are in memory
+@pytest.mark.parametrize(("epoch", "step"), [(0, 0), (1, 2), (2, 4)])
+def test_lightning_resumes_in_the_middle_of_an_epoch(tmp_path, epoch, step):
+    whole, resumed = Recorder(tmp_path / "a.ckpt", epoch, step), Recorder()
+    quiet_trainer(tmp_path, max_epochs=3).fit(whole)
+    quiet_trainer(tmp_path, max_epochs=3).fit(resumed, ckpt_path=tmp_path / "a.ckpt")
+    assert len(whole.seen) == 3 * len(whole.train_dataloader()) > 15
+    assert len({str(rows) for *_, rows in whole.seen}) == len(whole.seen)
+    assert resumed.seen == [entry for entry in whole.seen if entry[:2] > (epoch, step)]
+    assert torch.equal(resumed.weight, whole.weight)
+
+
+def test_a_loader_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    list(Recorder().train_dataloader())
+    assert torch.equal(torch.get_rng_state(), before)
