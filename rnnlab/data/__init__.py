@@ -2,11 +2,12 @@
 
 from rnnlab.data.addition import AdditionData, decode, encode
 from rnnlab.data.batches import EpochSampler, InMemoryData, Queries
+from rnnlab.data.generated import GeneratedTaggerData
 from rnnlab.data.sentences import TaggedBatch
 from rnnlab.data.series import CSVData
 from rnnlab.data.sines import TwoSineData
 from rnnlab.data.streams import Window, window_loader
-from rnnlab.data.tagged import GeneratedTaggerData, TaggerData
+from rnnlab.data.tagged import TaggerData
 from rnnlab.data.text import TextData
 
 __all__ = [

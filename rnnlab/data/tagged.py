@@ -1,4 +1,4 @@
-"""Sentences with a tag for each word: from CoNLL-U files, or generated with a known optimum."""
+"""Sentences with a tag for each word, from CoNLL-U files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from rnnlab.baselines import hmm, most_frequent, score_tags, suffix_backoff
-from rnnlab.data import ambiguous
 from rnnlab.data.batches import InMemoryData, Queries
 from rnnlab.data.buckets import BucketLoader, LengthBucketBatchSampler, bucket_loader
 from rnnlab.data.checks import check_integer
@@ -267,54 +266,3 @@ class TaggerData(SentenceData):
             parts[part] = parse_sentences(text, str(file), self.column)
             hashes[part] = hashlib.sha256(text.encode("utf-8")).hexdigest()
         return parts, hashes["train"]
-
-
-class GeneratedTaggerData(SentenceData):
-    """Sentences of a made-up language, of which it is known how well they can be tagged (`rnnlab.data.ambiguous`).
-
-    Args:
-        num_train, num_val, num_test: sentences of each part, 10 words long on average.
-        corpus_seed: decides the language and its sentences.
-        min_count, max_chars, max_tokens, eval_max_tokens, seed: see `SentenceData`.
-
-    Raises:
-        ValueError: an argument is out of range.
-    """
-
-    def __init__(
-        self,
-        num_train: int = 4_000,
-        num_val: int = 3_000,
-        num_test: int = 3_000,
-        corpus_seed: int = 0,
-        min_count: int = 1,
-        max_chars: int = 30,
-        max_tokens: int = 2_000,
-        eval_max_tokens: int = 4_000,
-        seed: int = 0,
-    ) -> None:
-        super().__init__("upos", min_count, False, max_chars, max_tokens, eval_max_tokens, None, seed)
-        given = {"train": num_train, "val": num_val, "test": num_test}
-        self.num_sentences = {part: check_integer(f"num_{part}", number, 1) for part, number in given.items()}
-        self.corpus_seed = check_integer("corpus_seed", corpus_seed, 0)
-        self.language = ambiguous.make_language(self.corpus_seed)
-
-    def read_parts(self) -> tuple[dict[str, list[Sentence]], str]:
-        parts = {
-            part: ambiguous.draw_sentences(self.language, number, [self.corpus_seed, stream])
-            for stream, (part, number) in enumerate(self.num_sentences.items(), start=1)
-        }
-        return parts, hashlib.sha256(repr(parts["train"]).encode()).hexdigest()
-
-    def baselines(self) -> dict[str, float]:
-        """Add what nothing can beat but by luck: the share of right tags of a tagger that knows the language.
-
-        'baseline/bayes_accuracy' is what it reaches on validation, 'baseline/bayes_expected' what it should on average,
-        over all tags these words could have. Those with '_test' are of the test part.
-        """
-        result = super().baselines()
-        for part, suffix in (("val", ""), ("test", "_test")):
-            sentences = self.sentences[part]
-            result[f"baseline/bayes_accuracy{suffix}"] = ambiguous.bayes_accuracy(self.language, sentences)
-            result[f"baseline/bayes_expected{suffix}"] = ambiguous.bayes_expected(self.language, sentences)
-        return result

@@ -5,34 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from rnnlab.models.layers import RecurrentFactory, initialise_all, output_width
-
-
-class LockedDropout(nn.Module):
-    """Drop features with one mask for all steps of a call (Gal and Ghahramani, 2016), the rest scaled by 1 / (1 - p).
-
-    Args:
-        p: probability to drop, in [0, 1).
-
-    Raises:
-        ValueError: it is not.
-    """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"model.dropout must lie in [0, 1), got {p!r}")
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x (T, B, F) with features of each row dropped; in evaluation x itself."""
-        if not self.training or self.p == 0:
-            return x
-        return x * torch.empty_like(x[:1]).bernoulli_(1 - self.p).div_(1 - self.p)
+from rnnlab.models.layers import LockedDropout, RecurrentFactory, initialise_all, output_width
 
 
 class CharLM(nn.Module):

@@ -1,4 +1,4 @@
-"""What the models share: building the recurrent layer, reading its last state, initialising it and the head."""
+"""What the models share: building the recurrent layer, reading its last state, initialising it and the head, dropout."""
 
 from __future__ import annotations
 
@@ -12,6 +12,29 @@ from rnnlab.nn.init import initialise, recurrent_modules
 
 # `rnn(input_size=...)` gives a recurrent layer: a class of rnnlab.nn with everything else bound.
 RecurrentFactory = Callable[..., nn.Module]
+
+
+class LockedDropout(nn.Module):
+    """Drop features with one mask for all steps of a call (Gal and Ghahramani, 2016), the rest scaled by 1 / (1 - p).
+
+    Args:
+        p: probability to drop, in [0, 1).
+
+    Raises:
+        ValueError: it is not.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"model.dropout must lie in [0, 1), got {p!r}")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x (T, B, F) with features of each row dropped; in evaluation x itself."""
+        if not self.training or self.p == 0:
+            return x
+        return x * torch.empty_like(x[:1]).bernoulli_(1 - self.p).div_(1 - self.p)
 
 
 def output_width(layer: nn.Module) -> int:

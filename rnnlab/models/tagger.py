@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from rnnlab.models.char_lm import LockedDropout
 from rnnlab.models.crf import LinearChainCRF
-from rnnlab.models.layers import RecurrentFactory, initialise_all, output_width
+from rnnlab.models.layers import LockedDropout, RecurrentFactory, initialise_all, output_width
 from rnnlab.nn import LSTM
 
 PADDING, UNKNOWN = 0, 1  # numbers of these two among words and among characters

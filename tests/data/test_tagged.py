@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from rnnlab.data import GeneratedTaggerData, TaggerData
 from rnnlab.data.conllu_text import parse_sentences, read_sentences
 from rnnlab.data.sentences import IGNORED, TaggedBatch
-from rnnlab.data.tagged import GeneratedTaggerData, TaggerData
 from rnnlab.data.vocabulary import PADDING, UNKNOWN
 from tests.tasks.helpers import quiet_trainer
 

@@ -7,7 +7,7 @@ import torch
 
 import rnnlab.nn
 from rnnlab.models import CharLM
-from rnnlab.models.char_lm import LockedDropout
+from rnnlab.models.layers import LockedDropout
 
 LSTM = partial(rnnlab.nn.LSTM, hidden_size=6)
 LAYERS = {
