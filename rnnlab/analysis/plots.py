@@ -45,8 +45,8 @@ def learning_curves(
     Args:
         rows: one mapping an epoch with 'epoch' and '<split>/<metric>' entries; texts are read as numbers, empty or
             missing entries are left out, and so are metrics without a split in train, val, test.
-        baselines: numbers to beat, drawn as dashed lines into the panel of 'mse_last'; names with an underscore, as
-            'naive_test' or 'ols_rmse', belong to other splits or metrics and are left out.
+        baselines: numbers to beat, drawn as dashed lines: 'hmm_accuracy' into the panel of 'accuracy', and names
+            without an underscore into that of 'mse_last'. Others, as 'naive_test', belong to other splits or metrics.
         title: says what the figure shows.
 
     Raises:
@@ -73,7 +73,7 @@ def learning_curves(
             axis.axhline(value, color=colour, linestyle="--", linewidth=1.2, label=f"{label} {value:.4g}")
         if name in ("exact_match", "char_accuracy"):
             axis.set_ylim(-0.02, 1.02)
-        elif all(value > 0 for _, values in metrics[name].values() for value in values):
+        elif "accuracy" not in name and all(value > 0 for _, values in metrics[name].values() for value in values):
             axis.set_yscale("log")
         axis.set_title(_LABELS[name], fontsize=10)
         axis.set_xlabel("epoch")
@@ -85,10 +85,13 @@ def learning_curves(
 
 def _baselines_of(metric: str, baselines: Mapping[str, float]) -> list[tuple[str, float]]:
     """Return (label, value) of the baselines that compare with the validation curve of a metric."""
-    if metric != "mse_last":
-        return []
     names = {key.removeprefix("baseline/"): value for key, value in baselines.items()}
-    return [(name, value) for name, value in names.items() if "_" not in name]
+    if metric == "mse_last":
+        return [(name, value) for name, value in names.items() if "_" not in name]
+    if not metric.startswith("accuracy"):
+        return []
+    ending = f"_{metric}"
+    return [(name.removesuffix(ending), value) for name, value in names.items() if name.endswith(ending)]
 
 
 def forecast(

@@ -1,4 +1,4 @@
-"""What the models share: building the recurrent layer, reading its last state, initialising it and the head, dropout."""
+"""What the models share: building the recurrent layer and reading its last state, dropout, initialisation."""
 
 from __future__ import annotations
 

@@ -42,6 +42,14 @@ def test_learning_curves_show_the_baselines_in_their_panel():
     assert labels(rmse) == ["val"]  # test baselines do not compare with a validation curve
 
 
+def test_baselines_of_accuracy_go_by_their_ending():
+    rows = [{"epoch": 0, "val/accuracy": 0.9, "val/accuracy_unseen": 0.7}]
+    baselines = {"baseline/hmm_accuracy": 0.92, "baseline/hmm_accuracy_unseen": 0.73, "baseline/hmm_accuracy_test": 0.9}
+    every, unseen = plots.learning_curves(rows, baselines).axes
+    assert labels(every) == ["val", "hmm 0.92"] and labels(unseen) == ["val", "hmm 0.73"]
+    assert every.get_yscale() == "linear"
+
+
 def test_learning_curves_need_a_metric():
     with pytest.raises(ValueError, match="no row holds a metric"):
         plots.learning_curves([{"epoch": 0, "time/epoch_s": 1.0}])
