@@ -17,6 +17,7 @@ SMALL = {
     "forecasting": ["trainer.max_epochs=1"],
     "cells": ["trainer.max_epochs=1"],
     "cells/addition": ["data.num_questions=300", "data.num_test=50", "rnn.cell.hidden_size=4"],
+    "cells/char_lm": ["rnn.cell.hidden_size=4", "data.ngram_order=1", "data.max_chars=200000"],
     "char_lm": ["rnn.hidden_size=4", "data.ngram_order=1"],
     "pos_tagging": ["rnn.hidden_size=4"],
 }
