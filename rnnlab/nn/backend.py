@@ -97,7 +97,7 @@ def choose(backend: str, call: Call) -> Choice:
 
 
 def schedule(backend: str) -> Callable[..., Any]:
-    """Return the function that runs one layer in one direction; `aten` has none, torch runs whole stacks at once."""
+    """Return the function that runs one layer in one direction; `aten`'s is for lengths, else it runs whole stacks."""
     if backend == "triton":
         from rnnlab_kernels.schedules.pointwise import pointwise
 
@@ -114,6 +114,10 @@ def schedule(backend: str) -> Callable[..., Any]:
         from rnnlab_kernels.schedules.fused import fused
 
         return fused
+    if backend == "aten":
+        from rnnlab_kernels.schedules.held import held
+
+        return held
     if backend == "onednn":
         from rnnlab_kernels.schedules.onednn import onednn
 
@@ -149,7 +153,7 @@ def _obstacle(backend: str, call: Call) -> str:
     if backend == "aten":
         if call.additions:
             return f"torch's own kernels know no {call.additions}"
-        if call.layout == "lengths":
+        if call.layout == "lengths" and not _can_hold(call):
             return "torch's own kernels take no lengths on padded input; pack the sequences or use another backend"
         if call.layout == "step":
             return "torch has no projecting cell" if call.proj_size else ""
@@ -169,6 +173,12 @@ def _obstacle(backend: str, call: Call) -> str:
         possible, reason = launch.supported(call.device, call.dtype)
         return reason if not possible else "" if backend == "triton" else _unplanned(backend, call)
     return ""
+
+
+def _can_hold(call: Call) -> bool:
+    """Return whether schedules/held.py can bring lengths to torch's own layer, and is worth it."""
+    is_plain = call.mode == "LSTM" and not call.proj_size and not torch.compiler.is_compiling()
+    return is_plain and call.device.type == "cpu" and call.dtype == torch.float32 and launch.HAS_ONEDNN
 
 
 def _unplanned(backend: str, call: Call) -> str:
@@ -233,6 +243,8 @@ def _prefer(call: Call) -> Choice:
     if call.additions:
         return Choice(ours, f"torch's own kernels know no {call.additions}")
     if call.layout == "lengths":
+        if _can_hold(call):
+            return Choice("aten", "LSTM on CPU: oneDNN's fused layer, its cell state held in padding")
         return Choice(ours, "padded input with lengths; torch's own kernels take none")
     if call.layout == "packed":
         return Choice("aten", "torch's own kernels read the packed layout directly")

@@ -218,7 +218,7 @@ class Layer(nn.RNNBase):
         with without_autocast(input.device, cast_to):
             x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, state) for state in states)
             weights = self._weights(lambda weight: autocast_to(cast_to, weight))
-            if choice.backend == "aten":
+            if choice.backend == "aten" and mask is None:
                 output, states = self._aten(x, states, weights, is_cast=cast_to is not None)
             else:
                 output, states = self._stack(schedule(choice.backend), x, states, weights, mask, starts)

@@ -111,9 +111,9 @@ def test_triton_takes_cpu_tensors_under_the_interpreter(kind):
 
 @every_kind
 def test_aten_refuses_lengths_and_says_why(kind):
-    module = build(rnnlab.nn, kind, 5, 7, backend="aten")
+    module = build(rnnlab.nn, kind, 5, 7, backend="aten", dtype=torch.float64)  # an LSTM takes them in float32
     with pytest.raises((RuntimeError, ValueError), match="(?s)aten.*lengths|lengths.*aten"):
-        module(torch.zeros(3, 2, 5), lengths=torch.tensor([3, 1]))
+        module(torch.zeros(3, 2, 5, dtype=torch.float64), lengths=torch.tensor([3, 1]))
 
 
 def test_available_backends_of_the_cpu():

@@ -241,6 +241,18 @@ def test_lengths_of_an_empty_batch():
 
 
 def test_explain_backend_knows_of_lengths():
-    layer, x = rnnlab.nn.LSTM(1, 2), torch.randn(3, 2, 1)
-    assert "aten" in rnnlab.nn.explain_backend(layer, x)
-    assert "aten" not in rnnlab.nn.explain_backend(layer, x, lengths=[3, 1]).split("(")[0]
+    x = torch.randn(3, 2, 1)
+    assert "held in padding" in rnnlab.nn.explain_backend(rnnlab.nn.LSTM(1, 2), x, lengths=[3, 1])
+    assert "aten" not in rnnlab.nn.explain_backend(rnnlab.nn.GRU(1, 2), x, lengths=[3, 1]).split("(")[0]
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_lstm_in_single_precision_equals_packed_sequence(bias, bidirectional):
+    """Which `auto` runs on torch's own layer on a CPU; in double precision it does not."""
+    options = {"num_layers": 2, "bias": bias, "bidirectional": bidirectional}
+    ours, theirs = rnnlab.nn.LSTM(5, 7, **options), torch.nn.LSTM(5, 7, **options)
+    ours.load_state_dict(theirs.state_dict())
+    x, hx, lengths = torch.randn(6, 4, 5), random_state(theirs, 4), ORDERS["unsorted"]
+    actual = run(ours, x, map_state(torch.Tensor.float, hx), lengths=torch.tensor(lengths))
+    assert_same_run(actual, packed_run(theirs, x, map_state(torch.Tensor.float, hx), lengths))
