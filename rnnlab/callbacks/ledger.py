@@ -63,6 +63,7 @@ class Ledger(pl.Callback):
         self._log_old_rows(trainer)
         self._fit_before = self.rows[-1]["time/fit_s"] if self.rows else 0.0
         self._fit_start = time.perf_counter()
+        self.on_train_epoch_start(trainer, pl_module)  # which Lightning leaves out where it resumes within an epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_start = time.perf_counter()

@@ -6,14 +6,13 @@ Letters: N characters, V vocabulary, U hidden units, L layers, H units a layer.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rnnlab.decoding.sampling import START
+from rnnlab.decoding.sampling import START, evaluating
 
 
 class Recording(NamedTuple):
@@ -39,7 +38,7 @@ def choose_document(documents: Sequence[Any], length: int) -> Any:
 def surprise(model: nn.Module, vocabulary: Any, text: str, context: str = "") -> np.ndarray:
     """Return -ln p of each character of a passage, float64 (N,), from one call of the model; arguments as `record`."""
     ids = _read(model, vocabulary, context + text)
-    with _evaluating(model):
+    with evaluating(model), torch.inference_mode():
         logits = model(ids[None, :-1])[0, len(context) :]
     return _nats(logits, ids[len(context) + 1 :])
 
@@ -57,7 +56,7 @@ def record(model: nn.Module, vocabulary: Any, text: str, context: str = "") -> R
     ids = _read(model, vocabulary, context + text)
     logits, states = [], []
     parts: list[tuple[str, Tensor]] = []
-    with _evaluating(model):
+    with evaluating(model), torch.inference_mode():
         state = None
         for step in range(len(ids)):
             output, state = model(ids[None, step : step + 1], state, return_state=True)
@@ -79,17 +78,6 @@ def _read(model: nn.Module, vocabulary: Any, text: str) -> Tensor:
 def _nats(logits: Tensor, ids: Tensor) -> np.ndarray:
     """Return -ln p (N,) of symbols (N,) by logits (N, V)."""
     return -logits.double().log_softmax(-1).gather(-1, ids[:, None])[:, 0].cpu().numpy()
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def _parts(state: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Tensor]]:

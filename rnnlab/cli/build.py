@@ -28,13 +28,15 @@ class Run(NamedTuple):
     checkpoints: LastAndBest | None
 
 
-def build(config: dict[str, Any], run_dir: Path | None = None) -> Run:
+def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[str, Any] | None = None) -> Run:
     """Build data, task and trainer from a resolved configuration.
 
     Args:
         config: plain data, as `conf/` composes it.
         run_dir: where a training run keeps its records. None builds a trainer that logs and writes nothing, for
             measuring.
+        checkpoint: of a run that is to be measured: data that remembers keeps the vocabularies of that run, whatever
+            the files say that it reads now.
 
     Returns:
         The run; the data is set up, and one step and optimiser are tried, so that what cannot be trained shows here.
@@ -49,7 +51,7 @@ def build(config: dict[str, Any], run_dir: Path | None = None) -> Run:
     if run_dir is not None:
         check_length(config["trainer"])
     reseed(seed)
-    data, task = _data_and_task(config)
+    data, task = _data_and_task(config, checkpoint, reads=True)
     if run_dir is None:
         trainer = _trainer(config, callbacks=[], loggers=[])
         rehearse_step(task, data, trainer)
@@ -80,20 +82,21 @@ def load(run_dir: Path, ckpt: str, overrides: Sequence[str]) -> tuple[Any, Any, 
     config = override(rundir.read_config(run_dir), overrides)
     path = rundir.checkpoint_path(run_dir, ckpt)
     checkpoint = rundir.load_checkpoint(path)
-    data, task = _data_and_task(config, checkpoint)
-    rundir.restore(data, task, path)
+    data, task = _data_and_task(config, checkpoint, reads=False)
+    rundir.restore(data, task, checkpoint, path)
     return data, task.eval(), checkpoint
 
 
 def _data_and_task(
-    config: dict[str, Any], checkpoint: dict[str, Any] | None = None
+    config: dict[str, Any], checkpoint: dict[str, Any] | None, reads: bool
 ) -> tuple[pl.LightningDataModule, pl.LightningModule]:
-    """Build data and task; data that remembers takes what it needs from the checkpoint instead of being set up."""
+    """Build data and task; data that remembers is told by the checkpoint, and need not be set up then."""
     try:
         data = instantiate(config["data"])
-        if checkpoint is not None and data.remembers:
+        remembers = checkpoint is not None and data.remembers
+        if remembers:
             data.load_state_dict(rundir.data_state(checkpoint, data))
-        else:
+        if reads or not remembers:
             data.setup()
         model = instantiate(config["model"])(rnn=instantiate(config["rnn"]), **data.sizes)
         schedule = instantiate(config["schedule"]) if config["schedule"] else None

@@ -37,9 +37,9 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
 
     config = override(rundir.read_config(run_dir), overrides)
     path = rundir.checkpoint_path(run_dir, ckpt)
-    rundir.load_checkpoint(path)
-    run = build(config)
-    checkpoint = rundir.restore(run.data, run.task, path)
+    checkpoint = rundir.load_checkpoint(path)
+    run = build(config, checkpoint=checkpoint)
+    rundir.restore(run.data, run.task, checkpoint, path)
     metrics = measure(run)
     if any(word.startswith("data.") and not word.startswith("data.batch_size=") for word in overrides):
         console.print("note: with other data than the run's, its test split may hold what the run was trained on")

@@ -50,7 +50,9 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
             run = build(config, run_dir)
     resume_from = run.checkpoints.last_path if config["resume"] and run.checkpoints.last_path.exists() else None
     if resume_from is not None:
-        rundir.restore(run.data, run.task, resume_from)  # says clearly what is wrong with a broken file
+        rundir.restore(
+            run.data, run.task, rundir.load_checkpoint(resume_from), resume_from
+        )  # says clearly what is wrong with a broken file
     elif config["resume"]:
         say("no epoch was finished yet, starting over")
     handler = _open_log(run_dir)
@@ -88,10 +90,12 @@ def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:
     assert run.ledger is not None and run.checkpoints is not None
     with interruptible(run.trainer):
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=resume_from, weights_only=True)
+    peak = peak_memory_mib()  # of training, before what baselines take
     best = rundir.load_weights(run.task, _checkpoint_to_measure(run.checkpoints, run.ledger))
     metrics = {**measure(run), **run.ledger.summary(), "best_epoch": best["epoch"] + 1}
-    metrics[f"time/{run.data.unit}_per_s"] = round(run.data.epoch_size / metrics["time/epoch_s"], 1)
-    if (peak := peak_memory_mib()) is not None:
+    if run.trainer.limit_train_batches == 1.0 and not run.trainer.overfit_batches:
+        metrics[f"time/{run.data.unit}_per_s"] = round(run.data.epoch_size / metrics["time/epoch_s"], 1)
+    if peak is not None:
         metrics["memory/peak_mib"] = round(peak, 1)
     for callback in run.trainer.callbacks:
         if hasattr(callback, "on_run_end"):

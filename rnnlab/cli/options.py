@@ -45,6 +45,8 @@ def check_output(name: str) -> Path:
     path = Path(name)
     if not path.parent.is_dir():
         raise UsageError(f"output={path}: the folder {path.parent} does not exist")
+    if path.suffix == ".gz":
+        raise UsageError(f"output={path}: what is written is plain text, leave out .gz")
     if path.is_dir():
         raise UsageError(f"output={path} is a folder, a file is needed")
     return path

@@ -204,23 +204,28 @@ def _take_weights(task: torch.nn.Module, checkpoint: dict[str, Any], path: Path)
         raise UsageError(f"checkpoint {path} does not fit this model: {error}") from error
 
 
-def data_state(checkpoint: dict[str, Any], data: LightningDataModule) -> dict[str, Any] | None:
-    """Return what a data module left in a checkpoint, from where Lightning puts it; None if it left nothing."""
-    return checkpoint.get(type(data).__qualname__)
+def data_state(checkpoint: dict[str, Any], data: LightningDataModule) -> dict[str, Any]:
+    """Return what a data module left in a checkpoint, from where Lightning puts it; empty if it left nothing.
+
+    Raises:
+        UsageError: it should have, but the checkpoint is of other data.
+    """
+    state = checkpoint.get(type(data).__qualname__, {})
+    if data.remembers and not state:
+        raise UsageError(f"the checkpoint is not of a run on {type(data).__qualname__}")
+    return state
 
 
-def restore(data: LightningDataModule, task: torch.nn.Module, path: Path) -> dict[str, Any]:
-    """Load a checkpoint's weights and what its data remembers, and return the checkpoint.
+def restore(data: LightningDataModule, task: torch.nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
+    """Give the weights of a checkpoint, read from `path`, to a task, and what its data remembers to the data.
 
     Raises:
         UsageError: as `load_weights`, or the run was trained on other data.
     """
-    checkpoint = load_checkpoint(path)
     state = data_state(checkpoint, data)
-    if state is not None:
+    if state:
         try:
             data.load_state_dict(state)  # other data say so; that the weights do not fit then says less
         except ValueError as error:
             raise UsageError(str(error)) from error
     _take_weights(task, checkpoint, path)
-    return checkpoint

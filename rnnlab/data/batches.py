@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rnnlab.data.checks import check_integer
 
+IGNORED = -100  # target that is not scored; torch's cross-entropy leaves it out
+
 _QUERIES_A_BATCH = 1024
 
 

@@ -6,14 +6,12 @@ which are checked and carry no tag. Sentences end in a blank line.
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from rnnlab.data.files import find_file
+from rnnlab.data.files import read_text
 
 _NUM_COLUMNS = 10
 _FORM, _FEATS = 1, 5
@@ -43,21 +41,12 @@ def check_column(column: str) -> str:
     return column
 
 
-def read_text(path: str | Path, kind: str) -> tuple[Path, str]:
-    """Return where a UTF-8 file was found, and its text; a name that ends in '.gz' is unpacked.
-
-    Raises:
-        ValueError: the file is missing, cannot be unpacked, or is not UTF-8, with the line of the first such byte.
-    """
-    file = find_file(path, kind)
-    try:
-        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-        return file, content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{file}:{line}: is not UTF-8: {error.reason} at byte {error.start}") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{file}: cannot be read: {error}") from None
+def is_conllu(text: str) -> bool:
+    """Return whether the first line that is no comment has the ten columns of a word."""
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            return line.count("\t") == _NUM_COLUMNS - 1
+    return False
 
 
 def read_sentences(path: str | Path, column: str) -> list[Sentence]:

@@ -80,7 +80,7 @@ def fetch(name: str) -> Path:
         )
     except Exception as error:  # every protocol, proxy and disk fails in its own way
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{name} cannot be downloaded ({type(error).__name__}: {reason}); {by_hand}") from error
+        raise ValueError(f"{name} cannot be downloaded ({type(error).__name__}: {reason}); {by_hand}") from None
     return target
 
 

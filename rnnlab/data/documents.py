@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rnnlab.data.corpora import FILES
-from rnnlab.data.files import find_file
+from rnnlab.data.corpora import data_root
+from rnnlab.data.files import read_text
 
-SPLITS = ("90/10", "90/5/5", "char-rnn", "files")
+SPLITS = ("90/10", "90/5/5", "char-rnn", "files", "none")
 
 # A module longer than this is a table more often than a text.
 _LONGEST_MODULE = 60_000
+# Modules that are of one machine, not of a version of Python.
+_LOCAL_MODULES = ("_sysconfigdata", "sitecustomize", "usercustomize")
 
 
 class Document(NamedTuple):
@@ -37,22 +39,25 @@ def read_documents(path: str | Path) -> list[str]:
     Raises:
         ValueError: no file, an empty one, or one that is not UTF-8.
     """
-    is_pattern = glob.has_magic(str(path)) and not Path(path).exists() and str(path) not in FILES
-    names = sorted(glob.glob(str(path), recursive=True)) if is_pattern else [str(find_file(path, "text file"))]
-    files = [Path(name) for name in names if Path(name).is_file()]
-    if not files:
-        raise ValueError(f"no file matches {path}")
+    is_pattern = glob.has_magic(str(path)) and not Path(path).exists()
     texts = []
-    for file in files:
-        content = file.read_bytes()
-        try:
-            texts.append(content.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            line = content.count(b"\n", 0, error.start) + 1
-            raise ValueError(f"{file}:{line}: is not UTF-8: {error.reason} at byte {error.start}") from None
-        if not content:
+    for name in _matches(str(path)) if is_pattern else [path]:
+        file, text = read_text(name, "text file")
+        if not text:
             raise ValueError(f"{file}: is empty")
+        texts.append(text)
     return texts
+
+
+def _matches(pattern: str) -> list[str]:
+    """Return the files of a pattern in the order of their names: as given or, if there are none, below RNNLAB_DATA."""
+    root = data_root()
+    patterns = [pattern] if root is None or Path(pattern).is_absolute() else [pattern, str(root / pattern)]
+    for candidate in patterns:
+        files = [name for name in sorted(glob.glob(candidate, recursive=True)) if Path(name).is_file()]
+        if files:
+            return files
+    raise ValueError(f"no file matches {' or '.join(patterns)}")
 
 
 def stdlib_documents(max_chars: int) -> list[str]:
@@ -67,7 +72,7 @@ def stdlib_documents(max_chars: int) -> list[str]:
     total = 0
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
         text = path.read_text(encoding="utf-8")
-        if not text or len(text) > _LONGEST_MODULE:
+        if not text or len(text) > _LONGEST_MODULE or path.name.startswith(_LOCAL_MODULES):
             continue
         total += len(text)
         if total > max_chars:
@@ -89,7 +94,7 @@ def split_documents(texts: Sequence[str], split: str, context: int = 0) -> dict[
         split: '90/10' and '90/5/5' cut all characters, in their order, at these percentages; 'files' takes each tenth
             document for validation; 'char-rnn' is that of Karpathy's char-rnn with its defaults: 50 streams, cut in
             batches of 50 x 50 characters, of which the first 95% are training and the others validation; what does not
-            fill a batch is left out.
+            fill a batch is left out; 'none' makes all of it training.
         context: characters kept of what stands before a part that begins within a text.
 
     Raises:
@@ -100,6 +105,8 @@ def split_documents(texts: Sequence[str], split: str, context: int = 0) -> dict[
             "train": [Document(text) for index, text in enumerate(texts) if index % 10 != 9],
             "val": [Document(text) for text in texts[9::10]],
         }
+    elif split == "none":
+        parts = {"train": list(map(Document, texts))}
     elif split == "char-rnn":
         parts = _char_rnn(texts, context)
     else:

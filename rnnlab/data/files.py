@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
 
 from rnnlab.data.corpora import FILES, data_root, fetch
@@ -30,3 +32,20 @@ def find_file(path: str | Path, kind: str = "file") -> Path:
         return fetch(str(path))
     hint = "" if root else "; RNNLAB_DATA, where relative paths are looked for too, is not set"
     raise ValueError(f"no {kind} at {' or '.join(map(str, candidates))}{hint}")
+
+
+def read_text(path: str | Path, kind: str) -> tuple[Path, str]:
+    """Return where a UTF-8 file was found, and its text; a name that ends in '.gz' is unpacked.
+
+    Raises:
+        ValueError: the file is missing, cannot be unpacked, or is not UTF-8, with the line of the first such byte.
+    """
+    file = find_file(path, kind)
+    try:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        return file, content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{file}:{line}: is not UTF-8: {error.reason} at byte {error.start}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{file}: cannot be read: {error}") from None

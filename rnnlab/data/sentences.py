@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from rnnlab.data.batches import IGNORED
 from rnnlab.data.conllu_text import Sentence
 from rnnlab.data.vocabulary import PADDING, UNKNOWN, Vocabulary
-
-IGNORED = -100  # tag of padding and of words without one; torch's cross-entropy leaves it out
 
 
 class TaggedBatch(NamedTuple):

@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from rnnlab.baselines import hmm, most_frequent, score_tags, suffix_backoff
 from rnnlab.data.batches import InMemoryData, Queries
-from rnnlab.data.buckets import BucketLoader, LengthBucketBatchSampler, bucket_loader
+from rnnlab.data.buckets import LengthBucketBatchSampler, bucket_loader
 from rnnlab.data.checks import check_integer
-from rnnlab.data.conllu_text import Sentence, check_column, fill_column, from_plain_text, parse_sentences, read_text
+from rnnlab.data.conllu_text import Sentence, check_column, fill_column, from_plain_text, is_conllu, parse_sentences
+from rnnlab.data.files import read_text
 from rnnlab.data.sentences import Symbols, TaggedBatch, TaggedSentences
 from rnnlab.data.vectors import read_vectors
 
@@ -29,7 +31,8 @@ class SentenceData(InMemoryData):
 
     A batch is a `TaggedBatch`. Training reads sentences of similar length together, in an order drawn anew each epoch,
     validation and test from the shortest to the longest. Words and characters are known from training alone. Tags that
-    occur in validation or test only stand behind those of training, so that a word that has one counts as an error.
+    occur in validation or test only stand behind those of training, so that a word that has one counts as an error; a
+    file that is given to a trained model and has another tag is refused.
 
     Attributes:
         sentences: those of each part, known after `setup`.
@@ -155,20 +158,28 @@ class SentenceData(InMemoryData):
     def rehearsal_batch(self) -> TaggedBatch:
         return self.splits["train"][[0, len(self.splits["train"]) - 1]]
 
-    def train_dataloader(self) -> BucketLoader:
+    def train_dataloader(self) -> DataLoader:
         return self._loader("train", self.batch_size)
 
-    def val_dataloader(self) -> BucketLoader:
+    def val_dataloader(self) -> DataLoader:
         return self._loader("val", self.eval_max_tokens)
 
-    def test_dataloader(self) -> BucketLoader:
+    def test_dataloader(self) -> DataLoader:
         return self._loader("test", self.eval_max_tokens)
 
-    def _loader(self, part: str, max_tokens: int) -> BucketLoader:
+    def _loader(self, part: str, max_tokens: int) -> DataLoader:
+        if self.trainer is not None and self.trainer.overfit_batches:
+            return self._unshuffled(part, max_tokens)
         ranks = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         sentences = self.splits[part]
         sampler = LengthBucketBatchSampler(sentences.lengths, max_tokens, self.shuffle_seed, part == "train", *ranks)
         return bucket_loader(sentences, sampler)
+
+    def _unshuffled(self, part: str, max_tokens: int) -> DataLoader:
+        """Return a loader of fixed batches, whose sampler Lightning has no reason to replace."""
+        sentences = self.splits[part]
+        batches = LengthBucketBatchSampler(sentences.lengths, max_tokens, shuffle=False)
+        return DataLoader([sentences[indices] for indices in batches], batch_size=None)
 
     def baselines(self) -> dict[str, float]:
         """Return the accuracy of taggers that count, learnt from the training part.
@@ -192,7 +203,7 @@ class SentenceData(InMemoryData):
         return result
 
     def read_queries(self, path: str | Path) -> Queries:
-        """Read sentences to be tagged: CoNLL-U if the name ends in '.conllu', or else text, one sentence a line.
+        """Read sentences to be tagged: CoNLL-U, by the file's name or its first line, or text, one sentence a line.
 
         Both may be packed, '.gz'. Words of a text stand between spaces; lines without words are left out.
 
@@ -200,7 +211,7 @@ class SentenceData(InMemoryData):
             ValueError: the file is missing, broken ("file:line: what is wrong") or has no sentence.
         """
         file, text = read_text(path, "file of sentences")
-        if file.name.removesuffix(".gz").endswith(".conllu"):
+        if file.name.removesuffix(".gz").endswith(".conllu") or is_conllu(text):
             sentences = parse_sentences(text, str(file), column=None)
         else:
             text, sentences = from_plain_text(text)

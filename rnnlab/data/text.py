@@ -13,13 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from rnnlab.baselines import witten_bell
-from rnnlab.data.batches import InMemoryData, Queries
+from rnnlab.data.batches import IGNORED, InMemoryData, Queries
 from rnnlab.data.checks import check_choice, check_integer
 from rnnlab.data.documents import SPLITS, Document, read_documents, split_documents, stdlib_documents
 from rnnlab.data.streams import Window, WindowLoader, window_loader
 from rnnlab.data.vocabulary import START, UNKNOWN, Vocabulary
-
-IGNORED = -100  # target of a step that is not scored; torch's cross-entropy leaves it out
 
 # What is read before a part that begins within a text: as much as a state is likely to remember.
 _CONTEXT = 500
@@ -79,8 +77,8 @@ class TextData(InMemoryData):
     Args:
         path: UTF-8 file, pattern of files, or the name of a known corpus; relative ones are looked for below
             RNNLAB_DATA too. None: the sources of the running Python's standard library.
-        split: how the text is cut, see `split_documents`; without effect on parts that have files of their own.
-        val, test: files of these parts; `path` is then training alone, but for a test part by `split`.
+        split: how the text of `path` is cut, see `split_documents`.
+        val, test: files of these parts, in place of what `split` cuts off; `split` 'none' makes all of `path` training.
         tbptt_steps: W, steps of a training window.
         batch_size: B, streams of training.
         ngram_order: greatest order of the n-gram baselines, 0 for none.
@@ -109,6 +107,8 @@ class TextData(InMemoryData):
         super().__init__(check_integer("batch_size", batch_size, 1), seed)
         self.path, self.val, self.test = path, val, test
         self.split = check_choice("split", split, SPLITS)
+        if split == "none" and val is None:
+            raise ValueError("split=none leaves nothing for validation: give a file by val=FILE, or another split")
         self.tbptt_steps = check_integer("tbptt_steps", tbptt_steps, 1)
         self.ngram_order = check_integer("ngram_order", ngram_order, 0, 10)
         self.max_chars = check_integer("max_chars", max_chars, 1)
@@ -135,13 +135,11 @@ class TextData(InMemoryData):
 
     def _read(self) -> dict[str, list[Document]]:
         texts = stdlib_documents(self.max_chars) if self.path is None else read_documents(self.path)
-        if self.val is None and self.test is None:
-            return split_documents(texts, self.split, _CONTEXT)
-        given = {part: read_documents(path) for part, path in (("val", self.val), ("test", self.test)) if path}
-        parts = (
-            {"train": list(map(Document, texts))} if "val" in given else split_documents(texts, self.split, _CONTEXT)
-        )
-        return {**parts, **{part: list(map(Document, own)) for part, own in given.items()}}
+        parts = split_documents(texts, self.split, _CONTEXT)
+        for part, path in (("val", self.val), ("test", self.test)):
+            if path is not None:
+                parts[part] = list(map(Document, read_documents(path)))
+        return parts
 
     def _remember(self, characters: Sequence[str], sha256: str) -> None:
         if self._sha256 not in (None, sha256):

@@ -23,8 +23,8 @@ class CharLM(nn.Module):
         init: arguments of `rnnlab.nn.init.initialise`; None keeps torch's initialisation.
 
     Raises:
-        ValueError: tied weights of different widths, a bidirectional layer, which would have read the answer, or a
-            rate outside [0, 1).
+        ValueError: tied weights of different widths, a bidirectional layer, which would have read the answer, a size
+            below 1, or a rate outside [0, 1).
 
     Example:
         >>> import functools, torch
@@ -43,6 +43,8 @@ class CharLM(nn.Module):
         init: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if embedding_size is not None and (not isinstance(embedding_size, int) or embedding_size < 1):
+            raise ValueError(f"model.embedding_size must be an integer of at least 1 or null, got {embedding_size!r}")
         self.vocab_size = vocab_size
         self.embedding = None if embedding_size is None else nn.Embedding(vocab_size, embedding_size)
         self.rnn = rnn(input_size=vocab_size if embedding_size is None else embedding_size)

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from rnnlab.data import Window
+from rnnlab.data.checks import check_integer
 from rnnlab.tasks.carry import Carry
-from rnnlab.tasks.dynamic import evaluate_dynamically
+from rnnlab.tasks.dynamic import check_rates, evaluate_dynamically
 from rnnlab.tasks.means import EpochLoss, Means
-from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
 
 
 class CharLMTask(pl.LightningModule):
@@ -30,10 +31,13 @@ class CharLMTask(pl.LightningModule):
         model: ids (B, W) and a state -> logits (B, W, V) and a state, as `rnnlab.models.CharLM` does.
         optim: `optim(params)` gives the optimiser.
         schedule: `schedule(optimizer, total_steps=...)` gives a schedule by update; None keeps the rate.
-        dynamic_lr: rate of dynamic evaluation, which `rnnlab evaluate` then does too: 'val/bits_dynamic'. None: not
-            done.
+        dynamic_lr: rate of dynamic evaluation, 'val/bits_dynamic', done whenever a model is measured outside its
+            training: for the final numbers of a run, and by `rnnlab evaluate`. None: not done.
         dynamic_decay: how fast it forgets, see `evaluate_dynamically`.
         dynamic_steps: steps of its windows.
+
+    Raises:
+        ValueError: a setting of dynamic evaluation is out of range.
 
     Attributes:
         monitor: the metric that picks the best checkpoint, and which way is up.
@@ -52,7 +56,10 @@ class CharLMTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.optim, self.schedule = model, optim, schedule
-        self.dynamic_lr, self.dynamic_decay, self.dynamic_steps = dynamic_lr, dynamic_decay, dynamic_steps
+        if dynamic_lr is not None:
+            check_rates(dynamic_lr, dynamic_decay)
+        self.dynamic_lr, self.dynamic_decay = dynamic_lr, dynamic_decay
+        self.dynamic_steps = check_integer("task.dynamic_steps", dynamic_steps, 1)
         self.means = nn.ModuleDict({split: Means("loss") for split in ("val", "test")})
         self.train_loss = EpochLoss()
         self.carry = Carry()
@@ -60,7 +67,7 @@ class CharLMTask(pl.LightningModule):
 
     def training_step(self, batch: Window, batch_index: int) -> Tensor:
         loss = _nats(self._logits(batch, self.carry), batch.targets, reduction="mean")
-        self.train_loss.add(self, loss, batch.targets.numel())
+        self.train_loss.add(self, loss, (batch.targets >= 0).sum())
         return loss
 
     def validation_step(self, batch: Window, batch_index: int) -> None:
@@ -115,9 +122,7 @@ class CharLMTask(pl.LightningModule):
             )
 
     def on_train_start(self) -> None:
-        # A schedule asks for the number of batches, upon which Lightning makes the loader, before it has read the
-        # position in it from the checkpoint; it then forgets the position.
-        self.trainer.fit_loop._load_combined_loader_states()
+        restore_position(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.carry.save(checkpoint)

@@ -35,8 +35,7 @@ def evaluate_dynamically(
     Raises:
         ValueError: a rate out of range.
     """
-    if not lr > 0 or not 0 <= decay <= 1:
-        raise ValueError(f"task.dynamic_lr must be > 0 and task.dynamic_decay in [0, 1], got {lr!r} and {decay!r}")
+    check_rates(lr, decay)
     model.eval()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     scales = _gradient_scales(model, weights, train_windows)
@@ -55,6 +54,13 @@ def evaluate_dynamically(
             for weight, gradient, scale, pull, start in zip(weights, gradients, scales, pulls, trained, strict=True):
                 weight.add_(pull * (start - weight) - lr * gradient / (scale + _EPSILON))
     return total / count
+
+
+def check_rates(lr: object, decay: object) -> None:
+    """Raise ValueError unless these are rates of dynamic evaluation."""
+    is_number = [isinstance(rate, int | float) and not isinstance(rate, bool) for rate in (lr, decay)]
+    if not all(is_number) or not lr > 0 or not 0 <= decay <= 1:  # type: ignore[operator]
+        raise ValueError(f"task.dynamic_lr must be > 0 and task.dynamic_decay in [0, 1], got {lr!r} and {decay!r}")
 
 
 def _gradient_scales(model: nn.Module, weights: list[nn.Parameter], windows: Iterable[Window]) -> list[Tensor]:

@@ -13,7 +13,7 @@ from torch.nn.functional import mse_loss
 from rnnlab.data import Window
 from rnnlab.tasks.carry import Carry
 from rnnlab.tasks.means import EpochLoss, Means
-from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
 
 
 class ForecastingTask(pl.LightningModule):
@@ -117,9 +117,7 @@ class ForecastingTask(pl.LightningModule):
         return _last_step(self.model(x))
 
     def on_train_start(self) -> None:
-        # A schedule asks for the number of batches, upon which Lightning makes the loader, before it has read the
-        # position in it from the checkpoint; it then forgets the position.
-        self.trainer.fit_loop._load_combined_loader_states()
+        restore_position(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.carry.save(checkpoint)

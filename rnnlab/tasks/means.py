@@ -41,12 +41,15 @@ class EpochLoss:
 
     def __init__(self) -> None:
         self._total: Tensor | float = 0.0
-        self._count = 0
+        self._count: Tensor | int = 0
 
-    def add(self, task: pl.LightningModule, loss: Tensor, count: int) -> None:
-        """Add the mean `loss` of `count` items; with the last batch of the epoch, log 'train/loss' and start anew."""
+    def add(self, task: pl.LightningModule, loss: Tensor, count: Tensor | int) -> None:
+        """Add the mean `loss` of `count` items; with the last batch of the epoch, log 'train/loss' and start anew.
+
+        A count that lies on a GPU is not looked at.
+        """
         self._total = self._total + loss.detach() * count
-        self._count += count
+        self._count = self._count + count
         if task.trainer.is_last_batch:
-            task.log("train/loss", self._total / self._count, on_step=False, on_epoch=True, batch_size=self._count)
+            task.log("train/loss", self._total / self._count, on_step=False, on_epoch=True, batch_size=1)
             self._total, self._count = 0.0, 0

@@ -54,7 +54,14 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int = 0, final_
         total_steps: updates of the whole training.
         warmup_steps: first updates, in which the rate rises linearly from nearly zero.
         final_factor: the last rate as a share of the highest.
+
+    Raises:
+        ValueError: a value out of range.
     """
+    if not isinstance(warmup_steps, int) or warmup_steps < 0 or not 0 <= final_factor <= 1:
+        raise ValueError(
+            f"warmup_steps must be an integer >= 0 and final_factor in [0, 1], got {warmup_steps!r}, {final_factor!r}"
+        )
 
     def factor(step: int) -> float:
         if step < warmup_steps:
@@ -78,7 +85,12 @@ def late_decay(
         start: share of the updates before the first change.
         gamma: factor of each change.
         times: how many changes there are.
+
+    Raises:
+        ValueError: a value out of range.
     """
+    if not 0 <= start < 1 or gamma <= 0 or times < 0:
+        raise ValueError(f"start must lie in [0, 1), gamma be > 0 and times >= 0, got {start!r}, {gamma!r}, {times!r}")
 
     def factor(step: int) -> float:
         progress = (step / total_steps - start) / (1 - start)
@@ -95,7 +107,12 @@ def plateau(optimizer: Optimizer, total_steps: int, factor: float = 0.5, patienc
         total_steps: without effect.
         factor: the rate is multiplied by this, in (0, 1).
         patience: validations without improvement that are borne.
+
+    Raises:
+        ValueError: a value out of range.
     """
+    if not 0 < factor < 1 or patience < 0:
+        raise ValueError(f"factor must lie in (0, 1) and patience be >= 0, got {factor!r}, {patience!r}")
     return ReduceLROnPlateau(optimizer, factor=factor, patience=patience)
 
 
@@ -115,5 +132,19 @@ def complete_optimisers(
         raise ValueError("a schedule needs a training of known length: set trainer.max_epochs or trainer.max_steps")
     scheduler = schedule(optimizer, total_steps=int(total_steps))
     if isinstance(scheduler, ReduceLROnPlateau):
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"}}
+        if task.trainer.check_val_every_n_epoch != 1:
+            raise ValueError("schedule=plateau needs a validation in each epoch: trainer.check_val_every_n_epoch=1")
+        # Counted in batches, it is stepped right after the epoch's validation. Counted in epochs, Lightning would step
+        # it behind the callbacks, that is, after the checkpoint was written, and a resumed run would miss a step.
+        every = {"interval": "step", "frequency": int(task.trainer.num_training_batches)}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss", **every}}
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def restore_position(trainer: pl.Trainer) -> None:
+    """Let the training loader go on where a checkpoint was taken; for `on_train_start`.
+
+    A schedule asks for the number of batches, upon which Lightning makes the loader, before it has read the position in
+    it from the checkpoint; it then forgets the position.
+    """
+    trainer.fit_loop._load_combined_loader_states()

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from rnnlab.data.sentences import IGNORED, TaggedBatch
+from rnnlab.data.batches import IGNORED
+from rnnlab.data.sentences import TaggedBatch
 from rnnlab.tasks.means import EpochLoss, Means
-from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
 
 
 class TagScore(NamedTuple):
@@ -62,8 +63,8 @@ class TaggingTask(pl.LightningModule):
         self.train_loss = EpochLoss()
 
     def training_step(self, batch: TaggedBatch, batch_index: int) -> Tensor:
-        count = int((batch.tags >= 0).sum())
-        loss = self._losses(self.model(batch), batch).sum() / max(count, 1)  # sentences may be without any tag
+        count = (batch.tags >= 0).sum()
+        loss = self._losses(self.model(batch), batch).sum() / count.clamp(min=1)  # sentences may be without any tag
         self.train_loss.add(self, loss, count)
         return loss
 
@@ -138,9 +139,7 @@ class TaggingTask(pl.LightningModule):
         return self.model.decode(batch)
 
     def on_train_start(self) -> None:
-        # A schedule asks for the number of batches, upon which Lightning makes the loader, before it has read the
-        # position in it from the checkpoint; it then forgets the position.
-        self.trainer.fit_loop._load_combined_loader_states()
+        restore_position(self.trainer)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return complete_optimisers(self, self.optim, self.schedule)

@@ -86,7 +86,7 @@ def tagger_run(tmp_path_factory, conllu_file):
         "model.char_hidden=8",
         "model.dropout=0",
         "optim.lr=0.02",
-        "trainer.max_epochs=6",
+        "trainer.max_epochs=12",
         "trainer.accelerator=cpu",
         "logger=csv",
     ]

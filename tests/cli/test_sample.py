@@ -140,6 +140,25 @@ def test_diagnose_of_another_task_draws_its_curves(addition_run, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["task.dynamic_lr=-1"], "task.dynamic_lr must be > 0"),
+        (["task.dynamic_steps=0", "task.dynamic_lr=1"], "task.dynamic_steps must be an integer of at least 1, got 0"),
+        (["model.embedding_size=-3"], "model.embedding_size must be an integer of at least 1 or null, got -3"),
+        (["schedule=late_decay", "schedule.start=1"], "start must lie in [0, 1)"),
+        (["schedule=plateau", "schedule.factor=-0.5"], "factor must lie in (0, 1)"),
+        (["schedule.warmup_steps=abc"], "warmup_steps must be an integer >= 0"),
+        (["data.split=none"], "split=none leaves nothing for validation"),
+    ],
+)
+def test_training_refuses_before_it_begins(text_file, tmp_path, capsys, words, message):
+    run_dir = tmp_path / "run"
+    given = ["experiment=char_lm/tinyshakespeare", f"data.path={text_file}", "data.batch_size=5", f"run_dir={run_dir}"]
+    code, _, err = run(capsys, "train", *given, *words)
+    assert code == 2 and message in err and err.count("\n") == 1 and not run_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
         (["length=1"], "length must be an integer from 2 to 2000, got '1'"),
         (["length=abc"], "length must be an integer from 2 to 2000, got 'abc'"),
         (["input=nowhere.txt"], "no text file at nowhere.txt"),

@@ -93,6 +93,50 @@ def test_diagnose_draws_a_tagger(tagger_run, capsys):
     assert "figures/confusion.png" in out and (tagger_run / "figures" / "confusion.png").exists()
 
 
+def test_evaluate_knows_the_tags_of_the_run(tmp_path, conllu_file, capsys):
+    """Of a file with fewer tags, and of one with a tag that the run has never seen."""
+    rare = conllu_file.read_text() + "1\twow\t_\tINTJ" + "\t_" * 6 + "\n\n"
+    (tmp_path / "rare.conllu").write_text(rare)
+    (tmp_path / "new.conllu").write_text(rare.replace("INTJ", "X"))
+    words = ["trainer.max_epochs=1", "rnn.hidden_size=4", "trainer.accelerator=cpu", "logger=csv", "callbacks=none"]
+    files = [f"data.train={conllu_file}", f"data.val={tmp_path / 'rare.conllu'}"]
+    run_dir = tmp_path / "run"
+    assert main(["train", "experiment=pos_tagging/ewt", f"run_dir={run_dir}", *files, *words]) == 0
+    assert main(["evaluate", f"run_dir={run_dir}", f"data.val={conllu_file}"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", f"run_dir={run_dir}", f"data.test={tmp_path / 'new.conllu'}"]) == 2
+    assert "the run was trained without a tag 'X'" in capsys.readouterr().err
+
+
+def test_one_batch_can_be_overfitted(tmp_path, conllu_file):
+    words = [f"data.train={conllu_file}", f"data.val={conllu_file}", "rnn.hidden_size=8", "trainer.accelerator=cpu"]
+    run_dir = tmp_path / "run"
+    code = main(
+        ["train", "experiment=pos_tagging/ewt", "debug=overfit", "trainer.max_epochs=60", f"run_dir={run_dir}", *words]
+    )
+    assert code == 0
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert metrics["val/accuracy"] > 0.9 and "time/tokens_per_s" not in metrics
+
+
+def test_treebanks_are_known_by_their_first_line(tagger_run, conllu_file, tmp_path):
+    (tmp_path / "in.conll").write_text(conllu_file.read_text())
+    assert predict(tagger_run, tmp_path / "in.conll", tmp_path / "out.conll") == 0
+    assert (tmp_path / "out.conll").read_text().count("\n") == conllu_file.read_text().count("\n")
+    assert predict(tagger_run, tmp_path / "in.conll", tmp_path / "out.conll.gz") == 2
+
+
+def test_offline_the_user_learns_what_to_place_where(capsys, monkeypatch, tmp_path):
+    from rnnlab.data import corpora
+
+    monkeypatch.setenv("RNNLAB_DATA", str(tmp_path))
+    name = "ud-ewt/en_ewt-ud-train.conllu"
+    monkeypatch.setitem(corpora.FILES, name, corpora.RemoteFile("http://127.0.0.1:9/x", "0" * 64))
+    assert main(["train", "experiment=pos_tagging/ewt", f"run_dir={tmp_path / 'run'}"]) == 2
+    *_, error = capsys.readouterr().err.splitlines()  # behind pooch's note of what it downloads
+    assert f"place the file of http://127.0.0.1:9/x at {tmp_path / name}" in error
+
+
 def test_a_missing_corpus_is_named(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("RNNLAB_DATA", str(tmp_path))
     code = main(["train", "experiment=pos_tagging/ewt", "data.train=ud-xx/none.conllu", f"run_dir={tmp_path / 'run'}"])

@@ -1,5 +1,7 @@
 """Texts are read as they are and cut where the split says."""
 
+import gzip
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +25,15 @@ def test_a_pattern_gives_its_files_in_order(tmp_path):
     (tmp_path / "deep" / "z.txt").write_text("deep")
     assert read_documents(str(tmp_path / "*.txt")) == ["a.txt", "b.txt"]
     assert read_documents(str(tmp_path / "**" / "*.txt")) == ["a.txt", "b.txt", "deep"]
+
+
+def test_packed_files_and_patterns_below_the_data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNNLAB_DATA", str(tmp_path))
+    (tmp_path / "books").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "books" / f"{name}.txt.gz").write_bytes(gzip.compress(name.encode()))
+    assert read_documents("books/*.gz") == ["a", "b"]
+    assert read_documents("books/a.txt.gz") == ["a"]
 
 
 def test_refusals_name_the_file(tmp_path):
@@ -88,4 +99,5 @@ def test_char_rnn_cuts_each_of_fifty_streams():
 
 
 def test_all_splits_are_named():
-    assert set(SPLITS) == {"90/10", "90/5/5", "char-rnn", "files"}
+    assert set(SPLITS) == {"90/10", "90/5/5", "char-rnn", "files", "none"}
+    assert split_documents(["a", "b"], "none") == {"train": [("a", ""), ("b", "")]}

@@ -272,7 +272,7 @@ def test_the_ranks_of_a_trainer_share_the_sentences():
     data = made(generated())
     rows = []
     for rank in range(2):
-        data.trainer = SimpleNamespace(world_size=2, global_rank=rank)
+        data.trainer = SimpleNamespace(world_size=2, global_rank=rank, overfit_batches=0)
         rows.append([row for batch in data.train_dataloader() for row in texts(data, batch)])
     assert sorted(rows[0] + rows[1]) == sorted(list(zip(s.forms, s.tags, strict=True)) for s in data.sentences["train"])
 

@@ -106,7 +106,7 @@ def test_documents_begin_with_a_reset_and_start(files):
 def test_parts_from_files_of_their_own(tmp_path):
     for name, text in (("train", "ab" * 50), ("val", "ba" * 5), ("test", "bb")):
         (tmp_path / name).write_text(text)
-    data = TextData(tmp_path / "train", val=tmp_path / "val", test=tmp_path / "test", batch_size=4)
+    data = TextData(tmp_path / "train", split="none", val=tmp_path / "val", test=tmp_path / "test", batch_size=4)
     data.setup()
     assert data.texts == {"train": ["ab" * 50], "val": ["ba" * 5], "test": ["bb"]}
     assert [len(part[0]) for part in data.splits.values()] == [4, 1, 1]
@@ -134,7 +134,8 @@ def test_another_text_is_refused(files):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"split": "80/20"}, "split must be one of 90/10, 90/5/5, char-rnn, files, got '80/20'"),
+        ({"split": "80/20"}, "split must be one of 90/10, 90/5/5, char-rnn, files, none, got '80/20'"),
+        ({"split": "none"}, "split=none leaves nothing for validation"),
         ({"tbptt_steps": 0}, "tbptt_steps must be an integer of at least 1"),
         ({"batch_size": 0}, "batch_size must be an integer of at least 1"),
         ({"ngram_order": 11}, "ngram_order must be an integer from 0 to 10"),

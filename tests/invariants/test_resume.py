@@ -69,6 +69,14 @@ TEXT_RUNS = {
         [("data.path", "text")],
         ["experiment=char_lm/tinyshakespeare", "rnn.hidden_size=8", "data.batch_size=5", "data.tbptt_steps=80"],
     ),
+    "plateau": (
+        "CharLMTask.training_step",
+        [("data.path", "text")],
+        [
+            *("experiment=char_lm/tinyshakespeare", "rnn.hidden_size=8", "data.batch_size=5", "data.tbptt_steps=80"),
+            *("schedule=plateau", "schedule.patience=0", "optim.lr=1e-7"),
+        ],
+    ),
     "tags": (
         "TaggingTask.training_step",
         [("data.train", "conllu"), ("data.val", "conllu")],

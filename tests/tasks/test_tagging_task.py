@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from torchmetrics.functional.classification import multiclass_f1_score, multiclass_precision, multiclass_recall
 
 import rnnlab.nn
-from rnnlab.data.tagged import GeneratedTaggerData
+from rnnlab.data import GeneratedTaggerData
 from rnnlab.models.tagger import Tagger
 from rnnlab.tasks.schedule import one_cycle
 from rnnlab.tasks.tagging import TaggingTask
