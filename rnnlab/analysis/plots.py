@@ -35,6 +35,8 @@ _LABELS = {
     "mae": "MAE (units of the series)",
     "mape": "MAPE (%)",
 }
+# Shares that lie close together near 1: a logarithmic axis would only make them hard to read.
+_SHARES = ("accuracy", "accuracy_unseen", "sentence_accuracy", "macro_f1")
 
 
 def learning_curves(
@@ -73,7 +75,7 @@ def learning_curves(
             axis.axhline(value, color=colour, linestyle="--", linewidth=1.2, label=f"{label} {value:.4g}")
         if name in ("exact_match", "char_accuracy"):
             axis.set_ylim(-0.02, 1.02)
-        elif "accuracy" not in name and all(value > 0 for _, values in metrics[name].values() for value in values):
+        elif name not in _SHARES and all(value > 0 for _, values in metrics[name].values() for value in values):
             axis.set_yscale("log")
         axis.set_title(_LABELS[name], fontsize=10)
         axis.set_xlabel("epoch")
