@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -139,9 +140,10 @@ class TwoSineData(InMemoryData):
         ]
         return Queries(torch.tensor(values, dtype=torch.float32).unsqueeze(-1), None)
 
-    def write_answers(self, queries: Queries, outputs: Tensor) -> str:
-        """Return one line of `horizon` comma-separated forecasts for each row of `outputs` (N, horizon)."""
-        return "".join(",".join(f"{value:.6g}" for value in row) + "\n" for row in outputs.tolist())
+    def write_answers(self, queries: Queries, outputs: Sequence[Tensor]) -> str:
+        """Return one line of `horizon` comma-separated forecasts for each row (N, horizon), of all batches together."""
+        rows = (row for batch in outputs for row in batch.tolist())
+        return "".join(",".join(f"{value:.6g}" for value in row) + "\n" for row in rows)
 
 
 def _windows(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -139,7 +139,7 @@ def test_queries_become_answers(tmp_path):
     queries = data.read_queries(file)
     assert [data.question_text(ids) for ids in queries.inputs] == ["12+345", "7+8", "7+1"]
     answers = torch.stack([encode(text) for text in ("357 ", "15  ", "8   ")])
-    assert data.write_answers(queries, answers) == "12+345\t357\n7+8\t15\n7+1\t8\n"
+    assert data.write_answers(queries, [answers]) == "12+345\t357\n7+8\t15\n7+1\t8\n"
 
 
 @pytest.mark.parametrize("line", ["", "12", "12-3", "1+2+3", "a+b", "1234+1", "1.5+2"])

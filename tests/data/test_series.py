@@ -111,7 +111,7 @@ def test_queries_ask_for_what_follows_the_last_row(write):
     queries = data.read_queries(write(values[:58], "query.csv"))
     row = list(data.first_targets["test"]).index(58)
     assert torch.equal(queries.inputs[0], data.splits["test"][0][row])
-    head, *lines = data.write_answers(queries, data.splits["test"][1][row : row + 1]).splitlines()
+    head, *lines = data.write_answers(queries, [data.splits["test"][1][row : row + 1]]).splitlines()
     assert head == "step,v"
     for step, line in enumerate(lines, start=1):
         assert line == f"{step},{values[57 + step]:.6g}"
@@ -179,7 +179,7 @@ def test_answers_quote_a_column_name_that_csv_would_cut(tmp_path):
     lines = ['"load, ""net"""', *(str(100 + 3 * index % 7) for index in range(60))]
     (tmp_path / "s.csv").write_text("\n".join(lines) + "\n")
     data = CSVData(tmp_path / "s.csv", name, window=4, val_size=10, test_size=12, batch_size=8)
-    text = data.write_answers(data.read_queries(tmp_path / "s.csv"), torch.zeros(1, 1))
+    text = data.write_answers(data.read_queries(tmp_path / "s.csv"), [torch.zeros(1, 1)])
     assert next(csv.reader(io.StringIO(text))) == ["step", name]
 
 

@@ -87,7 +87,7 @@ def test_queries_become_answers(tmp_path):
     data = TwoSineData(horizon=2)
     queries = data.read_queries(file)
     assert torch.equal(queries.inputs, torch.tensor([[0.1, 0.2, 0.3], [1, 2, 3]]).unsqueeze(-1))
-    assert data.write_answers(queries, torch.tensor([[0.4, 0.5], [4.0, 5.0]])) == "0.4,0.5\n4,5\n"
+    assert data.write_answers(queries, [torch.tensor([[0.4, 0.5], [4.0, 5.0]])]) == "0.4,0.5\n4,5\n"
 
 
 @pytest.mark.parametrize(
