@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import lightning.pytorch as pl
 import numpy as np
 import torch
 
 from rnnlab.callbacks.console import can_print, say
-from rnnlab.callbacks.figures import wandb_loggers
+from rnnlab.callbacks.table import SampleTable
 
 MARKS, PLAIN_MARKS = {True: "☑", False: "☒"}, {True: "+", False: "-"}
-COLUMNS = ["epoch", "question", "answer", "prediction", "is_correct"]
 
 
-class Samples(pl.Callback):
+class Samples(SampleTable):
     """Print validation questions with their answers, a green or red mark beside each; keep them for a W&B table.
 
     The questions change from epoch to epoch, as a function of the epoch alone. The rows travel in checkpoints, so a
@@ -25,9 +22,11 @@ class Samples(pl.Callback):
         num_samples: questions an epoch.
     """
 
+    columns = ["epoch", "question", "answer", "prediction", "is_correct"]
+
     def __init__(self, num_samples: int = 10) -> None:
+        super().__init__()
         self.num_samples = num_samples
-        self.rows: list[list[Any]] = []
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data = trainer.datamodule
@@ -50,13 +49,3 @@ class Samples(pl.Callback):
             mark = f"[{colour}]{marks[is_correct]}[/{colour}]"
             say(f"    Q {question:<{data.question_length}} T {answer:<{data.answer_length}} {mark} {predicted}")
             self.rows.append([epoch, question, answer, predicted, is_correct])
-
-    def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
-        for logger in wandb_loggers(trainer):
-            logger.log_table("samples", columns=COLUMNS, data=self.rows)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = state_dict["rows"]

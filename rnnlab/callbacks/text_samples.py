@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from rich.text import Text
 
 from rnnlab.callbacks.console import console, log
-from rnnlab.callbacks.figures import wandb_loggers
+from rnnlab.callbacks.table import SampleTable
 from rnnlab.decoding import sample
 from rnnlab.decoding.sampling import check_integer, check_sampling
-
-COLUMNS = ["epoch", "sample", "temperature", "text"]
 
 _SHOWN = 300  # characters of a sample that go on the screen
 _NAMED = 20  # unknown characters that are named
 
 
-class TextSamples(pl.Callback):
+class TextSamples(SampleTable):
     """Let the model continue a prompt after every epoch: the first sample is printed, all are kept for a W&B table.
 
     What is drawn is a function of the model and the epoch alone, and no generator of training is touched. The rows
@@ -36,11 +33,13 @@ class TextSamples(pl.Callback):
         ValueError: an argument is out of range.
     """
 
+    columns = ["epoch", "sample", "temperature", "text"]
+
     def __init__(self, num_samples: int = 2, length: int = 300, temperature: float = 0.8, prompt: str = "") -> None:
+        super().__init__()
         check_integer("num_samples", num_samples, 1)
         check_sampling(length, temperature)
         self.num_samples, self.length, self.temperature, self.prompt = num_samples, length, temperature, prompt
-        self.rows: list[list[Any]] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         unknown = outside(self.prompt, trainer.datamodule.vocabulary)
@@ -55,16 +54,6 @@ class TextSamples(pl.Callback):
         texts = [self.prompt + "".join(vocabulary.decode(ids)) for ids in drawn.tolist()]
         self.rows += [[epoch, number, self.temperature, text] for number, text in enumerate(texts)]
         _print("\n".join(f"    | {line}" for line in texts[0][:_SHOWN].split("\n")))
-
-    def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
-        for logger in wandb_loggers(trainer):
-            logger.log_table("samples", columns=COLUMNS, data=self.rows)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = state_dict["rows"]
 
 
 def outside(text: str, known: Container[str]) -> str:

@@ -31,14 +31,14 @@ def to_stream(documents: Sequence[Document], vocabulary: Vocabulary) -> tuple[Te
     The first character of a document is predicted from START, after a reset. Every character of every text is the
     target of one step; those of contexts are read, and their targets are `IGNORED`.
     """
-    inputs, targets, reset = [], [], []
+    parts: list[tuple[np.ndarray, ...]] = []
     for text, context in documents:
         ids = encode(context + text, vocabulary)
-        inputs.append(np.concatenate([[vocabulary[START]], ids[:-1]]))
-        targets.append(np.where(np.arange(len(ids)) < len(context), IGNORED, ids))
-        reset.append(np.arange(len(ids)) == 0)
-    arrays = (np.concatenate(parts) for parts in (inputs, targets, reset))
-    return tuple(torch.from_numpy(array) for array in arrays)  # type: ignore[return-value]
+        steps = np.arange(len(ids))
+        before = np.concatenate([[vocabulary[START]], ids[:-1]])
+        parts.append((before, np.where(steps < len(context), IGNORED, ids), steps == 0))
+    inputs, targets, reset = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*parts, strict=True))
+    return inputs, targets, reset
 
 
 def fold(stream: tuple[Tensor, Tensor, Tensor], num_rows: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -83,7 +83,6 @@ class TextData(InMemoryData):
         batch_size: B, streams of training.
         ngram_order: greatest order of the n-gram baselines, 0 for none.
         max_chars: characters taken of the standard library.
-        seed: unused, as nothing is drawn; here for the sake of all data modules having one.
 
     Raises:
         ValueError: an argument is out of range, or a file cannot be read.
@@ -102,9 +101,8 @@ class TextData(InMemoryData):
         batch_size: int = 50,
         ngram_order: int = 5,
         max_chars: int = 1_500_000,
-        seed: int = 0,
     ) -> None:
-        super().__init__(check_integer("batch_size", batch_size, 1), seed)
+        super().__init__(check_integer("batch_size", batch_size, 1), shuffle_seed=0)  # nothing is drawn
         self.path, self.val, self.test = path, val, test
         self.split = check_choice("split", split, SPLITS)
         if split == "none" and val is None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from torch import Tensor
+
+from rnnlab.tasks.schedule import restore_position
 
 
 class Carry:
@@ -63,6 +66,27 @@ class Carry:
     def load(self, checkpoint: dict[str, Any]) -> None:
         """Take over what `save` put there."""
         self._state = checkpoint.get("carry")
+
+
+class WindowedTask(pl.LightningModule):
+    """Base of tasks that train on windows: what a resumed run needs to go on in the middle of a series.
+
+    Attributes:
+        carry: the state of training.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.carry = Carry()
+
+    def on_train_start(self) -> None:
+        restore_position(self.trainer)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.carry.save(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.carry.load(checkpoint)
 
 
 def _num_rows(state: Any) -> int:

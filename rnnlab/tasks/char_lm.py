@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -14,13 +12,13 @@ from torch.nn.functional import cross_entropy
 
 from rnnlab.data import Window
 from rnnlab.data.checks import check_integer
-from rnnlab.tasks.carry import Carry
+from rnnlab.tasks.carry import Carry, WindowedTask
 from rnnlab.tasks.dynamic import check_rates, evaluate_dynamically
 from rnnlab.tasks.means import EpochLoss, Means
-from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers
 
 
-class CharLMTask(pl.LightningModule):
+class CharLMTask(WindowedTask):
     """Learn to predict the characters of `TextData`, in windows whose state is carried from one to the next.
 
     Logged for 'val/' and 'test/': 'loss' in nats and 'bits' in bits per character. Both are sums over all characters of
@@ -62,7 +60,6 @@ class CharLMTask(pl.LightningModule):
         self.dynamic_steps = check_integer("task.dynamic_steps", dynamic_steps, 1)
         self.means = nn.ModuleDict({split: Means("loss") for split in ("val", "test")})
         self.train_loss = EpochLoss()
-        self.carry = Carry()
         self.evaluation_carry = Carry()
 
     def training_step(self, batch: Window, batch_index: int) -> Tensor:
@@ -120,15 +117,6 @@ class CharLMTask(pl.LightningModule):
                 lr=self.dynamic_lr,
                 decay=self.dynamic_decay,
             )
-
-    def on_train_start(self) -> None:
-        restore_position(self.trainer)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.carry.save(checkpoint)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.carry.load(checkpoint)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return complete_optimisers(self, self.optim, self.schedule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,10 +57,10 @@ def evaluate_dynamically(
     return total / count
 
 
-def check_rates(lr: object, decay: object) -> None:
+def check_rates(lr: Any, decay: Any) -> None:
     """Raise ValueError unless these are rates of dynamic evaluation."""
-    is_number = [isinstance(rate, int | float) and not isinstance(rate, bool) for rate in (lr, decay)]
-    if not all(is_number) or not lr > 0 or not 0 <= decay <= 1:  # type: ignore[operator]
+    are_numbers = all(isinstance(rate, int | float) and not isinstance(rate, bool) for rate in (lr, decay))
+    if not are_numbers or not lr > 0 or not 0 <= decay <= 1:
         raise ValueError(f"task.dynamic_lr must be > 0 and task.dynamic_decay in [0, 1], got {lr!r} and {decay!r}")
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from rnnlab.data import Window
-from rnnlab.tasks.carry import Carry
+from rnnlab.tasks.carry import WindowedTask
 from rnnlab.tasks.means import EpochLoss, Means
-from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers
 
 
-class ForecastingTask(pl.LightningModule):
+class ForecastingTask(WindowedTask):
     """Learn to forecast the series of a data module of `rnnlab.data`.
 
     Logged for 'val/' and 'test/', all as sums over counts: 'mse' over every forecast and 'mse_last' over those made at
@@ -46,7 +43,6 @@ class ForecastingTask(pl.LightningModule):
         names = ("mse", "mse_last", "level_mse", "mae", "mape")
         self.means = nn.ModuleDict({split: Means(*names) for split in ("val", "test")})
         self.train_loss = EpochLoss()
-        self.carry = Carry()
 
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
         x, y = batch[:2]
@@ -115,15 +111,6 @@ class ForecastingTask(pl.LightningModule):
         """Return the forecasts (B, K) made at the last step of series (B, T, I), alone or first in a batch."""
         x = batch if isinstance(batch, Tensor) else batch[0]
         return _last_step(self.model(x))
-
-    def on_train_start(self) -> None:
-        restore_position(self.trainer)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.carry.save(checkpoint)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.carry.load(checkpoint)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return complete_optimisers(self, self.optim, self.schedule)

@@ -1,24 +1,15 @@
 """Known one-step results on the last 48 months of AirPassengers, reproduced through the data module."""
 
-import os
-from pathlib import Path
-
 import pytest
 
 from rnnlab.data import CSVData
-
-FILE = "air-passengers/air_passengers.csv"
+from tests.corpora import corpus
 
 
 @pytest.fixture(scope="module")
 def data():
-    root = os.environ.get("RNNLAB_DATA")
-    if root is None:
-        pytest.skip(f"RNNLAB_DATA is not set: {FILE} is looked for there")
-    if not (Path(root) / FILE).is_file():
-        pytest.skip(f"no file {Path(root) / FILE}")
     return CSVData(
-        FILE,
+        corpus("air-passengers/air_passengers.csv"),
         "passengers",
         window=12,
         time_column="month",

@@ -1,9 +1,7 @@
 """Witten-Bell n-grams: the recursion written down with dictionaries, and known results on tinyshakespeare."""
 
 import math
-import os
 from collections import Counter, defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnnlab.baselines import witten_bell
+from tests.corpora import corpus
 
-FILE = "tinyshakespeare/input.txt"
 START = "start"
 
 
@@ -122,12 +120,7 @@ def test_ranges_are_checked(changes, message):
 
 @pytest.fixture(scope="module")
 def tinyshakespeare():
-    root = os.environ.get("RNNLAB_DATA")
-    if root is None:
-        pytest.skip(f"RNNLAB_DATA is not set: {FILE} is looked for there")
-    if not (Path(root) / FILE).is_file():
-        pytest.skip(f"no file {Path(root) / FILE}")
-    symbols, text = np.unique(np.fromfile(Path(root) / FILE, dtype=np.uint8), return_inverse=True)
+    symbols, text = np.unique(np.fromfile(corpus("tinyshakespeare/input.txt"), dtype=np.uint8), return_inverse=True)
     assert (len(symbols), len(text)) == (65, 1_115_394)
     return text
 

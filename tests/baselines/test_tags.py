@@ -3,9 +3,7 @@
 import gzip
 import itertools
 import math
-import os
 from collections import Counter
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +13,7 @@ from hypothesis import strategies as st
 
 from rnnlab.baselines import hmm, most_frequent, score_tags, suffix_backoff
 from rnnlab.baselines.tags import log_transitions, viterbi
+from tests.corpora import corpus
 
 
 class Sentence(NamedTuple):
@@ -226,13 +225,8 @@ def test_hmm_finds_the_best_of_all_tag_sequences(seed):
 
 
 def read(part):
-    root = os.environ.get("RNNLAB_DATA")
-    if root is None:
-        pytest.skip(f"RNNLAB_DATA is not set: {part} is looked for there")
-    if not (Path(root) / part).is_file():
-        pytest.skip(f"no file {Path(root) / part}")
     sentences = []
-    with gzip.open(Path(root) / part, "rt", encoding="utf-8") as file:
+    with gzip.open(corpus(part), "rt", encoding="utf-8") as file:
         blocks = file.read().strip().split("\n\n")
     for block in blocks:
         rows = [line.split("\t") for line in block.split("\n") if not line.startswith("#")]

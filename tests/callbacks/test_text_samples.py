@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import rnnlab.nn
-from rnnlab.callbacks import text_samples
-from rnnlab.callbacks.text_samples import COLUMNS, TextSamples, outside
+from rnnlab.callbacks import table, text_samples
+from rnnlab.callbacks.text_samples import TextSamples, outside
 from rnnlab.data import TextData
 from rnnlab.data.vocabulary import START, UNKNOWN, Vocabulary
 from rnnlab.models import CharLM
@@ -91,11 +91,11 @@ def test_rows_travel_in_checkpoints_and_reach_the_table(fit, monkeypatch):
     resumed.on_train_epoch_end(*fit)
     tables = []
     logger = SimpleNamespace(log_table=lambda name, columns, data: tables.append((name, columns, data)))
-    monkeypatch.setattr(text_samples, "wandb_loggers", lambda trainer: [logger])
+    monkeypatch.setattr(table, "wandb_loggers", lambda trainer: [logger])
     resumed.on_run_end(*fit, {})
-    assert tables == [("samples", COLUMNS, resumed.rows)]
+    assert tables == [("samples", TextSamples.columns, resumed.rows)]
     assert [(row[0], row[1]) for row in tables[0][2]] == [(3, 0), (3, 1), (4, 0), (4, 1)]
-    assert all(len(row) == len(COLUMNS) for row in resumed.rows)
+    assert all(len(row) == len(TextSamples.columns) for row in resumed.rows)
 
 
 @settings(deadline=None, max_examples=50)

@@ -16,12 +16,17 @@ TINY = [
 ]
 
 
+def finished_run(tmp_path_factory, *words):
+    """Train on the CPU and return the run directory."""
+    run_dir = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "--debug", f"run_dir={run_dir}", "trainer.accelerator=cpu", *words]) == 0
+    return run_dir
+
+
 @pytest.fixture(scope="session")
 def addition_run(tmp_path_factory):
     """A finished run of the addition task with the CSV records only."""
-    run_dir = tmp_path_factory.mktemp("runs") / "addition"
-    assert main(["train", "--debug", f"run_dir={run_dir}", "logger=csv", *TINY]) == 0
-    return run_dir
+    return finished_run(tmp_path_factory, "logger=csv", *TINY)
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +42,8 @@ def csv_file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def series_run(tmp_path_factory, csv_file):
     """A finished run on the user's own series."""
-    run_dir = tmp_path_factory.mktemp("runs") / "series"
-    words = [
+    return finished_run(
+        tmp_path_factory,
         "experiment=forecasting/air_passengers",
         f"data.path={csv_file}",
         "data.column=level",
@@ -48,36 +53,30 @@ def series_run(tmp_path_factory, csv_file):
         "data.arima_order=null",
         "rnn.hidden_size=4",
         "trainer.max_epochs=2",
-        "trainer.accelerator=cpu",
         "logger=csv",
-    ]
-    assert main(["train", "--debug", f"run_dir={run_dir}", *words]) == 0
-    return run_dir
+    )
 
 
 @pytest.fixture(scope="session")
 def char_run(tmp_path_factory, text_file):
     """A finished run of a character model with W&B offline, so that its tables are made."""
-    run_dir = tmp_path_factory.mktemp("runs") / "characters"
-    words = [
+    return finished_run(
+        tmp_path_factory,
         "experiment=char_lm/tinyshakespeare",
         f"data.path={text_file}",
         "data.batch_size=5",
         "data.tbptt_steps=40",
         "rnn.hidden_size=24",
         "trainer.max_epochs=2",
-        "trainer.accelerator=cpu",
         "callbacks.samples.length=40",
-    ]
-    assert main(["train", "--debug", f"run_dir={run_dir}", *words]) == 0
-    return run_dir
+    )
 
 
 @pytest.fixture(scope="session")
 def tagger_run(tmp_path_factory, conllu_file):
     """A finished run of a tagger with the CSV records only."""
-    run_dir = tmp_path_factory.mktemp("runs") / "tagger"
-    words = [
+    return finished_run(
+        tmp_path_factory,
         "experiment=pos_tagging/ewt",
         f"data.train={conllu_file}",
         f"data.val={conllu_file}",
@@ -87,8 +86,5 @@ def tagger_run(tmp_path_factory, conllu_file):
         "model.dropout=0",
         "optim.lr=0.02",
         "trainer.max_epochs=12",
-        "trainer.accelerator=cpu",
         "logger=csv",
-    ]
-    assert main(["train", "--debug", f"run_dir={run_dir}", *words]) == 0
-    return run_dir
+    )

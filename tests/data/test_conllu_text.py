@@ -1,9 +1,7 @@
 """CoNLL-U is read with its exceptions, refused by file and line, and filled without another byte changed."""
 
 import gzip
-import os
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,8 +14,9 @@ from rnnlab.data.conllu_text import (
     from_plain_text,
     parse_sentences,
     read_sentences,
-    read_text,
 )
+from rnnlab.data.files import read_text
+from tests.corpora import corpus
 
 
 def row(identity, form, upos="_", xpos="_", feats="_"):
@@ -231,11 +230,7 @@ CORPORA = {  # sentences, words
 
 @pytest.mark.parametrize("name", CORPORA)
 def test_real_corpora_are_counted_and_written_back(name):
-    root = os.environ.get("RNNLAB_DATA")
-    path = Path(root or "RNNLAB_DATA") / f"{name}.conllu.gz"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there")
-    file, text = read_text(path, "CoNLL-U file")
+    file, text = read_text(corpus(f"{name}.conllu.gz"), "CoNLL-U file")
     sentences = parse_sentences(text, str(file), "upos")
     assert (len(sentences), sum(len(sentence.forms) for sentence in sentences)) == CORPORA[name]
     assert len({tag for sentence in sentences for tag in sentence.tags}) == 17

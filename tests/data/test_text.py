@@ -1,8 +1,6 @@
 """Streams of text: no character lost or seen twice, resets where documents begin, a vocabulary of training alone."""
 
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from rnnlab.data import TextData
 from rnnlab.data.documents import Document
 from rnnlab.data.text import IGNORED, encode, fold, to_stream
 from rnnlab.data.vocabulary import START, UNKNOWN, Vocabulary
+from tests.corpora import corpus
 
 LETTERS = Vocabulary((UNKNOWN, START, *"abcd"))
 DOCUMENTS = st.lists(
@@ -165,10 +164,7 @@ def test_baselines_are_in_bits(tmp_path):
 
 @pytest.mark.parametrize(("split", "nats"), [("90/10", 1.669), ("char-rnn", 1.463)])
 def test_five_grams_of_tinyshakespeare(split, nats):
-    path = Path(os.environ.get("RNNLAB_DATA", "RNNLAB_DATA is not set")) / "tinyshakespeare/input.txt"
-    if not path.is_file():
-        pytest.skip(f"needs {path}")
-    data = TextData("tinyshakespeare/input.txt", split=split)
+    data = TextData(corpus("tinyshakespeare/input.txt"), split=split)
     data.setup()
     assert data.baselines()["baseline/5gram_bits"] * math.log(2) == pytest.approx(nats, abs=5e-4)
     if split == "90/10":

@@ -1,0 +1,31 @@
+"""Rows that a callback gathers while a run trains, and W&B shows as a table."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import lightning.pytorch as pl
+
+from rnnlab.callbacks.figures import wandb_loggers
+
+
+class SampleTable(pl.Callback):
+    """Base of callbacks that add to `rows` after every epoch; the table `samples` is logged at the end of a run.
+
+    The rows travel in checkpoints, so a resumed run logs the whole table.
+    """
+
+    columns: ClassVar[list[str]]
+
+    def __init__(self) -> None:
+        self.rows: list[list[Any]] = []
+
+    def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
+        for logger in wandb_loggers(trainer):
+            logger.log_table("samples", columns=self.columns, data=self.rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]
