@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from rnnlab_kernels.schedules import noise
+from rnnlab_kernels.schedules.noise import masks as noise
 
 Tensors = Sequence[Tensor]
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.launch import SequencePlan, chip_of, plan_sequence, plan_step
+from rnnlab_kernels.schedules.additions import PLAIN, Walk
 from rnnlab_kernels.schedules.layout import Weights, named_weights
-from rnnlab_kernels.schedules.sequence_call import gates_of, obstacle_of, supports
-from rnnlab_kernels.schedules.walk import PLAIN, Walk
+from rnnlab_kernels.schedules.persistent.sequence_call import gates_of, obstacle_of, supports
 
 WHOLE = ("sequence", "stages")  # schedules that run all of time in one launch
 ORDER = (*WHOLE, "step", "pointwise")
@@ -102,7 +102,7 @@ def tiles_of(
     """
     chain, (sm_count, smem_bytes, tf32) = cell if isinstance(cell, Chain) else as_chain(cell), chip
     if schedule == "stages":
-        from rnnlab_kernels.schedules.stages import plan_stages
+        from rnnlab_kernels.schedules.persistent.stages import plan_stages
 
         if heads > 1:
             return None, "heads take the schedules of one product"
@@ -129,10 +129,10 @@ def whole(
     """Run a layer by the one of the `WHOLE` schedules that takes its chain. Arguments, results, errors are theirs."""
     chain, _ = named_weights(cell, weights, dense=False)
     if supports(chain)[0]:
-        from rnnlab_kernels.schedules.sequence import sequence
+        from rnnlab_kernels.schedules.persistent.sequence import sequence
 
         return sequence(cell, x, state_0, weights, mask, **options)
-    from rnnlab_kernels.schedules.stages import stages
+    from rnnlab_kernels.schedules.persistent.stages import stages
 
     return stages(cell, x, state_0, weights, mask, **options)
 
@@ -164,7 +164,7 @@ def whole_both_ways(
     if not together:
         calls = zip(states, weights, (False, True), walks, strict=True)
         return [whole(cell, x, state, own, mask, reverse=back, walk=walk) for state, own, back, walk in calls]
-    from rnnlab_kernels.schedules.sequence import both_ways
+    from rnnlab_kernels.schedules.persistent.sequence import both_ways
 
     output, finals = both_ways(cell, x, states, weights, mask, walks=walks)
     return list(zip(output.chunk(2, -1), finals, strict=True))

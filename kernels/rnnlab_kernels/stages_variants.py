@@ -1,4 +1,4 @@
-"""The variants of the kernels of schedules/stages.py that are compiled ahead of time (see aot.py and variants.py)."""
+"""The variants of the kernels of persistent/stages.py that are compiled ahead of time (see aot.py and variants.py)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 
 from rnnlab_kernels.cells import CHAINS
 from rnnlab_kernels.launch import A100, H200
-from rnnlab_kernels.schedules.walk import Noise
+from rnnlab_kernels.schedules.additions import Noise
 from rnnlab_kernels.variants import TYPE_NAMES, Variant
 
 # What the kernels are compiled for, tiles as planned for the chip: chain, dtype, B, H. One program a batch tile and
@@ -50,9 +50,9 @@ def _stages(
     tf32: bool = False,
     noise: Noise | None = None,
 ) -> Iterator[Variant]:
-    from rnnlab_kernels.schedules import stages_triton
-    from rnnlab_kernels.schedules.stages import Call, plan_stages
-    from rnnlab_kernels.schedules.stages_wiring import WAIT
+    from rnnlab_kernels.schedules.persistent import stages_triton
+    from rnnlab_kernels.schedules.persistent.stages import Call, plan_stages
+    from rnnlab_kernels.schedules.persistent.stages_wiring import WAIT
 
     chain = CHAINS[name]
     plan, reason = plan_stages(chain, batch, hidden, dtype.itemsize, *chip, tf32)

@@ -9,8 +9,8 @@ from rnnlab_kernels.cells import CELLS, CHAINS, PARTS, Cell, bind_triton
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.indrnn import INDRNN_IDENTITY, INDRNN_RELU, INDRNN_TANH
 from rnnlab_kernels.launch import A100, DTYPES, H200, Block, plan_sequence, plan_step, pointwise_block
-from rnnlab_kernels.schedules.recurrence import working_dtype
-from rnnlab_kernels.schedules.walk import Noise
+from rnnlab_kernels.schedules.additions import Noise
+from rnnlab_kernels.schedules.stepwise.run import working_dtype
 
 TYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 SCAN_TYPES = {**TYPE_NAMES, torch.complex64: "fp32"}  # as the kernels see them: complex values are pairs of fp32
@@ -119,8 +119,8 @@ def _sequence(
     reverse: int = 0,
     step: bool = False,
 ) -> Iterator[Variant]:
-    from rnnlab_kernels.schedules import sequence_triton
-    from rnnlab_kernels.schedules.sequence_call import Call, gates_of
+    from rnnlab_kernels.schedules.persistent import sequence_triton
+    from rnnlab_kernels.schedules.persistent.sequence_call import Call, gates_of
 
     chain: Chain = CHAINS[name] if name in CHAINS else as_chain(CELLS[name])
     sizes = gates_of(chain).cell.num_gates, batch, hidden, dtype.itemsize
@@ -201,7 +201,7 @@ def _pointers(cell: Cell, dtype: torch.dtype) -> dict[str, tuple[str, ...]]:
 
 
 def _pointwise_fwd(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) -> Variant:
-    from rnnlab_kernels.schedules.pointwise import _pointwise_fwd_kernel
+    from rnnlab_kernels.schedules.stepwise.kit_triton import _pointwise_fwd_kernel
 
     storage, pointers = f"*{TYPE_NAMES[dtype]}", _pointers(cell, dtype)
     types = {
@@ -219,7 +219,7 @@ def _pointwise_fwd(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) 
 
 
 def _pointwise_bwd(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) -> Variant:
-    from rnnlab_kernels.schedules.pointwise import _pointwise_bwd_kernel
+    from rnnlab_kernels.schedules.stepwise.kit_triton import _pointwise_bwd_kernel
 
     storage, pointers = f"*{TYPE_NAMES[dtype]}", _pointers(cell, dtype)
     strides = [f"stride_{name}" for name in ("saved_s", "dx_b", "dh_b")]
@@ -240,7 +240,7 @@ def _pointwise_bwd(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) 
 
 
 def _scan(dtype: torch.dtype, alignment: str, width: int, reverse: bool) -> Iterator[Variant]:
-    from rnnlab_kernels.schedules import scan_triton
+    from rnnlab_kernels.schedules.scan import by_triton as scan_triton
 
     blocks, options = _split(scan_triton.scan_block(1, width, dtype.is_complex))
     integers = dict.fromkeys(("T", "N", "stride_t", "stride_r", "stride_a_t", "stride_a_r"), "i32")
@@ -256,7 +256,7 @@ def _scan(dtype: torch.dtype, alignment: str, width: int, reverse: bool) -> Iter
 
 
 def _elementwise(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) -> Iterator[Variant]:
-    from rnnlab_kernels.schedules import elementwise_triton
+    from rnnlab_kernels.schedules.persistent import elementwise_triton
 
     storage, work = f"*{TYPE_NAMES[dtype]}", f"*{TYPE_NAMES[working_dtype(dtype)]}"
     in_work = {"rest", "rest_0", "constants", "dstate", "dconstants"}

@@ -14,10 +14,10 @@ from rnnlab.nn.checks import BACKENDS
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.cells.chain import Chain, as_chain
-from rnnlab_kernels.schedules.eager import eager
+from rnnlab_kernels.schedules.additions import PLAIN, Walk
 from rnnlab_kernels.schedules.reference import reference
-from rnnlab_kernels.schedules.scan import choose_method, supports
-from rnnlab_kernels.schedules.walk import PLAIN, Walk
+from rnnlab_kernels.schedules.scan.linear_scan import choose_method, supports
+from rnnlab_kernels.schedules.stepwise.kit_torch import eager
 
 if TYPE_CHECKING:
     from rnnlab.nn.cells import Cell
@@ -99,7 +99,7 @@ def choose(backend: str, call: Call) -> Choice:
 def schedule(backend: str) -> Callable[..., Any]:
     """Return the function that runs one layer in one direction; `aten`'s is for lengths, else it runs whole stacks."""
     if backend == "triton":
-        from rnnlab_kernels.schedules.pointwise import pointwise
+        from rnnlab_kernels.schedules.stepwise.kit_triton import pointwise
 
         return pointwise
     if backend == "sequence":
@@ -107,19 +107,19 @@ def schedule(backend: str) -> Callable[..., Any]:
 
         return whole
     if backend == "step":
-        from rnnlab_kernels.schedules.sequence import step
+        from rnnlab_kernels.schedules.persistent.sequence import step
 
         return step
     if backend == "fused":
-        from rnnlab_kernels.schedules.fused import fused
+        from rnnlab_kernels.schedules.stepwise.kit_numba import fused
 
         return fused
     if backend == "aten":
-        from rnnlab_kernels.schedules.held import held
+        from rnnlab_kernels.schedules.library.aten import held
 
         return held
     if backend == "onednn":
-        from rnnlab_kernels.schedules.onednn import onednn
+        from rnnlab_kernels.schedules.library.onednn import onednn
 
         return onednn
     return {"reference": reference, "eager": eager}[backend]
@@ -176,7 +176,7 @@ def _obstacle(backend: str, call: Call) -> str:
 
 
 def _can_hold(call: Call) -> bool:
-    """Return whether schedules/held.py can bring lengths to torch's own layer, and is worth it."""
+    """Return whether schedules/library/aten.py can bring lengths to torch's own layer, and is worth it."""
     is_plain = call.mode == "LSTM" and not call.proj_size and not torch.compiler.is_compiling()
     return is_plain and call.device.type == "cpu" and call.dtype == torch.float32 and launch.HAS_ONEDNN
 

@@ -1,7 +1,7 @@
 """Dropout for recurrent networks: one mask for a whole sequence, on values or on recurrent weights; zoneout rates.
 
 Masks come from a counter and a seed drawn once (rnnlab_kernels.schedules.noise), so a rate of 0 changes no bit and
-draws no number. Masks inside the recurrence are the schedules' business: rnnlab_kernels.schedules.walk.
+draws no number. Masks inside the recurrence are the schedules' business: rnnlab_kernels.schedules.additions.
 
 T time, B batch, F features.
 """
@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
-from rnnlab_kernels.schedules.noise import keep_mask
+from rnnlab_kernels.schedules.noise.masks import keep_mask
 
-# Streams of the counter beyond those of rnnlab_kernels.schedules.walk.
+# Streams of the counter beyond those of rnnlab_kernels.schedules.additions.
 INPUT, OUTPUT, WEIGHT = 192, 193, 256
 
 Zoneout = float | Mapping[str, float] | Sequence[float]

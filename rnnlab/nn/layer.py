@@ -21,7 +21,7 @@ from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.cells.chain import as_chain
 from rnnlab_kernels.schedules.layout import Weights, lengths_to_mask
-from rnnlab_kernels.schedules.noise import draw_seed
+from rnnlab_kernels.schedules.noise.masks import draw_seed
 
 Tensors = tuple[Tensor, ...]
 Hidden = Tensor | Tensors

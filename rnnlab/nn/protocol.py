@@ -14,7 +14,7 @@ from rnnlab.nn import cells
 from rnnlab.nn.gated import gate_weights, state_tuple
 from rnnlab_kernels.cells import CELLS, Cell
 from rnnlab_kernels.cells.chain import Chain, Gates, Product, as_chain
-from rnnlab_kernels.schedules.walk import has_candidate
+from rnnlab_kernels.schedules.additions import has_candidate
 
 _FORWARDS: dict[Any, str] = {
     nn.LSTMCell.forward: "lstm",
@@ -68,7 +68,7 @@ def kind(cell: Any) -> str:
 def elementwise_constants(chain: Chain) -> tuple[str, ...] | None:
     """Return the names of the constants of a chain that is one gate update without a product, None for any other.
 
-    Such a chain runs in one loop or launch over all steps: schedules/elementwise.py.
+    Such a chain runs in one loop or launch over all steps: schedules/persistent/elementwise.py.
     """
     if len(chain.stages) != 1 or not isinstance(chain.stages[0], Gates):
         return None

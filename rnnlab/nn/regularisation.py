@@ -12,7 +12,7 @@ from rnnlab.nn import checks
 from rnnlab.nn.clipping import StepClips
 from rnnlab.nn.dropout import Zoneout, check_rate, check_zoneout, zoneout_rates
 from rnnlab_kernels.cells import Cell
-from rnnlab_kernels.schedules.walk import PLAIN, Noise, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Noise, Walk
 
 
 class Regularisers(TypedDict, total=False):

@@ -18,9 +18,9 @@ from rnnlab.nn.dropout import INPUT, OUTPUT, Zoneout, drop_weights, variational_
 from rnnlab.nn.protocol import check_hooks, kind, output_size, recurrent_weights, view, weight_like
 from rnnlab.nn.state import autocast_dtype, autocast_to
 from rnnlab.nn.unroll import Result, Tensors, hold, unroll
+from rnnlab_kernels.schedules.additions import Noise, Walk
 from rnnlab_kernels.schedules.layout import zero_padding
-from rnnlab_kernels.schedules.noise import draw_seed
-from rnnlab_kernels.schedules.walk import Noise, Walk
+from rnnlab_kernels.schedules.noise.masks import draw_seed
 
 
 class Stack(Carrying):

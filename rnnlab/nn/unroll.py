@@ -25,10 +25,10 @@ from rnnlab.nn.backend import OF_ONE_LAUNCH, scan_method, schedule
 from rnnlab.nn.protocol import elementwise_constants, kind, one_pass_maths
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells.chain import Chain, giving
-from rnnlab_kernels.schedules.elementwise import elementwise
+from rnnlab_kernels.schedules.additions import PLAIN, Walk, clip_gradient, draw_masks, take_part
 from rnnlab_kernels.schedules.layout import step_order, zero_padding
-from rnnlab_kernels.schedules.scan import linear_scan
-from rnnlab_kernels.schedules.walk import PLAIN, Walk, clip_gradient, draw_masks, take_part
+from rnnlab_kernels.schedules.persistent.elementwise import elementwise
+from rnnlab_kernels.schedules.scan.linear_scan import linear_scan
 
 Tensors = tuple[Tensor, ...]
 _NO_CHAIN = Chain("", (), ())

@@ -11,8 +11,8 @@ from rnnlab_kernels.bench import __main__ as bench
 from rnnlab_kernels.bench import arms, clock, gate
 from rnnlab_kernels.bench.part import Part
 from rnnlab_kernels.bench.work import Work, draw, parts, precision
+from rnnlab_kernels.schedules.additions import PLAIN
 from rnnlab_kernels.schedules.reference import reference
-from rnnlab_kernels.schedules.walk import PLAIN
 from tests.conftest import INTERPRETING
 
 pytestmark = pytest.mark.skipif(INTERPRETING, reason="times the arms of a CPU")

@@ -14,10 +14,10 @@ from torch import Tensor
 from rnnlab_kernels.cells import CELLS, CHAINS, PARTS, bind_torch
 from rnnlab_kernels.cells.chain import Chain, Gates, Norm, Product
 from rnnlab_kernels.cells.derive import derive
-from rnnlab_kernels.schedules.eager import eager
+from rnnlab_kernels.schedules.additions import PLAIN, Noise, Walk
 from rnnlab_kernels.schedules.layout import lengths_to_mask
 from rnnlab_kernels.schedules.reference import reference
-from rnnlab_kernels.schedules.walk import PLAIN, Noise, Walk
+from rnnlab_kernels.schedules.stepwise.kit_torch import eager
 from tests.kernels.problems import Problem, assert_close_in_float32, assert_within_ratio
 from tests.tolerances import EPS, FLOAT64, RATIO
 
@@ -308,7 +308,7 @@ def test_eager_error_in_half_precision_is_within_twice_torchs(name, dtype):
 @pytest.mark.parametrize("name", ["gru_reset_before", "layer_norm_rnn_tanh", "jordan_tanh_sigmoid", "narx1"])
 def test_fused_matches_reference(name, option, poisoned_empty):
     pytest.importorskip("numba")
-    from rnnlab_kernels.schedules.fused import fused
+    from rnnlab_kernels.schedules.stepwise.kit_numba import fused
 
     assert_close_in_float32(make(name, (5, 3, 4, 7), **OPTIONS[option]), fused)
 
@@ -317,7 +317,7 @@ def test_fused_matches_reference(name, option, poisoned_empty):
 @pytest.mark.parametrize("option", ["plain", "ragged-reverse"])
 @pytest.mark.parametrize("name", CHAINS)
 def test_pointwise_matches_reference(name, option, poisoned_empty):
-    from rnnlab_kernels.schedules.pointwise import pointwise
+    from rnnlab_kernels.schedules.stepwise.kit_triton import pointwise
 
     assert_close_in_float32(make(name, (3, 2, 5, 7), **OPTIONS[option]), pointwise)
 

@@ -12,8 +12,8 @@ from rnnlab_kernels.cells import CELLS, PARTS, Cell, bind_numba, bind_torch, voc
 from rnnlab_kernels.cells.bind import TORCH_NAMES, rebind
 from rnnlab_kernels.cells.derive import derive
 from rnnlab_kernels.cells.vocabulary import exp, fma, relu, relu_grad, sigmoid, sigmoid_grad, softplus, tanh, tanh_grad
-from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.reference import reference
+from rnnlab_kernels.schedules.stepwise.kit_torch import eager
 from tests.conftest import INTERPRETING
 from tests.kernels.problems import OPTIONS, assert_close_in_float32, make_problem
 from tests.tolerances import FLOAT64
@@ -234,7 +234,7 @@ def test_derived_runs_on_the_eager_schedule(name, option):
 
 def test_derived_runs_on_the_fused_schedule():
     pytest.importorskip("numba")
-    from rnnlab_kernels.schedules.fused import fused
+    from rnnlab_kernels.schedules.stepwise.kit_numba import fused
 
     assert_close_in_float32(make_problem(DERIVED["short"], (5, 3, 4, 9), ragged=True), fused)
 
@@ -259,7 +259,7 @@ def test_hand_written_numbers_are_float32_to_numba():
 @pytest.mark.interpret
 @pytest.mark.parametrize("name", ["leaky", "short", "words"])
 def test_derived_runs_on_the_pointwise_schedule(name):
-    from rnnlab_kernels.schedules.pointwise import pointwise
+    from rnnlab_kernels.schedules.stepwise.kit_triton import pointwise
 
     assert_close_in_float32(make_problem(DERIVED[name], (4, 3, 4, 5), ragged=True), pointwise)
 

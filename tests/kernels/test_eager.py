@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from rnnlab_kernels.cells import CELLS
-from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.reference import reference
+from rnnlab_kernels.schedules.stepwise.kit_torch import eager
 from tests.kernels.problems import (
     CELL_NAMES,
     OPTIONS,

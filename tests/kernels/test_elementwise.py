@@ -12,7 +12,7 @@ from rnnlab_kernels.cells.indrnn import INDRNN_IDENTITY, INDRNN_RELU, INDRNN_TAN
 from rnnlab_kernels.cells.lstm import LSTM
 from rnnlab_kernels.cells.min_rnn import MIN_GRU, MIN_LSTM
 from rnnlab_kernels.cells.vocabulary import fma, sigmoid, sigmoid_grad, tanh, tanh_grad
-from rnnlab_kernels.schedules.elementwise import choose_method, elementwise
+from rnnlab_kernels.schedules.persistent.elementwise import choose_method, elementwise
 from tests.conftest import INTERPRETING
 from tests.kernels.problems import assert_within_ratio
 from tests.tolerances import EPS, FLOAT64, RATIO
@@ -161,7 +161,7 @@ def test_the_loop_is_the_published_equation(name, act, reverse):
 
 
 def test_the_identity_is_a_linear_scan():
-    from rnnlab_kernels.schedules.scan import linear_scan
+    from rnnlab_kernels.schedules.scan.linear_scan import linear_scan
 
     problem = Problem("indrnn_identity", (6, 2, 3))
     gates_x, h_0, u = problem.inputs.values()

@@ -22,7 +22,7 @@ numba = pytest.importorskip("numba")
 
 
 def fused(*args, **kwargs):
-    from rnnlab_kernels.schedules.fused import fused
+    from rnnlab_kernels.schedules.stepwise.kit_numba import fused
 
     return fused(*args, **kwargs)
 

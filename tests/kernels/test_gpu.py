@@ -5,10 +5,10 @@ import torch
 
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import as_chain
+from rnnlab_kernels.schedules.additions import Noise, Walk
 from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.reference import reference
-from rnnlab_kernels.schedules.scan import linear_scan
-from rnnlab_kernels.schedules.walk import Noise, Walk
+from rnnlab_kernels.schedules.scan.linear_scan import linear_scan
 from tests.conftest import INTERPRETING
 from tests.kernels.problems import (
     CELL_NAMES,
@@ -29,31 +29,31 @@ ALL_IDS = [*SIZE_IDS, "64x16x32x64", "512x4x8x128"]
 
 
 def pointwise(*args, **kwargs):
-    from rnnlab_kernels.schedules.pointwise import pointwise
+    from rnnlab_kernels.schedules.stepwise.kit_triton import pointwise
 
     return pointwise(*args, **kwargs)
 
 
 def sequence(*args, **kwargs):
-    from rnnlab_kernels.schedules.sequence import sequence
+    from rnnlab_kernels.schedules.persistent.sequence import sequence
 
     return sequence(*args, **kwargs)
 
 
 def step(*args, **kwargs):
-    from rnnlab_kernels.schedules.sequence import step
+    from rnnlab_kernels.schedules.persistent.sequence import step
 
     return step(*args, **kwargs)
 
 
 def stages(*args, **kwargs):
-    from rnnlab_kernels.schedules.stages import stages
+    from rnnlab_kernels.schedules.persistent.stages import stages
 
     return stages(*args, **kwargs)
 
 
 def both_ways(*args, **kwargs):
-    from rnnlab_kernels.schedules.sequence import both_ways
+    from rnnlab_kernels.schedules.persistent.sequence import both_ways
 
     return both_ways(*args, **kwargs)
 
@@ -143,7 +143,7 @@ def test_both_ways_are_the_two_directions(name, poisoned_empty):
 
 
 def test_graphs_follow_other_lengths_batches_and_addresses(poisoned_empty):
-    from rnnlab_kernels.schedules import graphs
+    from rnnlab_kernels.schedules.persistent import graphs
 
     graphs.clear_graphs()
     for steps, batch in ((70, 16), (33, 5), (128, 1), (70, 16)):

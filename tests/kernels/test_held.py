@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from rnnlab_kernels.cells import CELLS
-from rnnlab_kernels.schedules.held import held
+from rnnlab_kernels.schedules.additions import Walk
 from rnnlab_kernels.schedules.layout import Weights, lengths_to_mask
+from rnnlab_kernels.schedules.library.aten import held
 from rnnlab_kernels.schedules.reference import reference
-from rnnlab_kernels.schedules.walk import Walk
 from tests.tolerances import FLOAT64
 
 LENGTHS = torch.tensor([6, 1, 0, 4, 6, 3])

@@ -6,8 +6,8 @@ import weakref
 import pytest
 
 from rnnlab_kernels.cells import CELLS
-from rnnlab_kernels.schedules import recurrence as module
-from rnnlab_kernels.schedules.eager import eager
+from rnnlab_kernels.schedules.stepwise import run as module
+from rnnlab_kernels.schedules.stepwise.kit_torch import eager
 from tests.kernels.problems import make_problem
 
 

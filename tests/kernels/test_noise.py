@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from rnnlab_kernels.schedules import noise
-from rnnlab_kernels.schedules.noise import draw_seed, keep_mask, keep_threshold, philox
+from rnnlab_kernels.schedules.noise import masks as noise
+from rnnlab_kernels.schedules.noise.masks import draw_seed, keep_mask, keep_threshold, philox
 from tests.conftest import INTERPRETING
 
 SHAPES = [(1, 1, 1), (3, 2, 5), (4, 3, 64), (2, 33, 7), (2, 1, 131), (0, 2, 3), (2, 0, 3)]
@@ -66,7 +66,7 @@ def test_the_layout_of_the_counter_is_the_documented_one():
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_numba_gives_torchs_bits(shape, dtype):
     pytest.importorskip("numba")
-    from rnnlab_kernels.schedules import noise_numba
+    from rnnlab_kernels.schedules.noise import by_numba as noise_numba
 
     assert_fills_alike(noise_numba.fill, shape, dtype)
 
@@ -78,7 +78,7 @@ def test_numba_gives_torchs_bits(shape, dtype):
     ids=str,
 )
 def test_interpreted_triton_gives_torchs_bits(shape, dtype):
-    from rnnlab_kernels.schedules import noise_triton
+    from rnnlab_kernels.schedules.noise import by_triton as noise_triton
 
     assert_fills_alike(noise_triton.fill, shape, dtype)
 
@@ -87,7 +87,7 @@ def test_interpreted_triton_gives_torchs_bits(shape, dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [*SHAPES, (50, 64, 200)], ids=str)
 def test_compiled_triton_gives_torchs_bits(shape, dtype):
-    from rnnlab_kernels.schedules import noise_triton
+    from rnnlab_kernels.schedules.noise import by_triton as noise_triton
 
     assert_fills_alike(noise_triton.fill, shape, dtype, "cuda")
     expected = mask(shape=shape, dtype=dtype)
@@ -100,7 +100,7 @@ def test_compiled_triton_gives_torchs_bits(shape, dtype):
 def test_the_kernel_compiles_without_spilling(type_name, hidden, capability):
     pytest.importorskip("triton")
     from rnnlab_kernels.aot import Variant, compile_variant
-    from rnnlab_kernels.schedules.noise_triton import _keep_mask_kernel, keep_block
+    from rnnlab_kernels.schedules.noise.by_triton import _keep_mask_kernel, keep_block
 
     options = dict(keep_block(64, hidden).options)
     constants = {name: options.pop(name) for name in ("BLOCK_B", "BLOCK_H")}

@@ -47,9 +47,9 @@ def tensors(num_steps, names):
 
 
 def run(num_steps, backwards):
-    from rnnlab_kernels.schedules import sequence_triton
-    from rnnlab_kernels.schedules.sequence_call import Call
-    from rnnlab_kernels.schedules.sequence_launch import run_kernel
+    from rnnlab_kernels.schedules.persistent import sequence_triton
+    from rnnlab_kernels.schedules.persistent.sequence_call import Call
+    from rnnlab_kernels.schedules.persistent.sequence_launch import run_kernel
 
     plan, _ = plan_sequence(CELL.num_gates, B, H, 2, *H200)
     call = Call(as_chain(CELL), (), plan, 0, None, None, None, (0,), True)

@@ -15,8 +15,8 @@ from rnnlab_kernels.cells.derive import derive
 from rnnlab_kernels.cells.min_rnn import MIN_LSTM
 from rnnlab_kernels.cells.vocabulary import tanh
 from rnnlab_kernels.schedules import opaque
+from rnnlab_kernels.schedules.additions import Noise, Walk
 from rnnlab_kernels.schedules.reference import reference
-from rnnlab_kernels.schedules.walk import Noise, Walk
 from tests.conftest import INTERPRETING
 from tests.kernels.test_chains import make
 
@@ -138,7 +138,7 @@ def test_scan(method, dtype, monkeypatch):
 @pytest.mark.skipif(INTERPRETING or not launch.HAS_ONEDNN, reason="oneDNN")
 @pytest.mark.parametrize("bias", [False, True])
 def test_onednn(bias, monkeypatch):
-    from rnnlab_kernels.schedules.onednn import onednn
+    from rnnlab_kernels.schedules.library.onednn import onednn
 
     recorder, weights = Recorder(monkeypatch), {"ih": torch.randn(20, 2), "hh": torch.randn(20, 5)}
     weights |= {name: torch.randn(20) for name in ("bias_ih", "bias_hh") if bias}

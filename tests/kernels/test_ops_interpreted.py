@@ -12,7 +12,7 @@ from torch.export import Dim
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.launch import plan_step
-from rnnlab_kernels.schedules.walk import Noise, Walk
+from rnnlab_kernels.schedules.additions import Noise, Walk
 from tests.kernels.problems import make_problem
 from tests.kernels.test_chains import make
 from tests.kernels.test_ops import Recorder, checked
@@ -61,7 +61,7 @@ def _fresh():
 
 def schedule(name: str) -> Any:
     # Imported late: outside the interpreter's process these modules would fix the kernels as compiled ones.
-    from rnnlab_kernels.schedules import sequence, stages
+    from rnnlab_kernels.schedules.persistent import sequence, stages
 
     return stages.stages if name == "stages" else getattr(sequence, name)
 

@@ -7,7 +7,7 @@ from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import as_chain
 from rnnlab_kernels.launch import A100, H200
 from rnnlab_kernels.plan import ORDER, plan
-from rnnlab_kernels.schedules.walk import Noise, Walk
+from rnnlab_kernels.schedules.additions import Noise, Walk
 
 BF16 = torch.bfloat16
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.interpret
 
 def pointwise(*args, **kwargs):
     # Imported late: outside the interpreter's process this module would fix the kernels as compiled ones.
-    from rnnlab_kernels.schedules.pointwise import pointwise
+    from rnnlab_kernels.schedules.stepwise.kit_triton import pointwise
 
     return pointwise(*args, **kwargs)
 

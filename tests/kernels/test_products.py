@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rnnlab_kernels.schedules import products
+from rnnlab_kernels.schedules.stepwise import products
 
 
 @pytest.mark.parametrize("with_bias", [False, True])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rnnlab_kernels import launch
-from rnnlab_kernels.schedules.scan import choose_method, linear_scan, supports
+from rnnlab_kernels.schedules.scan.linear_scan import choose_method, linear_scan, supports
 from tests.conftest import INTERPRETING
 from tests.kernels.problems import assert_within_ratio
 from tests.tolerances import EPS, FLOAT64, RATIO
@@ -203,7 +203,7 @@ def test_what_does_not_fit_is_refused():
 
 @pytest.fixture
 def small_tiles(monkeypatch, poisoned_empty):
-    from rnnlab_kernels.schedules import scan_triton
+    from rnnlab_kernels.schedules.scan import by_triton as scan_triton
 
     def scan_block(num_rows, width, is_complex):
         return launch.Block((num_rows * -(-width // 4), 1), {"BLOCK_T": 8, "BLOCK_N": 4})

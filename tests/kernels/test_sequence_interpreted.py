@@ -13,8 +13,8 @@ import torch
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import as_chain
 from rnnlab_kernels.launch import plan_sequence
+from rnnlab_kernels.schedules.additions import Noise, Walk
 from rnnlab_kernels.schedules.reference import reference
-from rnnlab_kernels.schedules.walk import Noise, Walk
 from tests.kernels.problems import (
     CELL_NAMES,
     OPTIONS,
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.interpret
 
 def sequence(*args, **kwargs):
     # Imported late: outside the interpreter's process this module would fix the kernels as compiled ones.
-    from rnnlab_kernels.schedules.sequence import sequence
+    from rnnlab_kernels.schedules.persistent.sequence import sequence
 
     return sequence(*args, **kwargs)
 

@@ -13,9 +13,9 @@ from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.layer_norm import LAYER_NORM_RNN
 from rnnlab_kernels.launch import A100, H200, MIN_TILE, SequencePlan
+from rnnlab_kernels.schedules.additions import Noise, Walk
 from rnnlab_kernels.schedules.layout import lengths_to_mask
 from rnnlab_kernels.schedules.reference import reference
-from rnnlab_kernels.schedules.walk import Noise, Walk
 from tests.kernels.problems import assert_close_in_float32, assert_within_ratio
 from tests.kernels.test_chains import ChainProblem, make
 from tests.tolerances import EPS, RATIO
@@ -28,13 +28,13 @@ ENDS = ("layer_norm_rnn_tanh", "layer_norm_lstm_state", "layer_norm_gru", "gru_r
 
 def stages(*args, **kwargs):
     # Imported late: outside the interpreter's process this module would fix the kernels as compiled ones.
-    from rnnlab_kernels.schedules.stages import stages
+    from rnnlab_kernels.schedules.persistent.stages import stages
 
     return stages(*args, **kwargs)
 
 
 def plan_stages(*args):
-    from rnnlab_kernels.schedules.stages import plan_stages
+    from rnnlab_kernels.schedules.persistent.stages import plan_stages
 
     return plan_stages(*args)
 
@@ -202,7 +202,7 @@ def test_double_backward_names_the_reference_backend():
 
 @pytest.mark.parametrize("name", [name for name in CHAINS if name not in NAMES])
 def test_other_chains_are_refused(name):
-    from rnnlab_kernels.schedules.stages import supports
+    from rnnlab_kernels.schedules.persistent.stages import supports
 
     possible, reason = supports(CHAINS[name])
     assert not possible and len(reason) > 20
@@ -223,7 +223,7 @@ def test_cells_and_walks_of_other_schedules_are_refused():
 @pytest.mark.parametrize("itemsize", [2, 4])
 @pytest.mark.parametrize("name", NAMES)
 def test_plans_cover_the_layer_and_fit_on_the_chip(name, itemsize, chip):
-    from rnnlab_kernels.schedules.stages_wiring import wire
+    from rnnlab_kernels.schedules.persistent.stages_wiring import wire
 
     chain: Chain = CHAINS[name]
     products = wire(chain, ()).products

@@ -11,10 +11,10 @@ import torch
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import as_chain
 from rnnlab_kernels.launch import H200, plan_sequence
-from rnnlab_kernels.schedules import graphs
+from rnnlab_kernels.schedules.additions import PLAIN, Noise, Walk
 from rnnlab_kernels.schedules.layout import block_diagonal
+from rnnlab_kernels.schedules.persistent import graphs
 from rnnlab_kernels.schedules.reference import reference
-from rnnlab_kernels.schedules.walk import PLAIN, Noise, Walk
 from tests.kernels.problems import OPTIONS, assert_close_in_float32, make_problem
 from tests.kernels.test_chains import ChainProblem, make
 
@@ -26,7 +26,7 @@ NAMES = ["rnn_tanh", "gru", "lstm", "peephole_lstm"]
 
 def schedule(name):
     # Imported late: outside the interpreter's process this module would fix the kernels as compiled ones.
-    from rnnlab_kernels.schedules import sequence
+    from rnnlab_kernels.schedules.persistent import sequence
 
     return getattr(sequence, name)
 

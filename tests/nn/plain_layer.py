@@ -11,8 +11,8 @@ from torch.nn.functional import linear
 
 from rnnlab.nn.dropout import INPUT, OUTPUT, WEIGHT
 from rnnlab.nn.regularisation import Regularisation
-from rnnlab_kernels.schedules.noise import draw_seed, keep_mask
-from rnnlab_kernels.schedules.walk import CANDIDATE, RECURRENT, ZONEOUT
+from rnnlab_kernels.schedules.additions import CANDIDATE, RECURRENT, ZONEOUT
+from rnnlab_kernels.schedules.noise.masks import draw_seed, keep_mask
 from tests.nn.cases import states
 from tests.nn.plain import DTYPE, clamped
 

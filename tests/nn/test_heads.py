@@ -20,7 +20,7 @@ from rnnlab.nn.recurrent import Recurrent
 from rnnlab.nn.research import CIFGCell, ElmanCell, GatedGRUCell, GatedLSTMCell
 from rnnlab_kernels.launch import has_numba
 from rnnlab_kernels.schedules.layout import block_diagonal
-from rnnlab_kernels.schedules.noise import draw_seed, keep_mask
+from rnnlab_kernels.schedules.noise.masks import draw_seed, keep_mask
 from tests.conftest import INTERPRETING
 from tests.tolerances import FLOAT64
 

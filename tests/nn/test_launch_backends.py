@@ -46,7 +46,7 @@ def test_directions_in_one_launch_and_in_two(together, monkeypatch):
         lambda **own: rnnlab.nn.LSTM(I, H, bidirectional=True, dtype=dtype, **options, **own), "sequence"
     )
     launched = []
-    from rnnlab_kernels.schedules import sequence
+    from rnnlab_kernels.schedules.persistent import sequence
 
     both = sequence.both_ways
     monkeypatch.setattr(sequence, "both_ways", lambda *args, **kwargs: launched.append(1) or both(*args, **kwargs))

@@ -20,7 +20,7 @@ from rnnlab.nn.backend import explain_backend
 from rnnlab.nn.dropout import WEIGHT
 from rnnlab.nn.regularisation import Regularisation
 from rnnlab_kernels.launch import has_numba
-from rnnlab_kernels.schedules.noise import draw_seed
+from rnnlab_kernels.schedules.noise.masks import draw_seed
 from tests.nn.cases import assert_same_run, build, map_state, named, random_state, states
 from tests.nn.plain_layer import bits, plainly
 from tests.tolerances import FLOAT64

@@ -9,8 +9,8 @@ import torch
 
 from rnnlab.nn import GatedCell, Recurrent
 from rnnlab_kernels.cells.vocabulary import sigmoid, tanh
-from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.reference import reference
+from rnnlab_kernels.schedules.stepwise.kit_torch import eager
 from tests.kernels.problems import make_problem
 from tests.tolerances import FLOAT64
 

@@ -18,8 +18,8 @@ from rnnlab.nn import research
 from rnnlab.nn.dropout import INPUT, OUTPUT
 from rnnlab.nn.recurrent import Recurrent
 from rnnlab_kernels.launch import has_numba
-from rnnlab_kernels.schedules.noise import draw_seed, keep_mask
-from rnnlab_kernels.schedules.walk import ZONEOUT
+from rnnlab_kernels.schedules.additions import ZONEOUT
+from rnnlab_kernels.schedules.noise.masks import draw_seed, keep_mask
 from tests.nn.plain import DTYPE, Decay, Leaky, Opaque, TwoStates, clamped, one_step
 from tests.tolerances import FLOAT64
 

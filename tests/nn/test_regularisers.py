@@ -12,8 +12,8 @@ from rnnlab.nn.backend import explain_backend
 from rnnlab.nn.dropout import INPUT, OUTPUT, WEIGHT
 from rnnlab.nn.recurrent import Recurrent
 from rnnlab.nn.research import GatedGRUCell
-from rnnlab_kernels.schedules.noise import draw_seed, keep_mask
-from rnnlab_kernels.schedules.walk import CANDIDATE, RECURRENT, ZONEOUT
+from rnnlab_kernels.schedules.additions import CANDIDATE, RECURRENT, ZONEOUT
+from rnnlab_kernels.schedules.noise.masks import draw_seed, keep_mask
 from tests.nn.plain import (
     CHAINS,
     DTYPE,

@@ -16,8 +16,8 @@ from rnnlab_kernels.bench import peers
 from rnnlab_kernels.bench.peers import Run, Unavailable
 from rnnlab_kernels.bench.work import MIDDLE, MODULES, Given, Work, cell_of
 from rnnlab_kernels.plan import WHOLE, tiles_of, whole, whole_both_ways
-from rnnlab_kernels.schedules.eager import eager
 from rnnlab_kernels.schedules.reference import reference
+from rnnlab_kernels.schedules.stepwise.kit_torch import eager
 
 COMPILED_STEPS = 64  # torch.compile unrolls the loop; beyond, compiling takes minutes
 
@@ -145,14 +145,14 @@ def _fused(work: Work, given: Given) -> Run:
     possible, reason = launch.fused_supported(given.x.device, given.x.dtype)
     if not possible:
         raise Unavailable(reason)
-    from rnnlab_kernels.schedules.fused import fused
+    from rnnlab_kernels.schedules.stepwise.kit_numba import fused
 
     return network(fused, work, given)
 
 
 def _pointwise(work: Work, given: Given) -> Run:
     _needs_triton(given)
-    from rnnlab_kernels.schedules.pointwise import pointwise
+    from rnnlab_kernels.schedules.stepwise.kit_triton import pointwise
 
     return network(pointwise, work, given)
 
@@ -164,7 +164,7 @@ def _sequence(work: Work, given: Given) -> Run:
 
 def _step(work: Work, given: Given) -> Run:
     _needs_plan(work, given, "step")
-    from rnnlab_kernels.schedules.sequence import step
+    from rnnlab_kernels.schedules.persistent.sequence import step
 
     return network(step, work, given)
 

@@ -13,9 +13,9 @@ from torch.nn.functional import cross_entropy, embedding, linear
 
 from rnnlab_kernels.cells import CELLS, CHAINS, Cell
 from rnnlab_kernels.cells.chain import Chain
-from rnnlab_kernels.schedules.frame import working_dtype
+from rnnlab_kernels.schedules.additions import PLAIN, Noise, Walk
 from rnnlab_kernels.schedules.layout import lengths_to_mask
-from rnnlab_kernels.schedules.walk import PLAIN, Noise, Walk
+from rnnlab_kernels.schedules.stepwise.frame import working_dtype
 
 FP32, FP16, BF16 = torch.float32, torch.float16, torch.bfloat16
 DTYPES = {"fp32": FP32, "fp16": FP16, "bf16": BF16}

@@ -12,8 +12,8 @@ log(f / i) = softplus(-a_i) - softplus(-a_f), which cannot become 0 / 0:
     dp = dh * (h_{t-1} - n)   dn = dh * (1 - p)   dh_{t-1} = dh * p
     da_f = dp * p * (1 - p) * (1 - f)   da_i = -dp * p * (1 - p) * (1 - i)
 
-Both are linear in h: a device may scan over time in parallel (schedules/scan.py). One pass over it, which computes the
-gates on the way (schedules/elementwise.py), reads and writes less, and is what a CPU does.
+Both are linear in h: a device may scan over time in parallel (schedules/scan). One pass over it, which computes the
+gates on the way (schedules/persistent/elementwise.py), reads and writes less, and is what a CPU does.
 """
 
 from rnnlab_kernels.cells.bind import Cell

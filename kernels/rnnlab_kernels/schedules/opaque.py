@@ -14,14 +14,18 @@ from rnnlab_kernels import ops
 from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell, find
 from rnnlab_kernels.cells.chain import CHAINS_BY_KEY, Chain, Gates, Norm
 from rnnlab_kernels.schedules import opaque_sequence  # noqa: F401  its engines, for programs that were saved
-from rnnlab_kernels.schedules.backward import walk_backward
-from rnnlab_kernels.schedules.forward import walk_forward
-from rnnlab_kernels.schedules.frame import Call, Frame
+from rnnlab_kernels.schedules.additions import Walk, noise_config, noise_of
 from rnnlab_kernels.schedules.layout import settled
-from rnnlab_kernels.schedules.walk import Walk, noise_config, noise_of
+from rnnlab_kernels.schedules.stepwise.backward import walk_backward
+from rnnlab_kernels.schedules.stepwise.forward import walk_forward
+from rnnlab_kernels.schedules.stepwise.frame import Call, Frame
 
 Tensors = Sequence[Tensor]
-_KITS = {"eager": "TorchStep", "fused": "FusedStep", "pointwise": "PointwiseStep"}
+_KITS = {
+    "eager": ("kit_torch", "TorchStep"),
+    "fused": ("kit_numba", "FusedStep"),
+    "pointwise": ("kit_triton", "PointwiseStep"),
+}
 
 
 class Recurrence:
@@ -38,7 +42,8 @@ class Recurrence:
         noise = noise_of(drawn_noise, int(flags["seed"]) if "seed" in flags and not fake else 0)
         if noise is not None and fake:  # draws nothing, as in evaluation; which values there are is the same
             noise = noise._replace(training=False)
-        step = getattr(importlib.import_module(f"rnnlab_kernels.schedules.{kit}"), _KITS[kit])
+        module, name = _KITS[kit]
+        step = getattr(importlib.import_module(f"rnnlab_kernels.schedules.stepwise.{module}"), name)
         walk = Walk(flags.get("reset"), noise, None if limit is None else float.fromhex(limit))
         return Call(step, chain, tuple(names), reverse, flags.get("mask"), walk, keep), list(tensors[:count])
 
@@ -136,7 +141,7 @@ class Elementwise:
 
     def _parts(self, config: Any, tensors: Tensors) -> tuple[Any, Cell, Tensors, Tensors, Tensors]:
         """Return the call without `keep`, the cell, initial states, constants and the tensors without the mask."""
-        from rnnlab_kernels.schedules.elementwise import Call as ElementwiseCall
+        from rnnlab_kernels.schedules.persistent.elementwise import Call as ElementwiseCall
 
         _, key, reverse, has_mask = config
         cell, inputs = find(CELLS_BY_KEY, key), tensors[:-1] if has_mask else tensors
@@ -148,7 +153,7 @@ class Elementwise:
         return 1 + len(find(CELLS_BY_KEY, config[1]).states)
 
     def forward(self, config: Any, tensors: Tensors, keep: bool) -> list[Tensor]:
-        from rnnlab_kernels.schedules.elementwise import walk_forward
+        from rnnlab_kernels.schedules.persistent.elementwise import walk_forward
 
         call, _, state_0, constants, inputs = self._parts(config, tensors)
         results, kept = walk_forward(config[0], call._replace(keep=keep), settled(inputs[0]), state_0, constants)
@@ -168,7 +173,7 @@ class Elementwise:
     def backward(
         self, config: Any, tensors: Tensors, kept: Tensors, grads: list[Tensor | None], needed: list[bool]
     ) -> list[Tensor | None]:
-        from rnnlab_kernels.schedules.elementwise import walk_backward
+        from rnnlab_kernels.schedules.persistent.elementwise import walk_backward
 
         call, _, state_0, constants, inputs = self._parts(config, tensors)
         found = walk_backward(config[0], call, inputs[0].dtype, state_0, constants, kept, grads)
@@ -188,7 +193,7 @@ class Scan:
         return 1
 
     def forward(self, config: Any, tensors: Tensors, keep: bool) -> list[Tensor]:
-        from rnnlab_kernels.schedules import scan
+        from rnnlab_kernels.schedules.scan import linear_scan as scan
 
         method, reverse = config
         a, b, h_0 = tensors
@@ -200,7 +205,7 @@ class Scan:
     def backward(
         self, config: Any, tensors: Tensors, kept: Tensors, grads: list[Tensor | None], needed: list[bool]
     ) -> list[Tensor | None]:
-        from rnnlab_kernels.schedules import scan
+        from rnnlab_kernels.schedules.scan import linear_scan as scan
 
         (g,), (method, reverse) = grads, config
         assert g is not None

@@ -15,10 +15,10 @@ from rnnlab_kernels import ops
 from rnnlab_kernels.cells.bind import find
 from rnnlab_kernels.cells.chain import CHAINS_BY_KEY, Chain
 from rnnlab_kernels.launch import SequencePlan
-from rnnlab_kernels.schedules import sequence_call, sequence_walk, stages_call, stages_walk
-from rnnlab_kernels.schedules.sequence_call import BOTH
-from rnnlab_kernels.schedules.sequence_walk import as_bytes, padded
-from rnnlab_kernels.schedules.walk import Noise, Walk, noise_config, noise_of
+from rnnlab_kernels.schedules.additions import Noise, Walk, noise_config, noise_of
+from rnnlab_kernels.schedules.persistent import sequence_call, sequence_walk, stages_call, stages_walk
+from rnnlab_kernels.schedules.persistent.sequence_call import BOTH
+from rnnlab_kernels.schedules.persistent.sequence_walk import as_bytes, padded
 
 Tensors = Sequence[Tensor]
 NO_PLAN = SequencePlan((0, 0, 0), 0, {})  # of a call that is only asked for shapes

@@ -12,8 +12,8 @@ from torch.nn.functional import layer_norm, linear
 
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import EPS, Chain, Gates, Norm, Product
+from rnnlab_kernels.schedules.additions import PLAIN, Masks, Walk, clip_gradient, draw_masks, take_part
 from rnnlab_kernels.schedules.layout import Weights, named_weights, step_order, zero_padding
-from rnnlab_kernels.schedules.walk import PLAIN, Masks, Walk, clip_gradient, draw_masks, take_part
 
 
 def reference(

@@ -1,0 +1,1 @@
+"""Layers of torch's own libraries."""

@@ -1,0 +1,72 @@
+"""torch's own LSTM layer on padded rows of unequal lengths.
+
+torch's fused layers know neither lengths nor masks. What they compute within a row does not depend on what follows it,
+so padding behind a row only has to leave its cell state alone, and a row that is walked in reverse is turned round
+first, within its length. The cell state is held by one more input feature, 1 in padding and 0 elsewhere, whose weights
+shut the input gate and open the forget gate: sigmoid(-1e4) is 0 and sigmoid(1e4) is 1 exactly, so that there
+c_t = c_{t-1} and no gradient enters the gates. The last output is looked up at each row's end.
+
+T time, B batch, I inputs, H units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from rnnlab_kernels.cells import CELLS, Cell
+from rnnlab_kernels.cells.chain import Chain, as_chain
+from rnnlab_kernels.schedules.additions import PLAIN, Walk
+from rnnlab_kernels.schedules.layout import Weights, named_weights, zero_padding
+
+_CHAIN = as_chain(CELLS["lstm"])
+_SHUT = 1e4  # beyond any sum of gates, and within float16
+
+
+def held(
+    cell: Cell | Chain,
+    x: Tensor,
+    state_0: tuple[Tensor, ...],
+    weights: Weights | Mapping[str, Tensor],
+    mask: Tensor | None = None,
+    *,
+    reverse: bool = False,
+    walk: Walk = PLAIN,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run an LSTM layer in one direction. Arguments and results as in `schedules.eager.eager`, but for the mask.
+
+    Args:
+        mask: (T, B, 1), true in the first steps of each row, as many as it is long.
+
+    Raises:
+        ValueError: another cell, a projection, no mask, or additions to the walk.
+    """
+    chain, named = named_weights(cell, weights)
+    if chain.key != _CHAIN.key or mask is None or walk.reset is not None or walk.noise or walk.clip is not None:
+        raise ValueError("this is for a plain LSTM over rows with lengths")
+    num_steps, batch = x.shape[:2]
+    h_0, c_0 = state_0
+    lengths = mask.squeeze(-1).sum(0)  # (B,)
+    rows = torch.arange(batch, device=x.device)
+    x = torch.cat([zero_padding(x, mask), (~mask).to(x.dtype)], dim=-1)  # (T, B, I+1)
+    if reverse:
+        steps = torch.arange(num_steps, device=x.device).unsqueeze(1)
+        turned = (torch.where(mask.squeeze(-1), lengths - 1 - steps, steps) * batch + rows).flatten()
+        x = _take(x, turned)
+    gates = x.new_tensor([-_SHUT, _SHUT, 0, 0]).repeat_interleave(h_0.shape[1]).unsqueeze(1)  # i f g o
+    parts = [torch.cat([named["ih"], gates], dim=1), named["hh"]]
+    biases = [named[name] for name in ("bias_ih", "bias_hh") if name in named]
+    hx = [h_0.unsqueeze(0), c_0.unsqueeze(0)]
+    y, _, c_n = torch._VF.lstm(x, hx, [*parts, *biases], bool(biases), 1, 0.0, torch.is_grad_enabled(), False, False)
+    last = y.flatten(0, 1).index_select(0, (lengths - 1).clamp(min=0) * batch + rows)
+    h_n = torch.where((lengths > 0).unsqueeze(1), last, h_0)
+    if reverse:
+        y = _take(y, turned)
+    return zero_padding(y, mask), (h_n, c_n.squeeze(0))
+
+
+def _take(x: Tensor, places: Tensor) -> Tensor:
+    """Return the rows of x (T, B, N) from these places of (T*B, N)."""
+    return x.flatten(0, 1).index_select(0, places).view_as(x)

@@ -1,0 +1,1 @@
+"""Random masks from a counter."""

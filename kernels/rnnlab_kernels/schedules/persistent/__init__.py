@@ -1,0 +1,1 @@
+"""One launch, or one compiled loop, owns all of time."""

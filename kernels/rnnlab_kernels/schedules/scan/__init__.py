@@ -1,0 +1,1 @@
+"""Linear recurrences, in parallel over time."""

@@ -1,0 +1,245 @@
+"""The backward half of a recurrence: the stages of each step in reverse, then all weight gradients at once.
+
+T time, B batch, N columns of the input part, W width of a value.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from rnnlab_kernels.cells.chain import Gates, Norm, Product
+from rnnlab_kernels.schedules.additions import clamped
+from rnnlab_kernels.schedules.layout import step_order, zero_padding
+from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, affine
+from rnnlab_kernels.schedules.stepwise.products import bind_product, scratch, weight_gradient
+
+
+def walk_backward(
+    frame: Frame,
+    kept: list[list[Tensor]],
+    doutput: Tensor | None,
+    dstate_n: tuple[Tensor | None, ...],
+    needed: tuple[bool, ...],
+) -> list[Tensor | None]:
+    """Walk back over time writing gate gradients only, then form all other gradients from them at once."""
+    call, chain, work = frame.call, frame.chain, frame.work
+    buffers, values, *memories = kept
+    num_steps, mask, reset = frame.num_steps, call.mask, call.walk.reset
+    frame.set_states(buffers, values)
+    before = {name: frame.ends(buffer)[0] for name, buffer in zip(chain.states, buffers, strict=True)}
+    if reset is not None:
+        before = {name: zero_padding(value, ~reset) for name, value in before.items()}
+        frame.rows |= {f"{name}_prev": value.unbind(0) for name, value in before.items()}
+    back = _Backward(frame, buffers, memories)
+    stages = back.bind()
+    needed_0 = needed[1 + len(call.names) :]
+
+    dstate = [
+        buffer.new_zeros(buffer.shape[1:], dtype=work) if grad is None else grad.to(work)
+        for grad, buffer in zip(dstate_n, buffers, strict=True)
+    ]
+    for position, t in reversed(list(enumerate(step_order(num_steps, call.reverse)))):
+        held: list[Tensor | None] = [None] * len(dstate)
+        dout = None if doutput is None else doutput[t].to(work)
+        if mask is not None:  # outside its length a row only hands its state on: the gradient passes it untouched
+            held = [grad.masked_fill(mask[t], 0) for grad in dstate]
+            dstate = [grad.masked_fill(~mask[t], 0) for grad in dstate]
+            dout = None if dout is None else dout.masked_fill(~mask[t], 0)
+        grads = back.grads = dict(zip(chain.states, dstate, strict=True))
+        if dout is not None:
+            back.add(chain.output, dout)
+        for k, part in enumerate(frame.masks.update_at(t)):
+            if part is not None:
+                name = chain.states[k]
+                new = grads[name] * part
+                passed, before_it = grads[name] - new, held[k]
+                grads[name], held[k] = new, passed if before_it is None else before_it + passed
+        for stage in stages:
+            stage(t, position)
+        dstate = []
+        for name, direct in zip(chain.states, held, strict=True):
+            grad = grads.get(f"{name}_prev")
+            if grad is None:
+                grad = back.zeros(name)
+            if direct is not None:
+                grad = grad + direct
+            if reset is not None:
+                grad = grad.masked_fill(reset[t], 0)
+            limit = call.walk.clip
+            # What nobody asks for is not clipped: the count is that of the plain loop.
+            asked = position > 0 or needed_0[len(dstate)]
+            dstate.append(clamped(grad, limit, call.walk.counter) if limit is not None and asked else grad)
+    return [*back.finish(before, values, needed), *(grad.to(frame.x.dtype) for grad in dstate)]
+
+
+class _Backward:
+    """The stages in reverse, and the buffers of pre-activation gradients from which weight gradients are made."""
+
+    def __init__(self, frame: Frame, buffers: list[Tensor], memories: list[list[Tensor]]) -> None:
+        self.frame, self.buffers = frame, buffers
+        self.memories = memories
+        self.grads: dict[str, Tensor] = {}
+        chain, x = frame.chain, frame.x
+        shape = (frame.num_steps, frame.batch)
+        # An input part without weight is an input itself: its gradient is handed out, not scratch.
+        self.dx = scratch("dx", x, *shape, frame.num_columns) if "ih" in frame.weights else x.new_empty(x.shape)
+        self.dpre: dict[str, Tensor] = {}  # by the value, (T, B, N)
+        self.read_by_gates = {stage.recurrent for stage in chain.stages if isinstance(stage, Gates)}
+        for stage in chain.stages:
+            for name in stage.out if isinstance(stage, Gates) else (stage.out,):
+                if name in frame.shared:
+                    self.dpre[name] = self.dx
+                elif not isinstance(stage, Gates) or name in self.read_by_gates:
+                    self.dpre[name] = scratch(f"d{name}", x, *shape, frame.width[name])
+        self.dconstants = {
+            name: torch.zeros(frame.batch, frame.width[name], dtype=frame.work, device=x.device)
+            for name in chain.constants
+        }
+        self.dweights: dict[str, Tensor] = {}  # of norms, summed step by step
+        self._zeros: dict[str, Tensor] = {}
+
+    def bind(self) -> list[Callable[[int, int], None]]:
+        """Return the stages in reverse. They refer to this object and it not to them: a cycle would keep the memory."""
+        stages: list[Callable[[int, int], None]] = []
+        for stage, memory in reversed(list(zip(self.frame.chain.stages, self.memories, strict=True))):
+            if isinstance(stage, Product):
+                stages.append(self._product(stage))
+            elif isinstance(stage, Norm):
+                stages.append(self._norm(stage, memory))
+            else:
+                stages.append(self._gates(stage, memory))
+        return stages
+
+    def add(self, name: str, grad: Tensor) -> None:
+        present = self.grads.get(name)
+        self.grads[name] = grad if present is None else present + grad
+
+    def zeros(self, name: str) -> Tensor:
+        """Return a zero gradient (B, W) that nobody writes into."""
+        if name not in self._zeros:
+            like = self.frame.x
+            width = self.frame.width[name]
+            self._zeros[name] = torch.zeros(self.frame.batch, width, dtype=self.frame.work, device=like.device)
+        return self._zeros[name]
+
+    def take(self, name: str, t: int) -> Tensor:
+        """Return all of the gradient of a lasting value: from those who read it as it is, and as pre-activations."""
+        grad = self.grads.pop(name, None)
+        if name in self.read_by_gates:
+            pre = self.dpre[name][t].to(self.frame.work)
+            return pre if grad is None else grad + pre
+        return self.zeros(name) if grad is None else grad
+
+    def _product(self, stage: Product) -> Callable[[int, int], None]:
+        frame = self.frame
+        recurrent = bind_product(frame.weights[stage.weight].t(), frame.batch)
+        steps = self.dpre[stage.out].unbind(0)
+        widths = [frame.width[name] for name in stage.sources]
+        lasting = stage.out in frame.lasting
+        masks = frame.masks.sources
+
+        def run(t: int, position: int) -> None:
+            if lasting:
+                steps[t].copy_(self.take(stage.out, t))
+            dsource = recurrent(steps[t]).to(frame.work)
+            parts = [dsource] if len(widths) == 1 else dsource.split(widths, 1)
+            for name, part in zip(stage.sources, parts, strict=True):
+                self.add(name, part * masks[name] if name in masks else part)
+
+        return run
+
+    def _norm(self, stage: Norm, memory: list[Tensor]) -> Callable[[int, int], None]:
+        frame = self.frame
+        steps = self.dpre[stage.out].unbind(0)
+        into = self.dpre[stage.source].unbind(0) if stage.source in self.dpre else None
+        lasting = stage.out in frame.lasting
+        gain, shift = affine(frame, stage)
+        norm_bwd, num_saved = frame.call.kit.norm_bwd, len(memory) // frame.num_steps
+        # Norms may share their parameters.
+        dgain = self.dweights.setdefault(stage.gain, torch.zeros_like(gain))
+        dshift = None
+        if stage.shift is not None and shift is not None:
+            dshift = self.dweights.setdefault(stage.shift, torch.zeros_like(shift))
+
+        def run(t: int, position: int) -> None:
+            saved = tuple(memory[position * num_saved : (position + 1) * num_saved])
+            if lasting:
+                steps[t].copy_(self.take(stage.out, t))
+            dsource = norm_bwd(steps[t].to(frame.work), saved, gain, dgain, dshift)
+            if into is None:
+                self.add(stage.source, dsource)
+            else:
+                into[t].copy_(dsource)
+
+        return run
+
+    def _gates(self, stage: Gates, memory: list[Tensor]) -> Callable[[int, int], None]:
+        frame, rows = self.frame, self.frame.rows
+        cell = frame.cell_of(stage)
+        step: Step = frame.call.kit(cell, stage.first or 0)
+        num_saved = len(memory) // frame.num_steps
+        hidden = frame.width[stage.out[0]]
+        empty = [None] * frame.num_steps
+        merged, shared = stage.recurrent in frame.whole, stage.recurrent in frame.shared
+        takes_x = merged or (stage.first is not None and not shared)
+        dx = step.views(self.dx, hidden) if takes_x else empty
+        takes_h = stage.recurrent is not None and not merged
+        dh = step.views(self.dpre[stage.recurrent], hidden) if takes_h and stage.recurrent else empty
+        carried, outs = frame.carried(stage), [rows[name] for name in stage.out]
+
+        def run(t: int, position: int) -> None:
+            saved = tuple(memory[position * num_saved : (position + 1) * num_saved])
+            before, state = tuple([row[t] for row in carried]), tuple([out[t] for out in outs])
+            dstate = tuple([self.take(name, t) for name in stage.out])
+            dcarried = step.bwd(dstate, saved, before, state, dx[t], dh[t])
+            for name, grad in zip(stage.carried, dcarried, strict=False):
+                if name in self.dconstants:
+                    self.dconstants[name] += grad
+                else:
+                    self.add(name, grad)
+
+        return run
+
+    def finish(
+        self, before: Mapping[str, Tensor], values: list[Tensor], needed: tuple[bool, ...]
+    ) -> list[Tensor | None]:
+        """Return the gradients of x and of the weights, in the order of `call.names`."""
+        frame, weights, x = self.frame, self.frame.weights, self.frame.x
+        names = frame.call.names
+        wanted = {name: need for name, need in zip(names, needed[1:], strict=False)}
+        found: dict[str, Tensor] = {}
+
+        def give(name: str, grad: Tensor) -> None:
+            found[name] = found[name] + grad if name in found else grad  # stages may share a weight
+
+        flat_dx = self.dx.flatten(0, 1)
+        dinput: Tensor | None = self.dx
+        if "ih" in weights:
+            dinput = None
+            if needed[0]:
+                dinput = bind_product(weights["ih"].t(), len(flat_dx))(flat_dx).view_as(x)
+            if wanted["ih"]:
+                give("ih", weight_gradient(flat_dx, x.flatten(0, 1)))
+            if wanted.get("bias_ih"):
+                give("bias_ih", flat_dx.sum(0, dtype=frame.work))
+        named = {f"{name}_prev": value for name, value in before.items()}
+        named |= dict(zip(frame.own, values, strict=True))
+        after = {name: frame.ends(buffer)[1] for name, buffer in zip(frame.chain.states, self.buffers, strict=True)}
+        named = {**after, **named}
+        for stage in frame.chain.stages:
+            if isinstance(stage, Product):
+                dpre = self.dpre[stage.out].flatten(0, 1)
+                if wanted[stage.weight]:
+                    give(stage.weight, weight_gradient(dpre, self._sources(stage, named).flatten(0, 1)))
+                if stage.bias is not None and wanted.get(stage.bias):
+                    give(stage.bias, dpre.sum(0, dtype=frame.work))
+        found |= self.dweights
+        found |= {name: grad.sum(0) for name, grad in self.dconstants.items()}
+        return [dinput, *(found[name].to(weights[name].dtype) if name in found else None for name in names)]
+
+    def _sources(self, stage: Product, named: Mapping[str, Tensor]) -> Tensor:
+        """Return what a product multiplied at all steps (T, B, K)."""
+        masks = self.frame.masks.sources
+        parts = [named[name] * masks[name] if name in masks else named[name] for name in stage.sources]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).to(self.frame.x.dtype)
