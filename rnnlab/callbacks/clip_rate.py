@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from rnnlab.nn.clipping import StepClips
+from rnnlab.nn.options import StepClips
 
 _FLUSH_AFTER = 1000  # updates; bounds the memory of a long epoch
 

@@ -6,23 +6,17 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 
-from rnnlab.nn.checks import BACKENDS
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS
-from rnnlab_kernels.cells.chain import Chain, as_chain
+from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.schedules.additions import PLAIN, Walk
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.scan.linear_scan import choose_method, supports
 from rnnlab_kernels.schedules.stepwise.kit_torch import eager
-
-if TYPE_CHECKING:
-    from rnnlab.nn.cells import Cell
-    from rnnlab.nn.layer import Layer
-    from rnnlab.nn.recurrent import Recurrent
 
 # Multiplications a step, B*G*H*H, from which a schedule beats torch's own loop on a CPU, forward and trained.
 FASTER_FROM = {
@@ -90,7 +84,7 @@ def choose(backend: str, call: Call) -> Choice:
     """
     if backend == "auto":
         return _prefer(call) if call.kind == "layer" else _prefer_for_cell(call)
-    obstacle = _obstacle(backend, call) if call.kind == "layer" else _obstacle_for_cell(backend, call)
+    obstacle = obstacle_of(backend, call) if call.kind == "layer" else _obstacle_for_cell(backend, call)
     if obstacle:
         raise RuntimeError(f'backend="{backend}" cannot run this call: {obstacle}')
     return Choice(backend, "asked for by name")
@@ -146,7 +140,7 @@ def run_directions(
         yield run(cell, x, state, own, mask, reverse=direction == 1, walk=walk)
 
 
-def _obstacle(backend: str, call: Call) -> str:
+def obstacle_of(backend: str, call: Call) -> str:
     """Return why `backend` cannot take the call, or an empty string."""
     if backend == "reference":
         return ""
@@ -200,18 +194,6 @@ def _unplanned(backend: str, call: Call) -> str:
     return "; ".join(dict.fromkeys(reasons))
 
 
-def _plan_in_words(call: Call) -> str:
-    """Return what the kernels' own plan for a call is, where it can be followed; see rnnlab_kernels.plan."""
-    if call.chain is None or call.layout == "step" or not launch.supported(call.device, call.dtype)[0]:
-        return ""
-    from rnnlab_kernels.plan import SHORT, plan
-
-    sm_count, smem_bytes, tf32 = launch.chip_of(call.dtype, call.device)
-    sizes = SHORT, call.batch, call.hidden_size, call.dtype, sm_count, smem_bytes
-    found = plan(call.chain, *sizes, tf32=tf32, heads=call.heads, walk=call.walk)
-    return f"; planned for {SHORT} steps or more: {found.schedule}, {found.reason}"
-
-
 def _is_transformed() -> bool:
     """Return whether a vmap, grad, jvp... transform or a forward-mode level is active."""
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
@@ -230,16 +212,16 @@ def _prefer(call: Call) -> Choice:
         return Choice("aten", "torch's cell function is the cheapest way to take one step")
     if call.device.type == "cuda":
         return _prefer_cuda(call)
-    obstacle = _obstacle("eager", call)
+    obstacle = obstacle_of("eager", call)
     if torch.compiler.is_compiling() and not obstacle and call.layout != "packed":
         plain = call.layout == "padded" and not call.additions and not call.proj_size
         if call.mode == "LSTM" and plain and call.dtype == torch.float32 and launch.HAS_ONEDNN:
             return Choice("onednn", "oneDNN's LSTM, as one operator for torch.compile")
-        ours = "eager" if _obstacle("fused", call) else "fused"
+        ours = "eager" if obstacle_of("fused", call) else "fused"
         return Choice(ours, "one operator for torch.compile, which cannot take torch's own kernels on a CPU")
     if obstacle:
         return Choice("reference" if call.layout == "lengths" or call.additions else "aten", obstacle)
-    ours = "eager" if _obstacle("fused", call) else "fused"
+    ours = "eager" if obstacle_of("fused", call) else "fused"
     if call.additions:
         return Choice(ours, f"torch's own kernels know no {call.additions}")
     if call.layout == "lengths":
@@ -263,11 +245,11 @@ def _prefer(call: Call) -> Choice:
 
 
 def _prefer_cuda(call: Call) -> Choice:
-    obstacle = _obstacle("aten", call)
+    obstacle = obstacle_of("aten", call)
     if not obstacle:
         return Choice("aten", "cuDNN; no kernel of ours has been measured faster for this cell on a GPU")
     for backend in ("triton", "eager", "reference"):
-        missing = _obstacle(backend, call)
+        missing = obstacle_of(backend, call)
         if not missing:
             return Choice(backend, obstacle)
         _log_fallback(backend, missing)
@@ -285,7 +267,7 @@ def _obstacle_for_cell(backend: str, call: Call) -> str:
     if call.kind == "scan" and not _is_transformed():
         possible, reason = supports(scan_method(backend, call.device), call.device, call.dtype)
         return "" if possible else reason
-    return _obstacle(backend, call)
+    return obstacle_of(backend, call)
 
 
 def _prefer_for_cell(call: Call) -> Choice:
@@ -321,44 +303,3 @@ def scan_method(backend: str, device: torch.device) -> str:
 def _log_fallback(backend: str, reason: str) -> None:
     """Say once for each reason that `auto` went past a backend."""
     logger.warning("backend %r is not used: %s", backend, reason)
-
-
-def available_backends(device: torch.device | str = "cpu") -> dict[str, str]:
-    """Return, for each backend by name, "" if it runs float32 layers on `device`, else what stands in the way."""
-    call = Call("GRU", 1, 0, torch.device(device), torch.float32, 1, chain=as_chain(CELLS["gru"]))
-    return {backend: _obstacle(backend, call) for backend in BACKENDS if backend != "auto"}
-
-
-def explain_backend(module: "Layer | Cell | Recurrent", input: Any = None, lengths: Any = None) -> str:
-    """Say which path runs a module, and why.
-
-    Args:
-        module: a layer or cell of rnnlab.nn, or a `Recurrent`.
-        input: a tensor or PackedSequence as the module would get it; None for a batch of 32 float rows on the module's
-            device.
-        lengths: as the layer would get them; cells take none.
-
-    Returns:
-        One line: module, backend, reason; one after the other where the layers of a `Recurrent` differ. A backend asked
-        for by name that cannot run says so. Where kernels run, also what their own plan would be.
-
-    Example:
-        >>> import rnnlab.nn
-        >>> print(rnnlab.nn.explain_backend(rnnlab.nn.GRU(3, 4, backend="reference")))
-        GRU: reference (asked for by name)
-    """
-    name, asked = type(module).__name__, cast(Any, module)
-    if not hasattr(asked, "backend_call") and not hasattr(asked, "backend_calls"):
-        raise TypeError(f"expected a layer or cell of rnnlab.nn, got: {name}")
-    try:
-        if hasattr(asked, "backend_calls"):
-            calls = asked.backend_calls(input, lengths)
-        else:
-            calls = [asked.backend_call(input) if lengths is None else asked.backend_call(input, lengths)]
-        choices = [(choose(asked.backend, call), call) for call in calls]
-        lines = [f"{choice.backend} ({choice.reason}{_plan_in_words(call)})" for choice, call in choices]
-    except RuntimeError as error:
-        return f"{name}: none ({error})"
-    if len(set(lines)) == 1:
-        return f"{name}: {lines[0]}"
-    return f"{name}: " + ", ".join(f"layer {layer} {line}" for layer, line in enumerate(lines))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from rnnlab.nn import checks
-from rnnlab.nn.protocol import reset_parameters
+from rnnlab.nn.cells.protocol import reset_parameters
 
 MERGES = ("concat", "sum", "mul", "mean", "none")
 

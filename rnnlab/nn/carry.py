@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rnnlab.nn.protocol import view, weight_like
+from rnnlab.nn.cells.protocol import view, weight_like
 from rnnlab.nn.state import autocast_dtype
 
 Tensors = tuple[Tensor, ...]

@@ -13,10 +13,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from rnnlab.nn import checks
 from rnnlab.nn.backend import Call, choose, run_directions, schedule
-from rnnlab.nn.cells import run_cell
-from rnnlab.nn.clipping import StepClips
-from rnnlab.nn.dropout import INPUT, OUTPUT, drop_weights, variational_dropout
-from rnnlab.nn.regularisation import Regularisation, Regularisers
+from rnnlab.nn.cells.torch_cells import run_cell
+from rnnlab.nn.options import INPUT, OUTPUT, Regularisation, Regularisers, StepClips, drop_weights, variational_dropout
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.cells.chain import as_chain

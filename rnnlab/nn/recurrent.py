@@ -15,9 +15,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from rnnlab.nn import checks
 from rnnlab.nn.bidirectional import check_merge
 from rnnlab.nn.carry import state_names
-from rnnlab.nn.clipping import StepClips
-from rnnlab.nn.dropout import Zoneout, check_rate, check_zoneout
-from rnnlab.nn.protocol import Source, build_cells, check_noise, reset_parameters, view, weight_like
+from rnnlab.nn.cells.protocol import Source, build_cells, check_noise, reset_parameters, view, weight_like
+from rnnlab.nn.options import StepClips, Zoneout, check_rate, check_zoneout
 from rnnlab.nn.stack import Stack
 from rnnlab.nn.state import autocast_dtype
 from rnnlab_kernels.cells.chain import giving
@@ -42,9 +41,9 @@ class Recurrent(Stack):
 
     A cell is an nn.Module with `input_size`, `hidden_size`, `initial_state(batch_size, device=, dtype=)` and
     `forward(x_t, state) -> (y_t, state)`, a state being a NamedTuple of tensors (B, W); or one of torch's cells. A cell
-    that states its gate maths (`rnnlab.nn.gated`) or is linear in its state runs on compiled kernels, another one on
-    the plain loop: `rnnlab.nn.explain_backend` says which. On kernels a cell's `forward` is not called, so neither are
-    its forward hooks.
+    that states its gate maths (`rnnlab.nn.cells.base`) or is linear in its state runs on compiled kernels, another one
+    on the plain loop: `rnnlab.nn.explain_backend` says which. On kernels a cell's `forward` is not called, so neither
+    are its forward hooks.
 
     Args:
         cell: a cell; or a list of them, one for each layer, of any sizes that fit; or a function of input_size that

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 from rnnlab.nn import checks
 from rnnlab.nn.layer import Layer
-from rnnlab.nn.regularisation import Regularisers
+from rnnlab.nn.options import Regularisers
 
 
 def _refuse_projection(proj_size: Any) -> None:
@@ -22,7 +22,7 @@ class RNN(Layer):
         backend: "auto", "reference", "eager", "fused", "aten", "triton", "step" or "sequence": what runs the
             recurrence, never what it computes.
         regularisers: input_dropout, output_dropout, recurrent_dropout, candidate_dropout, weight_dropout, zoneout,
-            clip_grad_step; see `rnnlab.nn.regularisation.Regularisation`. All off unless given.
+            clip_grad_step; see `rnnlab.nn.options.Regularisation`. All off unless given.
 
     Example:
         >>> import torch, rnnlab.nn
@@ -76,7 +76,7 @@ class LSTM(Layer):
         backend: "auto", "reference", "eager", "fused", "aten", "triton", "step" or "sequence": what runs the
             recurrence, never what it computes.
         regularisers: input_dropout, output_dropout, recurrent_dropout, candidate_dropout, weight_dropout, zoneout,
-            clip_grad_step; see `rnnlab.nn.regularisation.Regularisation`. All off unless given.
+            clip_grad_step; see `rnnlab.nn.options.Regularisation`. All off unless given.
 
     Example:
         >>> import torch, rnnlab.nn
@@ -125,7 +125,7 @@ class GRU(Layer):
         backend: "auto", "reference", "eager", "fused", "aten", "triton", "step" or "sequence": what runs the
             recurrence, never what it computes.
         regularisers: input_dropout, output_dropout, recurrent_dropout, candidate_dropout, weight_dropout, zoneout,
-            clip_grad_step; see `rnnlab.nn.regularisation.Regularisation`. All off unless given.
+            clip_grad_step; see `rnnlab.nn.options.Regularisation`. All off unless given.
 
     Example:
         >>> import torch, rnnlab.nn

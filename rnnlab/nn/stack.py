@@ -13,9 +13,8 @@ from torch.nn.utils.rnn import PackedSequence
 from rnnlab.nn.backend import Call, choose
 from rnnlab.nn.bidirectional import merge_outputs
 from rnnlab.nn.carry import Carrying
-from rnnlab.nn.clipping import StepClips
-from rnnlab.nn.dropout import INPUT, OUTPUT, Zoneout, drop_weights, variational_dropout, zoneout_rates
-from rnnlab.nn.protocol import check_hooks, kind, output_size, recurrent_weights, view, weight_like
+from rnnlab.nn.cells.protocol import check_hooks, kind, output_size, recurrent_weights, view, weight_like
+from rnnlab.nn.options import INPUT, OUTPUT, StepClips, Zoneout, drop_weights, variational_dropout, zoneout_rates
 from rnnlab.nn.state import autocast_dtype, autocast_to
 from rnnlab.nn.unroll import Result, Tensors, hold, unroll
 from rnnlab_kernels.schedules.additions import Noise, Walk

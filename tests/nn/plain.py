@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import rnnlab.nn
-from rnnlab.nn.gated import GatedCell
-from rnnlab.nn.research.elman import IndRNNCell
-from rnnlab.nn.research.scan import LRUCell
+from rnnlab.nn.cells.base import GatedCell
+from rnnlab.nn.cells.elman import IndRNNCell
+from rnnlab.nn.cells.scan import LRUCell
 from rnnlab_kernels.cells.vocabulary import sigmoid, tanh
 from tests.tolerances import FLOAT64
 

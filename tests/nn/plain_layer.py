@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from rnnlab.nn.dropout import INPUT, OUTPUT, WEIGHT
-from rnnlab.nn.regularisation import Regularisation
+from rnnlab.nn.options import INPUT, OUTPUT, WEIGHT, Regularisation
 from rnnlab_kernels.schedules.additions import CANDIDATE, RECURRENT, ZONEOUT
 from rnnlab_kernels.schedules.noise.masks import draw_seed, keep_mask
 from tests.nn.cases import states

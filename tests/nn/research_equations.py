@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from rnnlab.nn.research import (
+from rnnlab.nn.cells import (
     CIFGCell,
     ElmanCell,
     GatedGRUCell,

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from rnnlab.nn import init
-from rnnlab.nn.dropout import WEIGHT, drop_weights
+from rnnlab.nn.cells import CIFGCell, ElmanCell, GatedGRUCell, GatedLSTMCell
+from rnnlab.nn.options import WEIGHT, drop_weights
 from rnnlab.nn.penalties import l2, orthogonality
 from rnnlab.nn.pruning import finish_pruning, magnitude_prune
 from rnnlab.nn.recurrent import Recurrent
-from rnnlab.nn.research import CIFGCell, ElmanCell, GatedGRUCell, GatedLSTMCell
 from rnnlab_kernels.launch import has_numba
 from rnnlab_kernels.schedules.layout import block_diagonal
 from rnnlab_kernels.schedules.noise.masks import draw_seed, keep_mask

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import rnnlab.nn
-from rnnlab.nn import GatedCell, Recurrent, research
+from rnnlab.nn import GatedCell, Recurrent, cells
 from rnnlab_kernels import plan as planning
 from rnnlab_kernels.cells.vocabulary import tanh
 from tests.nn.cases import assert_same_run, build, every_kind, run
@@ -65,12 +65,12 @@ def test_directions_with_resets_of_their_own_take_two_launches():
 
 
 CELLS = {
-    "layer norm lstm": lambda size: research.LayerNormLSTMCell(size, H),
-    "layer norm gru": lambda size: research.LayerNormGRUCell(size, H),
-    "layer norm rnn": lambda size: research.LayerNormRNNCell(size, H),
-    "gru before": lambda size: research.GatedGRUCell(size, H, reset_after=False),
-    "peephole": lambda size: research.PeepholeLSTMCell(size, H),
-    "lstm": lambda size: research.GatedLSTMCell(size, H),
+    "layer norm lstm": lambda size: cells.LayerNormLSTMCell(size, H),
+    "layer norm gru": lambda size: cells.LayerNormGRUCell(size, H),
+    "layer norm rnn": lambda size: cells.LayerNormRNNCell(size, H),
+    "gru before": lambda size: cells.GatedGRUCell(size, H, reset_after=False),
+    "peephole": lambda size: cells.PeepholeLSTMCell(size, H),
+    "lstm": lambda size: cells.GatedLSTMCell(size, H),
 }
 
 
@@ -96,7 +96,7 @@ def test_research_cells_agree_with_the_plain_loop(name):
 
 
 @pytest.mark.parametrize(("backend", "dtype"), [("step", torch.float32), ("sequence", torch.float16)])
-@pytest.mark.parametrize("cell", [research.GatedLSTMCell, research.GatedGRUCell])
+@pytest.mark.parametrize("cell", [cells.GatedLSTMCell, cells.GatedGRUCell])
 def test_heads_agree_with_the_plain_loop(cell, backend, dtype):
     options = {"bidirectional": True, "recurrent_dropout": 0.2, "zoneout": 0.1}
     module, plain = twins(lambda **own: Recurrent(cell(I, 32, num_heads=2, dtype=dtype), **options, **own), backend)
@@ -125,8 +125,8 @@ class ThreeStates(GatedCell):
 
 @every_backend
 def test_all_states_at_all_steps(backend):
-    cells = [research.GatedLSTMCell] if backend == "step" else [research.GatedLSTMCell, research.LayerNormLSTMCell]
-    for cell in cells:
+    able = [cells.GatedLSTMCell] if backend == "step" else [cells.GatedLSTMCell, cells.LayerNormLSTMCell]
+    for cell in able:
         module, plain = twins(lambda cell=cell, **own: Recurrent(cell(I, H), return_all_states=True, **own), backend)
         x = torch.randn(T, B, I)
         for actual, expected in zip(module(x)[1], plain(x)[1], strict=True):
@@ -147,10 +147,10 @@ def test_a_compiled_layer_is_one_graph(backend):
     [
         (lambda backend: rnnlab.nn.LSTM(I, H, proj_size=3, backend=backend), "more than one product"),
         (lambda backend: rnnlab.nn.GRU(I, H, clip_grad_step=1.0, backend=backend), "clipping"),
-        (lambda backend: Recurrent(research.JordanCell(I, H, 3), backend=backend), "jordan"),
+        (lambda backend: Recurrent(cells.JordanCell(I, H, 3), backend=backend), "jordan"),
         (lambda backend: Recurrent(FiveGates(I, H), backend=backend), "5 gates"),
         (lambda backend: Recurrent(ThreeStates(I, H), zoneout=0.1, backend=backend), "zoneout of 3 states"),
-        (lambda backend: Recurrent(research.ElmanCell(I, 6, num_heads=3), zoneout=0.1, backend=backend), "four units"),
+        (lambda backend: Recurrent(cells.ElmanCell(I, 6, num_heads=3), zoneout=0.1, backend=backend), "four units"),
     ],
 )
 def test_what_they_cannot_run_they_refuse_and_explain(make, words, backend):
@@ -165,7 +165,7 @@ def test_the_plan_is_explained():
     assert "planned for 16 steps or more: sequence, weights on the chip" in rnnlab.nn.explain_backend(
         rnnlab.nn.LSTM(I, H, backend="triton"), x
     )
-    layer = Recurrent(research.LayerNormLSTMCell(I, H), backend="sequence")
+    layer = Recurrent(cells.LayerNormLSTMCell(I, H), backend="sequence")
     assert "stages" in rnnlab.nn.explain_backend(layer, x)
     wide = rnnlab.nn.LSTM(I, 2048, device="meta", backend="reference")
     assert "planned" not in rnnlab.nn.explain_backend(wide)

@@ -16,9 +16,8 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import rnnlab.nn
-from rnnlab.nn.backend import explain_backend
-from rnnlab.nn.dropout import WEIGHT
-from rnnlab.nn.regularisation import Regularisation
+from rnnlab.nn.explain import explain_backend
+from rnnlab.nn.options import WEIGHT, Regularisation
 from rnnlab_kernels.launch import has_numba
 from rnnlab_kernels.schedules.noise.masks import draw_seed
 from tests.nn.cases import assert_same_run, build, map_state, named, random_state, states

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import rnnlab.nn
-from rnnlab.nn import research
-from rnnlab.nn.dropout import INPUT, OUTPUT
+from rnnlab.nn import cells
+from rnnlab.nn.options import INPUT, OUTPUT
 from rnnlab.nn.recurrent import Recurrent
 from rnnlab_kernels.launch import has_numba
 from rnnlab_kernels.schedules.additions import ZONEOUT
@@ -34,15 +34,15 @@ activations = st.sampled_from(("tanh", "relu", "sigmoid", "identity"))
 
 # A cell, its own options, and which kinds of noise it can have inside a step: recurrent, candidate, weight.
 CELLS: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "elman": (research.ElmanCell, {"nonlinearity": activations, "bias": biases, "num_heads": heads}, "rw"),
-    "elman, sin": (research.ElmanCell, {"nonlinearity": st.just(torch.sin), "bias": biases, "num_heads": heads}, ""),
+    "elman": (cells.ElmanCell, {"nonlinearity": activations, "bias": biases, "num_heads": heads}, "rw"),
+    "elman, sin": (cells.ElmanCell, {"nonlinearity": st.just(torch.sin), "bias": biases, "num_heads": heads}, ""),
     "indrnn": (
-        research.IndRNNCell,
+        cells.IndRNNCell,
         {"nonlinearity": st.sampled_from(("relu", "tanh", "identity")), "bias": biases},
         "",
     ),
     "jordan": (
-        research.JordanCell,
+        cells.JordanCell,
         {
             "output_size": sizes,
             "nonlinearity": activations,
@@ -53,17 +53,17 @@ CELLS: dict[str, tuple[Any, dict[str, Any], str]] = {
         },
         "rw",
     ),
-    "gated gru": (research.GatedGRUCell, {"bias": biases, "reset_after": booleans, "num_heads": heads}, "rcw"),
+    "gated gru": (cells.GatedGRUCell, {"bias": biases, "reset_after": booleans, "num_heads": heads}, "rcw"),
     "gated lstm": (
-        research.GatedLSTMCell,
+        cells.GatedLSTMCell,
         {"bias": biases, "proj_size": st.integers(0, 5), "num_heads": heads},
         "rcw",
     ),
-    "cifg": (research.CIFGCell, {"bias": biases, "num_heads": heads}, "rcw"),
-    "peephole": (research.PeepholeLSTMCell, {"bias": biases, "dense": booleans}, "rcw"),
-    "layer norm rnn": (research.LayerNormRNNCell, {"nonlinearity": activations, "bias": biases}, "rw"),
+    "cifg": (cells.CIFGCell, {"bias": biases, "num_heads": heads}, "rcw"),
+    "peephole": (cells.PeepholeLSTMCell, {"bias": biases, "dense": booleans}, "rcw"),
+    "layer norm rnn": (cells.LayerNormRNNCell, {"nonlinearity": activations, "bias": biases}, "rw"),
     "layer norm lstm": (
-        research.LayerNormLSTMCell,
+        cells.LayerNormLSTMCell,
         {
             "bias": biases,
             "norm_input": booleans,
@@ -72,9 +72,9 @@ CELLS: dict[str, tuple[Any, dict[str, Any], str]] = {
         },
         "rcw",
     ),
-    "layer norm gru": (research.LayerNormGRUCell, {"bias": biases}, "rcw"),
+    "layer norm gru": (cells.LayerNormGRUCell, {"bias": biases}, "rcw"),
     "state space": (
-        research.StateSpaceCell,
+        cells.StateSpaceCell,
         {
             "output_size": sizes,
             "transition_size": sizes,
@@ -85,13 +85,13 @@ CELLS: dict[str, tuple[Any, dict[str, Any], str]] = {
         "rw",
     ),
     "narx": (
-        research.NARXCell,
+        cells.NARXCell,
         {"output_size": sizes, "input_taps": st.integers(0, 2), "output_taps": st.integers(1, 3), "bias": booleans},
         "w",
     ),
-    "min gru": (research.MinGRUCell, {"bias": booleans}, ""),
-    "min lstm": (research.MinLSTMCell, {"bias": booleans}, ""),
-    "lru": (research.LRUCell, {"output_size": sizes}, ""),
+    "min gru": (cells.MinGRUCell, {"bias": booleans}, ""),
+    "min lstm": (cells.MinLSTMCell, {"bias": booleans}, ""),
+    "lru": (cells.LRUCell, {"output_size": sizes}, ""),
     "torch rnn": (nn.RNNCell, {"nonlinearity": st.sampled_from(("tanh", "relu")), "bias": booleans}, "rw"),
     "torch lstm": (nn.LSTMCell, {"bias": booleans}, "rcw"),
     "gru": (rnnlab.nn.GRUCell, {"bias": booleans}, "rcw"),
@@ -261,9 +261,9 @@ def _given_out(cell: Any, x_t: Tensor, y: Tensor, state: Named) -> Tensor:
     """Return what a step gives out after zoneout: a cell that gives out a state gives it out as it is left behind."""
     if hasattr(cell, "coefficients"):
         return cell.outputs(state["h"], x_t)
-    if isinstance(cell, research.JordanCell | research.NARXCell):
+    if isinstance(cell, cells.JordanCell | cells.NARXCell):
         return y
-    return cell.outputs(state["h"]) if isinstance(cell, research.StateSpaceCell) else state["h"]
+    return cell.outputs(state["h"]) if isinstance(cell, cells.StateSpaceCell) else state["h"]
 
 
 def merged(outputs: list[Tensor], merge: str) -> Tensor:

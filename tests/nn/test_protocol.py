@@ -239,3 +239,12 @@ def test_train_and_eval_switch_the_flag(kind):
     assert module.training
     assert not module.eval().training
     assert nn.Sequential(module).train()[0].training
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("gated", "GatedCell"), ("research", "NARX"), ("research.scan", "LRUCell")],
+)
+def test_pickles_find_classes_where_they_were(module, name):
+    """A pickle of a whole module names the modules of its classes."""
+    assert pickle.loads(f"crnnlab.nn.{module}\n{name}\n.".encode()) is getattr(rnnlab.nn, name)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import rnnlab.nn
-from rnnlab.nn.backend import explain_backend
+from rnnlab.nn.explain import explain_backend
 from rnnlab.nn.recurrent import Recurrent
 from tests.nn.plain import (
     DTYPE,

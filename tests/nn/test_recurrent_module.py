@@ -12,9 +12,9 @@ from torch.nn.utils import prune
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import rnnlab.nn
-from rnnlab.nn.backend import explain_backend
+from rnnlab.nn.cells import LRUCell, MinGRUCell
+from rnnlab.nn.explain import explain_backend
 from rnnlab.nn.recurrent import Recurrent
-from rnnlab.nn.research import LRUCell, MinGRUCell
 from tests.nn.plain import (
     CHAINS,
     DTYPE,

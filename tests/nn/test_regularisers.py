@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from rnnlab.nn.backend import explain_backend
-from rnnlab.nn.dropout import INPUT, OUTPUT, WEIGHT
+from rnnlab.nn.cells import GatedGRUCell
+from rnnlab.nn.explain import explain_backend
+from rnnlab.nn.options import INPUT, OUTPUT, WEIGHT
 from rnnlab.nn.recurrent import Recurrent
-from rnnlab.nn.research import GatedGRUCell
 from rnnlab_kernels.schedules.additions import CANDIDATE, RECURRENT, ZONEOUT
 from rnnlab_kernels.schedules.noise.masks import draw_seed, keep_mask
 from tests.nn.plain import (

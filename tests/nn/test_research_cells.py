@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from rnnlab.nn import init
-from rnnlab.nn.recurrent import Recurrent
-from rnnlab.nn.research import (
-    NARX,
+from rnnlab.nn.cells import (
     CIFGCell,
     ElmanCell,
     GatedGRUCell,
@@ -27,6 +25,8 @@ from rnnlab.nn.research import (
     NARXCell,
     StateSpaceCell,
 )
+from rnnlab.nn.narx import NARX
+from rnnlab.nn.recurrent import Recurrent
 from tests.nn.research_equations import ALL, NARX_OPTIONS, OPTIONS, B, H, I, O, Step, T, narx_equations, norm
 from tests.tolerances import FLOAT64
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rnnlab.nn.research.base import GateRowsCell
+from rnnlab.nn.cells.base import GateRowsCell
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.gru import GRU
 from rnnlab_kernels.cells.gru_reset_before import GRU_RESET_BEFORE

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rnnlab.nn import cells
-from rnnlab.nn.gated import gate_weights, state_tuple
+from rnnlab.nn.cells import torch_cells
+from rnnlab.nn.cells.base import gate_weights, state_tuple
 from rnnlab_kernels.cells import CELLS, Cell
 from rnnlab_kernels.cells.chain import Chain, Gates, Product, as_chain
 from rnnlab_kernels.schedules.additions import has_candidate
@@ -20,7 +20,7 @@ _FORWARDS: dict[Any, str] = {
     nn.LSTMCell.forward: "lstm",
     nn.GRUCell.forward: "gru",
     nn.RNNCell.forward: "rnn",
-    cells.Cell.forward: "",
+    torch_cells.Cell.forward: "",
 }
 
 

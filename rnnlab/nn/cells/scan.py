@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, softplus
 
-from rnnlab.nn.gated import check_bias, uniform_parameters
-from rnnlab.nn.research.base import check_size
+from rnnlab.nn.cells.base import check_bias, check_size, uniform_parameters
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.min_rnn import MIN_GRU, MIN_LSTM
 

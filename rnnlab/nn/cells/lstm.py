@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnlab.nn.research.base import GateRowsCell, check_size, present
+from rnnlab.nn.cells.base import GateRowsCell, check_size, present
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.cifg import CIFG
 from rnnlab_kernels.cells.lstm import LSTM

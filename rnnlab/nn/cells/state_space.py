@@ -10,9 +10,15 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 from rnnlab.nn import checks
-from rnnlab.nn.gated import ChainCell, check_bias, uniform_parameters
-from rnnlab.nn.recurrent import Recurrent
-from rnnlab.nn.research.base import GateRowsCell, check_name, check_size, present
+from rnnlab.nn.cells.base import (
+    ChainCell,
+    GateRowsCell,
+    check_bias,
+    check_name,
+    check_size,
+    present,
+    uniform_parameters,
+)
 from rnnlab.nn.state import autocast_dtype
 from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.cells.elman import ACTIVATIONS
@@ -183,36 +189,3 @@ class NARXCell(ChainCell):
             total = total + pad(part, (0, 0, 0, 0, k, num_taps - k))
         y = linear(torch.tanh(total[:num_steps]), self.weight_out, self.bias_out)
         return y, self.state_type(*total[num_steps:])
-
-
-class NARX(nn.Module):
-    """A NARX layer: `forward(x, targets)` with known outputs fed back, as in training; `forward(x)` runs free.
-
-    Args:
-        cell: how a step is done.
-        backend: of the free run; see `Recurrent`.
-
-    Example:
-        >>> layer = NARX(NARXCell(3, 8, output_size=1, input_taps=2, output_taps=2))
-        >>> x, targets = torch.zeros(5, 2, 3), torch.zeros(5, 2, 1)
-        >>> warm, state = layer(x, targets)
-        >>> forecast, state = layer(x, state=state)
-        >>> forecast.shape
-        torch.Size([5, 2, 1])
-    """
-
-    def __init__(self, cell: NARXCell, backend: str = "auto") -> None:
-        super().__init__()
-        self.free = Recurrent(cell, backend=backend)
-
-    @property
-    def cell(self) -> NARXCell:
-        """The cell."""
-        return self.free.cells[0]  # type: ignore[return-value]
-
-    def forward(self, x: Tensor, targets: Tensor | None = None, state: Any = None) -> tuple[Tensor, Any]:
-        """Return y (T, B, O) for x (T, B, I), and the state after it; `targets` (T, B, O) are fed back if given."""
-        if targets is not None:
-            return self.cell.forced(x, targets, state)
-        y, (state,) = self.free(x, None if state is None else (state,))
-        return y, state

@@ -10,8 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from rnnlab.nn.gated import ChainCell, check_bias, state_tuple, uniform_parameters
-from rnnlab.nn.research.base import GateRowsCell, check_name, check_size, present
+from rnnlab.nn.cells.base import (
+    ChainCell,
+    GateRowsCell,
+    check_bias,
+    check_name,
+    check_size,
+    present,
+    state_tuple,
+    uniform_parameters,
+)
 from rnnlab_kernels.cells import INDRNN
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.elman import ACTIVATIONS

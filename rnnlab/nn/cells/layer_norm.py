@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
 
-from rnnlab.nn.research.base import GateRowsCell, check_name, present
+from rnnlab.nn.cells.base import GateRowsCell, check_name, present
 from rnnlab_kernels.cells.chain import EPS, Chain
 from rnnlab_kernels.cells.elman import ACTIVATIONS
 from rnnlab_kernels.cells.gru import GRU
