@@ -17,7 +17,9 @@ def arima(
 ) -> np.ndarray:
     """Fit once, then forecast from many origins without refitting.
 
-    Each forecast knows every value before its first target; only the parameters stem from the fitted part.
+    Each forecast knows every value before its first target; only the parameters stem from the fitted part. They are
+    those of the greatest likelihood, with the variance of the noise solved for: where it is searched for as one
+    parameter more, a small one stops the search early, and the forecasts depend on the unit of the series.
 
     Args:
         series: values in time order (T,).
@@ -46,7 +48,9 @@ def arima(
         raise ValueError(f"num_fit must be from 1 to {len(series)}, the length of the series, got {num_fit}")
     if len(targets) and not (1 <= targets.min() and targets.max() < len(series)):
         raise ValueError(f"first_targets must be from 1 to {len(series) - 1}, got {targets.min()} to {targets.max()}")
-    fitted = SARIMAX(series[:num_fit], order=tuple(order), seasonal_order=tuple(seasonal_order)).fit(disp=False)
+    orders = {"order": tuple(order), "seasonal_order": tuple(seasonal_order)}
+    model = SARIMAX(series[:num_fit], **orders, concentrate_scale=True)
+    fitted = model.fit(disp=False) if model.k_params else model.smooth([])  # a random walk has nothing to search for
     filtered = fitted.apply(series)
     if horizon == 1:
         return np.asarray(filtered.predict())[targets, None]

@@ -38,6 +38,14 @@ def test_horizons_agree_and_the_future_does_not_matter(series):
     np.testing.assert_allclose(arima(changed, 60, targets, horizon=4, order=(0, 1, 1)), many, rtol=1e-9)
 
 
+@pytest.mark.parametrize("unit", [1e-3, 1e3, 1e6])
+def test_the_unit_of_the_series_does_not_matter(series, unit):
+    pytest.importorskip("statsmodels")
+    targets = np.arange(60, 80)
+    forecast = arima(series, 60, targets, order=(1, 1, 1))
+    np.testing.assert_allclose(arima(series * unit, 60, targets, order=(1, 1, 1)), forecast * unit, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("num_fit", "targets", "message"), [(0, [5], "num_fit"), (81, [5], "num_fit"), (60, [80], "first")]
 )
