@@ -29,7 +29,7 @@ def viterbi(
         Tags, int64 (B, T), 0 beyond each length; and their scores (B,), in float32 or wider, as all sums are.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not fit, or lengths that are no integers from 1 to T.
     """
     check_lattice(emissions, transitions, start, end, lengths)
     num_steps, num_tags = emissions.shape[1:]
@@ -55,7 +55,7 @@ def viterbi(
 
 
 def check_lattice(emissions: Tensor, transitions: Tensor, start: Tensor, end: Tensor, lengths: Tensor) -> None:
-    """Raise ValueError unless the parts of a lattice have shapes that fit together."""
+    """Raise ValueError unless the parts of a lattice fit together, and lengths are integers from 1 to T."""
     if emissions.dim() != 3 or not emissions.shape[1]:
         raise ValueError(f"emissions must be (B, T, K) with T >= 1, got {tuple(emissions.shape)}")
     batch, _, num_tags = emissions.shape
@@ -63,3 +63,13 @@ def check_lattice(emissions: Tensor, transitions: Tensor, start: Tensor, end: Te
     for (name, shape), given in zip(expected.items(), (transitions, start, end, lengths), strict=True):
         if tuple(given.shape) != shape:
             raise ValueError(f"{name} must be {shape} for emissions {tuple(emissions.shape)}, got {tuple(given.shape)}")
+    if lengths.dtype.is_floating_point or lengths.dtype.is_complex or lengths.dtype == torch.bool:
+        raise ValueError(f"lengths must be integers, got {lengths.dtype}")
+    fits = (lengths >= 1) & (lengths <= emissions.shape[1])
+    rule = f"lengths must be from 1 to T = {emissions.shape[1]}"
+    if lengths.device.type != "cpu" or torch.compiler.is_compiling():  # where looking would mean waiting
+        if lengths.device.type != "meta":
+            torch._assert_async(fits.all(), rule)
+    elif not fits.all():
+        row = int((~fits).nonzero()[0])
+        raise ValueError(f"{rule}, got {int(lengths[row])} in row {row}")

@@ -18,7 +18,8 @@ class LinearChainCRF(nn.Module):
     The score of tags y of a sentence is start[y_1] + sum_t emissions[t, y_t] + sum_t transitions[y_{t-1}, y_t] +
     end[y_n], and p(y) = exp(score) / Z, where Z sums over all sequences; emissions come from a network (Lample et al.,
     2016). All sums are computed in float32 at least, whatever the dtype of the emissions. Parameters start at zero: a
-    layer that has learned nothing equals a softmax at each token.
+    layer that has learned nothing equals a softmax at each token. A parameter set to -inf forbids, and stays: its
+    gradient is 0.
 
     Args:
         num_tags: K.
@@ -49,10 +50,10 @@ class LinearChainCRF(nn.Module):
             lengths: (B,) integers from 1 to T.
 
         Returns:
-            (B,), in float32 or wider.
+            (B,), in float32 or wider; infinite where the tags are forbidden.
 
         Raises:
-            ValueError: shapes that do not fit.
+            ValueError: shapes that do not fit, or lengths that are no integers from 1 to T.
         """
         if tags.shape != emissions.shape[:2]:
             raise ValueError(f"tags must be {tuple(emissions.shape[:2])}, as the emissions, got {tuple(tags.shape)}")
@@ -73,9 +74,9 @@ class LinearChainCRF(nn.Module):
         steps = emissions.to(dtype).masked_fill(~inside.unsqueeze(2), 0).unbind(1)
         alpha = start + steps[0]  # (B, K), log of the sum over all beginnings that end in each tag
         for t in range(1, len(steps)):
-            through = (alpha.unsqueeze(2) + transitions).logsumexp(dim=1) + steps[t]
+            through = _logsumexp(alpha.unsqueeze(2) + transitions) + steps[t]
             alpha = torch.where(inside[:, t : t + 1], through, alpha)
-        return (alpha + end).logsumexp(dim=1)
+        return _logsumexp(alpha + end)
 
     def marginals(self, emissions: Tensor, lengths: Tensor) -> Tensor:
         """Return the probability of each tag at each token (B, T, K), 0 beyond the lengths; arguments as for `loss`.
@@ -89,3 +90,9 @@ class LinearChainCRF(nn.Module):
     def decode(self, emissions: Tensor, lengths: Tensor) -> Tensor:
         """Return the most likely tags, int64 (B, T), 0 beyond the lengths; arguments as for `loss`."""
         return viterbi(emissions, self.transitions, self.start, self.end, lengths)[0]
+
+
+def _logsumexp(scores: Tensor) -> Tensor:
+    """Return the log of the sum of exp over dimension 1; the gradient of a sum of nothing but -inf is 0, not NaN."""
+    impossible = scores.amax(dim=1, keepdim=True) == -torch.inf
+    return scores.masked_fill(impossible, 0).logsumexp(dim=1).masked_fill(impossible.squeeze(1), -torch.inf)

@@ -92,9 +92,14 @@ def test_no_rows_and_any_integers(dtype):
         ({"transitions": torch.zeros(2, 3)}, r"transitions must be \(2, 2\) for emissions \(2, 3, 2\), got \(2, 3\)"),
         ({"end": torch.zeros(3)}, r"end must be \(2,\)"),
         ({"lengths": torch.ones(3, dtype=torch.int64)}, r"lengths must be \(2,\)"),
+        ({"lengths": torch.tensor([2, -1])}, "lengths must be from 1 to T = 3, got -1 in row 1"),
+        ({"lengths": torch.tensor([0, 1])}, "lengths must be from 1 to T = 3, got 0 in row 0"),
+        ({"lengths": torch.tensor([1, 4], dtype=torch.int8)}, "lengths must be from 1 to T = 3, got 4 in row 1"),
+        ({"lengths": torch.tensor([1.5, 2.0])}, "lengths must be integers, got torch.float32"),
+        ({"lengths": torch.tensor([True, True])}, "lengths must be integers, got torch.bool"),
     ],
 )
-def test_shapes_must_fit(changes, message):
+def test_shapes_and_lengths_must_fit(changes, message):
     arguments = {
         "emissions": torch.zeros(2, 3, 2),
         "transitions": torch.zeros(2, 2),

@@ -145,6 +145,43 @@ def test_it_learns_which_tag_follows_which():
     assert torch.equal(crf.decode(torch.zeros(4, 8, 3), lengths), tags)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_forbidden_has_the_gradients_of_what_is_all_but_forbidden(dtype):
+    emissions, tags = torch.randn(4, 5, 3, dtype=dtype), torch.tensor([0, 1, 2, 0, 0]).expand(4, 5)
+    found = []
+    for forbidden in (-torch.inf, -1e9):
+        torch.manual_seed(0)
+        crf = random_crf(3, dtype)
+        with torch.no_grad():  # the tag 2 comes after 1 alone, nothing goes from 2 to 1, and 1 ends no sentence
+            for weight in (crf.transitions[0, 2:], crf.transitions[2, 1:], crf.start[2:], crf.end[1:2]):
+                weight.fill_(forbidden)
+        inputs = emissions.clone().requires_grad_()
+        loss = crf.loss(inputs[:1], tags[:1], LENGTHS[:1])
+        gradients = torch.autograd.grad(loss.sum(), [inputs, *crf.parameters()])
+        found.append([loss.detach(), *gradients, crf.marginals(emissions, LENGTHS)])
+    for ours, theirs in zip(*found, strict=True):
+        assert ours.isfinite().all()
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_forbidden_tags_are_infinitely_unlikely_and_leave_finite_gradients():
+    crf, emissions, tags = problem(3)
+    with torch.no_grad():
+        crf.start[int(tags[1, 0])] = -torch.inf
+    loss = crf.loss(emissions, tags, LENGTHS)
+    loss.sum().backward()
+    assert loss[1] == torch.inf and emissions.grad.isfinite().all()
+    assert all(weight.grad.isfinite().all() for weight in crf.parameters())
+
+
+@pytest.mark.parametrize("lengths", [[-1, 1, 3, 4], [0, 1, 3, 4], [6, 1, 3, 4], [4.5, 1, 3, 4]])
+def test_lengths_are_integers_from_one_to_the_number_of_steps(lengths):
+    crf, emissions, tags = problem(3)
+    for call in (lambda *given: crf.loss(emissions, tags, *given), lambda *given: crf.decode(emissions, *given)):
+        with pytest.raises(ValueError, match="lengths must be"):
+            call(torch.tensor(lengths))
+
+
 def test_shapes_must_fit():
     crf, emissions, tags = problem(3)
     with pytest.raises(ValueError, match=r"tags must be \(4, 5\), as the emissions, got \(4, 4\)"):
