@@ -16,9 +16,9 @@ TINY = [
 ]
 
 
-def finished_run(tmp_path_factory, *words):
-    """Train on the CPU and return the run directory."""
-    run_dir = tmp_path_factory.mktemp("runs") / "run"
+def finished_run(tmp_path_factory, name, *words):
+    """Train on the CPU and return the run directory, whose last part is `name`."""
+    run_dir = tmp_path_factory.mktemp("runs") / name
     assert main(["train", "--debug", f"run_dir={run_dir}", "trainer.accelerator=cpu", *words]) == 0
     return run_dir
 
@@ -26,7 +26,7 @@ def finished_run(tmp_path_factory, *words):
 @pytest.fixture(scope="session")
 def addition_run(tmp_path_factory):
     """A finished run of the addition task with the CSV records only."""
-    return finished_run(tmp_path_factory, "logger=csv", *TINY)
+    return finished_run(tmp_path_factory, "addition", "logger=csv", *TINY)
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +44,7 @@ def series_run(tmp_path_factory, csv_file):
     """A finished run on the user's own series."""
     return finished_run(
         tmp_path_factory,
+        "series",
         "experiment=forecasting/air_passengers",
         f"data.path={csv_file}",
         "data.column=level",
@@ -62,6 +63,7 @@ def char_run(tmp_path_factory, text_file):
     """A finished run of a character model with W&B offline, so that its tables are made."""
     return finished_run(
         tmp_path_factory,
+        "characters",
         "experiment=char_lm/tinyshakespeare",
         f"data.path={text_file}",
         "data.batch_size=5",
@@ -77,6 +79,7 @@ def tagger_run(tmp_path_factory, conllu_file):
     """A finished run of a tagger with the CSV records only."""
     return finished_run(
         tmp_path_factory,
+        "tagger",
         "experiment=pos_tagging/ewt",
         f"data.train={conllu_file}",
         f"data.val={conllu_file}",
