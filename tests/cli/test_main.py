@@ -44,7 +44,7 @@ def test_help_loads_nothing_heavy():
 
 
 def test_console_script_and_module_are_the_same():
-    result = subprocess.run([sys.executable, "-m", "rnnlab.cli.main", "--version"], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-m", "rnnlab", "--version"], capture_output=True, text=True)
     assert (result.returncode, result.stdout.strip()) == (0, __version__)
 
 
