@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -15,50 +15,80 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import rnnlab
-from rnnlab.cli.errors import UsageError, nearest
+from rnnlab.cli.errors import JobFailed, UsageError, nearest
+from rnnlab.cli.groups import conf_dir, groups, options
+from rnnlab.cli.words import read
 
 
-def conf_dir() -> Path:
-    """Return the folder of the configuration: inside the installed package, or at the root of a clone."""
-    package = Path(rnnlab.__file__).parent
-    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
-
-
-def run_jobs(words: list[str], job: Callable[[dict[str, Any]], None]) -> None:
+def run_jobs(words: list[str], job: Callable[[dict[str, Any]], None]) -> list[Exception]:
     """Let Hydra compose the configuration from command-line words and call `job` for each one, once or in a sweep.
 
     Args:
-        words: everything after the verb; Hydra's own flags (`-m`, `--cfg job`, ...) work too.
+        words: everything after the verb, readable; Hydra's own flags (`-m`, `--cfg job`, ...) work too.
         job: takes the resolved configuration as plain data.
+
+    Returns:
+        What jobs raised, each one's error. Of jobs that a launcher runs in other processes it is the first that Hydra
+        hands back.
 
     Raises:
         UsageError: an option, group or override does not exist or cannot be read.
     """
-
+    here = platform.node(), os.getpid()
     failures: list[Exception] = []
 
     def task(config: DictConfig) -> None:
         sys.argv = [argv[0], "train", *words]  # the command that a run notes down
         try:
-            job(to_plain(config))
-        except Exception as error:  # kept from Hydra, which would print lines of its own about it
-            failures.append(error)
+            job(composed(config))
+        except Exception as error:
+            if (platform.node(), os.getpid()) != here:
+                raise  # the only way back through a launcher; all jobs that run beside this one are finished first
+            failures.append(error)  # kept from Hydra, which would print lines of its own about it
 
     argv, sys.argv = sys.argv, ["rnnlab train", *words]  # what Hydra parses, and calls itself in its messages
     full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # raise, print nothing
     try:
         hydra.main(config_path=str(conf_dir()), config_name="train", version_base="1.3")(task)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UsageError(explain(error, words)) from error
+    except JobFailed as error:
+        failures.append(error)
     finally:
         sys.argv = argv
         if full_error is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = full_error
-    if failures:
-        raise failures[0]
+    return failures
+
+
+def composed(config: DictConfig) -> dict[str, Any]:
+    """Return a configuration that Hydra composed as plain data.
+
+    `rnn.hidden_size` sizes a cell that is configured apart, `rnn.cell`, by interpolation, and is no setting beside it.
+
+    Raises:
+        UsageError: as `to_plain`, or a part is missing that a run needs, or one is there that nothing reads.
+    """
+    needed, unresolved = _parts(), str(config)
+    for key in needed - config.keys():
+        choices = f"={'|'.join(options(key))}" if key in groups() else "=VALUE"
+        raise UsageError(f"{key} cannot be left out: give {key}{choices}")
+    for key in config.keys() - needed:
+        if not re.search(rf"\$\{{{re.escape(str(key))}\b", unresolved):
+            raise UsageError(f"nothing reads {key}{nearest(str(key), needed)}")
+    plain = to_plain(config)
+    if isinstance(plain["rnn"], dict) and isinstance(plain["rnn"].get("cell"), dict):
+        plain["rnn"].pop("hidden_size", None)
+    return plain
+
+
+def _parts() -> set[str]:
+    """Return the keys at the top of every configuration: those of train.yaml, and the groups it always chooses from."""
+    primary = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
+    chosen = {group for entry in primary["defaults"] if isinstance(entry, dict) for group in entry}
+    return ({*primary, *chosen} & {*groups(), *primary}) - {"defaults", "hydra", "experiment", "debug"}
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
@@ -80,27 +110,20 @@ def explain(error: Exception, words: Iterable[str] = ()) -> str:
     """Return one line about what Hydra could not compose of these words, with the nearest valid names."""
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, option = _group_and_option(error.missing_cfg_file)
-        return (
-            f"no {group} is called '{option}'{nearest(option, options(group))}; there are {', '.join(options(group))}"
-        )
+        group, _, option = error.missing_cfg_file.strip("/").partition("/")
+        if group in groups():  # and not one of Hydra's own
+            there = options(group)
+            return f"no {group} is called '{option}'{nearest(option, there)}; there are {', '.join(there)}"
+    if text.startswith("Config group override must be"):
+        for key, _, value in (word.partition("=") for word in words):
+            if key in groups() and not isinstance(read(f"{key}={value}"), str | list):
+                return f"{key}={value}: an option is needed, {' or '.join(options(key))}"
     match = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if match:
         key = match.group(1).split("@")[0]
         hint = f"`rnnlab train --cfg job` shows all, +{key}= adds one"
         return f"no setting is called '{key}'{nearest(key, settings(words))}; {hint}"
     return text
-
-
-def options(group: str) -> list[str]:
-    """Return the names of a group's files, such as 'addition/lstm' of 'experiment'."""
-    folder = conf_dir() / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
-
-
-def groups() -> list[str]:
-    """Return the names of all groups."""
-    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
 
 
 def settings(words: Iterable[str] = ()) -> list[str]:
@@ -132,11 +155,10 @@ def override(config: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
     """Return a copy of a plain configuration changed by `key=value` words.
 
     Raises:
-        UsageError: a word is no assignment, names a key that the configuration does not have, or a value that is no
-            YAML.
+        UsageError: a word is no assignment, names a key that the configuration does not have, or has no readable value.
     """
     known = flatten(config)
-    words = list(words)
+    changed = OmegaConf.create(config)
     for word in words:
         key, separator, _ = word.partition("=")
         if not separator:
@@ -144,14 +166,5 @@ def override(config: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
         if key not in known:
             names = [name for name in known if not name.rsplit(".", 1)[-1].startswith("_")]
             raise UsageError(f"no setting of this run is called '{key}'{nearest(key, names)}")
-    try:
-        changes = OmegaConf.from_dotlist(words)
-    except yaml.YAMLError as error:
-        raise UsageError(f"cannot read the values of {' '.join(words)}: {error}") from error
-    return to_plain(OmegaConf.merge(OmegaConf.create(config), changes))
-
-
-def _group_and_option(missing: str) -> tuple[str, str, str]:
-    """Split 'experiment/addition/lsmt' into its group and the rest."""
-    group, separator, option = missing.strip("/").partition("/")
-    return group, separator, option
+        OmegaConf.update(changed, key, read(word))
+    return to_plain(changed)

@@ -9,7 +9,7 @@ import sys
 from importlib import import_module
 
 from rnnlab import __version__
-from rnnlab.cli.errors import UsageError, nearest
+from rnnlab.cli.errors import JobFailed, UsageError, nearest
 from rnnlab_kernels.cache import use_node_local_cache
 
 # What a verb does, and its options.
@@ -74,12 +74,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def report(error: Exception) -> int:
     """Print one line about an error to stderr and return the exit code it means."""
+    text, code = explain(error)
+    print(f"rnnlab: {text}", file=sys.stderr)
+    return code
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """Return one line about an error, and the exit code it means."""
     if isinstance(error, UsageError):
-        print(f"rnnlab: {error}", file=sys.stderr)
-        return 2
-    text = " ".join(str(error).split())
-    print(f"rnnlab: {type(error).__name__}: {text} (--debug shows the traceback)", file=sys.stderr)
-    return 1
+        return str(error), 2
+    if isinstance(error, JobFailed):
+        return str(error), error.code
+    return f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows the traceback)", 1
 
 
 if __name__ == "__main__":

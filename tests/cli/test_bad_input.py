@@ -57,6 +57,14 @@ def refuse(capsys, words, *expected):
         ("+schedule.pct_start=2", "one_cycle(max_lr=0.005, pct_start=2)"),
         ("+rnn.batch_first=true", "rnn.batch_first must be false"),
         ("resume=true", "resume=true needs run_dir=DIR"),
+        ("+ckpt_path=last.ckpt", "nothing reads ckpt_path"),
+        ("~logger", "logger cannot be left out: give logger=csv|wandb"),
+        ("logger=null", "logger=null: an option is needed, csv or wandb"),
+        ("~schedule", "schedule cannot be left out"),
+        ("~seed", "seed cannot be left out: give seed=VALUE"),
+        ("hydra.run.dir=here", "run_dir=DIR says where a run goes"),
+        ("hydra.sweep.dir=here", "goes with -m"),
+        ("-sc=install=bash", "there is no tab completion"),
     ],
 )
 def test_train_refuses(word, expected, capsys, tmp_path, monkeypatch):
@@ -201,7 +209,9 @@ def test_words_of_the_other_verbs(words, expected, capsys):
 
 def test_evaluate_refuses_an_unknown_setting(capsys, addition_run):
     refuse(capsys, ["evaluate", f"run_dir={addition_run}", "data.bach_size=2"], "did you mean 'data.batch_size'")
-    refuse(capsys, ["evaluate", f"run_dir={addition_run}", "data.batch_size=[1"], "cannot read the values of")
+    refuse(
+        capsys, ["evaluate", f"run_dir={addition_run}", "data.batch_size=[1"], "data.batch_size: '[1' cannot be read"
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
 from rnnlab.cli.build import build
-from rnnlab.cli.compose import conf_dir, flatten, groups, options, settings, to_plain
+from rnnlab.cli.compose import composed as checked
+from rnnlab.cli.compose import flatten, settings
+from rnnlab.cli.errors import UsageError
+from rnnlab.cli.groups import conf_dir, groups, options, questions
 
 # Overrides by experiment that make its data and model small.
 SMALL = {
@@ -30,7 +33,7 @@ def composed(*overrides):
         HydraConfig.instance().set_config(config)
         with open_dict(config):
             del config["hydra"]
-        return to_plain(config)
+        return checked(config)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -67,6 +70,7 @@ def test_experiment_says_what_it_is(experiment):
     for line, label in zip(lines[1:5], ("question", "command", "expected", "hardware"), strict=True):
         assert re.fullmatch(rf"# {label}: +\S.*", line), line
     assert lines[2].endswith(f"rnnlab train experiment={experiment}")
+    assert lines[1].endswith(questions()[experiment])
 
 
 OPTIONS = [(group, option) for group in groups() if group not in ("experiment", "machine") for option in options(group)]
@@ -128,3 +132,9 @@ def test_yaml_files_are_tidy():
         content = path.read_text()
         assert content.endswith("\n") and "\t" not in content, path
         assert isinstance(yaml.safe_load(content), dict), path
+
+
+def test_a_key_of_ones_own_is_there_to_be_referred_to():
+    assert composed("+width=7", "rnn.hidden_size=${width}")["rnn"]["hidden_size"] == 7
+    with pytest.raises(UsageError, match="nothing reads width"):
+        composed("+width=7")

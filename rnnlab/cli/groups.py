@@ -1,0 +1,34 @@
+"""The folder of the configuration: its groups, their options, and what each experiment asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rnnlab
+
+
+def conf_dir() -> Path:
+    """Return the folder of the configuration: inside the installed package, or at the root of a clone."""
+    package = Path(rnnlab.__file__).parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+def groups() -> list[str]:
+    """Return the names of all groups."""
+    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
+
+
+def options(group: str) -> list[str]:
+    """Return the names of a group's files, such as 'addition/lstm' of 'experiment'."""
+    folder = conf_dir() / group
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def questions() -> dict[str, str]:
+    """Return what each experiment asks, from the comments its file begins with; '' where it does not say."""
+    found = {}
+    for experiment in options("experiment"):
+        lines = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8").splitlines()
+        asked = (line.partition("question:")[2].strip() for line in lines if line.startswith("# question:"))
+        found[experiment] = next(asked, "")
+    return found
