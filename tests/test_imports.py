@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {
     "rnnlab_kernels": set(),
     "rnnlab": set(),
+    "rnnlab.__main__": {"rnnlab.cli"},
     "rnnlab.nn": {"rnnlab_kernels"},
     "rnnlab.models": {"rnnlab.nn", "rnnlab.decoding"},
     "rnnlab.baselines": set(),
