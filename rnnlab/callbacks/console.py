@@ -26,3 +26,8 @@ def say(markup: str) -> None:
     text = Text.from_markup(markup)
     console.print(text)
     log.info(text.plain)
+
+
+def readable(value: float) -> str:
+    """Return a number with six significant digits, and with all that stand before its point."""
+    return f"{value:.0f}" if 999_999.5 <= abs(value) < 1e15 else f"{value:.6g}"

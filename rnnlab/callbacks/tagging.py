@@ -28,7 +28,7 @@ class TagReport(pl.Callback):
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["tag", "precision", "recall", "f1", "support"])
         for tag, (*rates, support) in scores.items():
-            writer.writerow([tag, *("" if math.isnan(rate) else f"{rate:.6f}" for rate in rates), support])
+            writer.writerow([tag, *("" if math.isnan(rate) else rate for rate in rates), support])
         write_text(Path(trainer.default_root_dir) / "tags.csv", text.getvalue())
         figure = confusion_matrix(task.confusion["val"].numpy(), list(scores), "Tags of the validation part")
         save_figure(trainer, "confusion", figure)

@@ -13,18 +13,22 @@ from rnnlab.cli.options import take
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_OPTIONS = ("input", "length", "ckpt")
+_OPTIONS = ("input", "length", "ckpt", "encoding")
 _LENGTH = 1000
 
 
 def main(words: list[str]) -> int:
-    """Run `rnnlab diagnose run_dir=DIR [input=FILE] [length=1000] [ckpt=best|last|FILE]` and return the exit code."""
+    """Run `rnnlab diagnose run_dir=DIR [input=FILE [encoding=utf-8]] [length=1000] [ckpt=best|last|FILE]`.
+
+    Return the exit code.
+    """
     options, overrides = take(words, required=("run_dir",), optional=_OPTIONS)
     for key in (word.partition("=")[0] for word in overrides):
         if "." not in key:
             raise UsageError(f"diagnose has no option '{key}'{nearest(key, ('run_dir', *_OPTIONS))}")
     length = _read_length(options["length"]) if "length" in options else None
-    diagnose(Path(options["run_dir"]), options.get("input"), length, options.get("ckpt", "best"), overrides)
+    source, encoding = options.get("input"), options.get("encoding")
+    diagnose(Path(options["run_dir"]), source, length, options.get("ckpt", "best"), overrides, encoding)
     return 0
 
 
@@ -36,7 +40,14 @@ def _read_length(text: str) -> int:
     return int(text)
 
 
-def diagnose(run_dir: Path, source: str | None, length: int | None, ckpt: str, overrides: list[str]) -> list[Path]:
+def diagnose(
+    run_dir: Path,
+    source: str | None,
+    length: int | None,
+    ckpt: str,
+    overrides: list[str],
+    encoding: str | None = None,
+) -> list[Path]:
     """Write the pictures that there are for a run of this kind into its figures/, and return their paths.
 
     A character model reads a passage: its learning curve in bits, how much each character surprised it, and the hidden
@@ -49,6 +60,7 @@ def diagnose(run_dir: Path, source: str | None, length: int | None, ckpt: str, o
         length: characters of the passage; None for 1000.
         ckpt: 'best', 'last' or the path of a checkpoint.
         overrides: `key=value` words that change the run's configuration.
+        encoding: of `source`, as Python names it; None for that of the data.
 
     Raises:
         UsageError: no such run, checkpoint, file or setting, or an option that means nothing for this kind of run.
@@ -74,7 +86,7 @@ def diagnose(run_dir: Path, source: str | None, length: int | None, ckpt: str, o
     try:
         if is_character_model:
             length = length or _LENGTH
-            passage = choose_passage(data, source, 2 * length)
+            passage = choose_passage(data, source, 2 * length, encoding)
             figures = draw_reading(
                 task.model, data.vocabulary, passage, length, f"{name}, epoch {checkpoint['epoch'] + 1}"
             )

@@ -28,7 +28,7 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
     from rich.table import Table
     from rich.text import Text
 
-    from rnnlab.callbacks.console import console
+    from rnnlab.callbacks.console import console, readable
     from rnnlab.callbacks.files import write_json
     from rnnlab.cli import rundir
     from rnnlab.cli.build import build
@@ -49,7 +49,7 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
     table.add_column("metric")
     table.add_column("value", justify="right")
     for key, value in metrics.items():
-        table.add_row(key, f"{value:.6g}", style="dim" if key.startswith("baseline/") else None)
+        table.add_row(key, readable(value), style="dim" if key.startswith("baseline/") else None)
     console.print(table)
     write_json(
         run_dir / "evaluate.json", {"checkpoint": str(path), "epoch": epoch, "overrides": overrides, "metrics": metrics}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import lightning.pytorch as pl
 
+from rnnlab.callbacks.console import readable
 from rnnlab.cli.build import Run
 
 
@@ -42,6 +43,6 @@ def compare(metrics: dict[str, float]) -> list[str]:
     for prefix, style in (("val/", ""), ("test/", "bold"), ("baseline/", "dim")):
         for key, value in metrics.items():
             if key.startswith(prefix):
-                text = f"{key:<28} {value:.6g}"
+                text = f"{key:<28} {readable(value)}"
                 lines.append(f"[{style}]{text}[/{style}]" if style else text)
     return lines

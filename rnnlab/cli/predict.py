@@ -9,19 +9,25 @@ from rnnlab.cli.options import check_output, take
 
 
 def main(words: list[str]) -> int:
-    """Run `rnnlab predict run_dir=DIR input=FILE output=FILE [ckpt=best|last|FILE]` and return the exit code."""
-    options, overrides = take(words, required=("run_dir", "input", "output"), optional=("ckpt",))
+    """Run `rnnlab predict run_dir=DIR input=FILE output=FILE [ckpt=best|last|FILE] [encoding=utf-8]`.
+
+    Answers are UTF-8, whatever the encoding of the input. Return the exit code.
+    """
+    options, overrides = take(words, required=("run_dir", "input", "output"), optional=("ckpt", "encoding"))
     predict(
         Path(options["run_dir"]),
         Path(options["input"]),
         check_output(options["output"]),
         options.get("ckpt", "best"),
         overrides,
+        options.get("encoding"),
     )
     return 0
 
 
-def predict(run_dir: Path, source: Path, target: Path, ckpt: str, overrides: list[str]) -> None:
+def predict(
+    run_dir: Path, source: Path, target: Path, ckpt: str, overrides: list[str], encoding: str | None = None
+) -> None:
     """Read queries from one file and write their answers to another, all of them or none.
 
     Raises:
@@ -35,7 +41,7 @@ def predict(run_dir: Path, source: Path, target: Path, ckpt: str, overrides: lis
 
     data, task, _ = load(run_dir, ckpt, overrides)
     try:
-        queries = data.read_queries(source)
+        queries = data.read_queries(source, encoding)
     except ValueError as error:
         raise UsageError(str(error)) from error
     with torch.inference_mode():

@@ -31,16 +31,17 @@ class Passage(NamedTuple):
     source: str
 
 
-def choose_passage(data: Any, source: str | None, length: int) -> Passage:
+def choose_passage(data: Any, source: str | None, length: int, encoding: str | None = None) -> Passage:
     """Return the beginning of the first document that has `length` characters, or of the longest.
 
     Args:
         data: a character model's data module; it is set up if its validation text is asked for.
         source: file or pattern of files; None for the validation text.
         length: characters of the passage, if there are as many.
+        encoding: of the files, as Python names it; None for that of the data.
 
     Raises:
-        ValueError: a file cannot be read or is no UTF-8, or there are less than two characters.
+        ValueError: a file cannot be read, or there are less than two characters.
     """
     from rnnlab.callbacks.recording import choose_document
     from rnnlab.data.documents import Document, read_documents
@@ -49,7 +50,8 @@ def choose_passage(data: Any, source: str | None, length: int) -> Passage:
         data.setup()
         documents, name = data.documents["val"], "the validation text"
     else:
-        documents, name = [Document(text) for text in read_documents(source)], Path(source).name
+        documents = [Document(text) for text in read_documents(source, encoding or data.encoding)]
+        name = Path(source).name
     text, context = choose_document(documents, length)
     if len(text) < 2:
         raise ValueError(f"a passage needs at least 2 characters, {source or name} has {len(text)}")

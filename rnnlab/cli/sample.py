@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 _SAMPLING = {"temperature": 0.8, "top_k": None, "top_p": None, "seed": 0, "num_samples": 1}
 _BEAM = {"beam": None, "length_penalty": 0.0}
 _NUMBERS: dict[str, Any] = {"length": 500, **_SAMPLING, **_BEAM}
-_OPTIONS = (*_NUMBERS, "prompt", "prompts", "stop", "output", "ckpt")
+_OPTIONS = (*_NUMBERS, "prompt", "prompts", "stop", "output", "ckpt", "encoding")
 
 
 def main(words: list[str]) -> int:
     """Run `rnnlab sample` and return the exit code.
 
     Words: run_dir=DIR [prompt=TEXT | prompts=FILE] [length=500] [temperature=0.8] [top_k=K] [top_p=P] [stop=TEXT]
-    [seed=0] [num_samples=1] [beam=K [length_penalty=0]] [output=FILE] [ckpt=best|last|FILE] [key=value overrides].
+    [seed=0] [num_samples=1] [beam=K [length_penalty=0]] [output=FILE] [ckpt=best|last|FILE] [encoding=utf-8]
+    [key=value overrides].
     An option with nothing behind its `=` is as good as not given.
 
     `prompt` and `stop` are taken as the shell hands them over: no escapes are interpreted, so that a backslash is a
@@ -139,7 +140,7 @@ def _read_prompts(options: Mapping[str, str]) -> list[str]:
     """Return the one prompt, or those of a file.
 
     Raises:
-        UsageError: both are given, or one is no UTF-8 text.
+        UsageError: both are given, the one is no UTF-8 text, or the file cannot be read.
     """
     if "prompts" not in options:
         prompt = options.get("prompt", "")
@@ -148,13 +149,14 @@ def _read_prompts(options: Mapping[str, str]) -> list[str]:
         return [prompt]
     if "prompt" in options:
         raise UsageError("prompt=TEXT and prompts=FILE do not go together")
-    path = Path(options["prompts"])
+    from rnnlab.data.files import read_text
+
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"prompts={path} cannot be read: {error}") from error
+        _, text = read_text(options["prompts"], "file of prompts", options.get("encoding", "utf-8"))
+    except ValueError as error:
+        raise UsageError(f"prompts={options['prompts']} cannot be read: {error}") from error
     if not text:
-        raise UsageError(f"prompts={path} is empty; one prompt a line is needed")
+        raise UsageError(f"prompts={options['prompts']} is empty; one prompt a line is needed")
     return text.removesuffix("\n").split("\n")
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnnlab.data.batches import InMemoryData, Queries, split_rows
 from rnnlab.data.checks import check_batch_size, check_fraction, check_integer
+from rnnlab.data.files import read_text
 
 VOCABULARY = "0123456789+ "
 
@@ -182,19 +183,18 @@ class AdditionData(InMemoryData):
         """Return an answer (digits+1,) without its padding."""
         return decode(ids).rstrip()
 
-    def read_queries(self, path: str | Path) -> Queries:
-        """Read one question "a+b" a line; spaces around a line or its plus sign are ignored.
+    def read_queries(self, path: str | Path, encoding: str | None = None) -> Queries:
+        """Read one question "a+b" a line; spaces around it and its plus sign, and blank lines at the end, are ignored.
 
         Raises:
             ValueError: the file is missing or empty, or a line is no sum of two numbers of at most `digits` digits.
         """
-        try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: cannot be read as text: {error}") from None
-        if not lines:
-            raise ValueError(f"{path}: is empty, one question 'a+b' a line is expected")
-        questions = [self._parse_question(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+        file, text = read_text(path, "file of questions", encoding or self.encoding)
+        text = text.rstrip()
+        if not text:
+            raise ValueError(f"{file}: is empty, one question 'a+b' a line is expected")
+        lines = enumerate(text.split("\n"), start=1)
+        questions = [self._parse_question(line, f"{file}:{number}") for number, line in lines]
         return Queries(self.encode_questions(questions), questions)
 
     def _parse_question(self, line: str, place: str) -> str:

@@ -117,6 +117,7 @@ class InMemoryData(pl.LightningDataModule):
         remembers: whether `load_state_dict` alone, without `setup` and the files it would read, is enough to build a
             trained model and to answer queries.
         unit: what `epoch_size` counts, in the plural.
+        encoding: of text files, as Python names it.
 
     Args:
         batch_size: rows a batch, in every split.
@@ -126,6 +127,7 @@ class InMemoryData(pl.LightningDataModule):
     sizes: dict[str, Any]
     remembers = False
     unit = "sequences"
+    encoding = "utf-8"
 
     def __init__(self, batch_size: int, shuffle_seed: int) -> None:
         super().__init__()
@@ -164,8 +166,12 @@ class InMemoryData(pl.LightningDataModule):
         """Return what the network must beat, by metric name; empty where there is nothing sensible to compare with."""
         return {}
 
-    def read_queries(self, path: str | Path) -> Queries:
+    def read_queries(self, path: str | Path, encoding: str | None = None) -> Queries:
         """Read a user's questions for a trained model.
+
+        Args:
+            path: their file.
+            encoding: of that file, as Python names it; None for that of the data.
 
         Raises:
             ValueError: the file is missing, or a line is not a question of this kind ("file:line: what is wrong").

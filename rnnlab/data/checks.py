@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import numbers
 from collections.abc import Collection
 
@@ -36,3 +37,14 @@ def check_batch_size(batch_size: object, num_train: int) -> int:
     if size > num_train:
         raise ValueError(f"batch_size must be at most the size of the training part, {num_train}, got {size}")
     return size
+
+
+def check_encoding(encoding: str) -> str:
+    """Return `encoding`, or raise ValueError when Python knows no encoding of text by this name."""
+    try:
+        is_known = codecs.lookup(encoding)._is_text_encoding
+    except (LookupError, TypeError, ValueError):
+        is_known = False
+    if not is_known:
+        raise ValueError(f"encoding must be one that Python knows, as utf-8, latin-1 or cp1252, got {encoding!r}")
+    return encoding

@@ -6,17 +6,21 @@ which are checked and carry no tag. Sentences end in a blank line.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from rnnlab.data.files import read_text
+from rnnlab.data.files import read_text, with_plain_line_ends
 
 _NUM_COLUMNS = 10
 _FORM, _FEATS = 1, 5
 _TAG_COLUMNS = {"upos": 3, "xpos": 4}
 _FEATURE_PREFIX = "feats."
+_ID = re.compile(r"\d+([-.]\d+)?")
+_COMMENT = re.compile(r"#\s*(sent_id|text|newdoc|newpar|global\.columns)\b[^=]*=|#\s*(newdoc|newpar)\s*$")
+_LINE_END = re.compile(r"(\r\n|\r|\n)")
 
 
 class Sentence(NamedTuple):
@@ -41,27 +45,41 @@ def check_column(column: str) -> str:
     return column
 
 
-def is_conllu(text: str) -> bool:
-    """Return whether the first line that is no comment has the ten columns of a word."""
-    for line in text.splitlines():
+def is_conllu(text: str, name: str = "") -> bool:
+    """Return whether a text is CoNLL-U and not plain: what looks like it is refused where it is broken, not tagged.
+
+    It is by its file's name ('.conllu' or '.conll', in any case, perhaps packed), by a comment as '# text = ...' at its
+    beginning, or by its first line that is no comment: ten columns, or a first column that is an id, or a column that
+    is '_', between tabs; or ten that are set apart by spaces, with an id and a '_' among them.
+    """
+    if name.lower().removesuffix(".gz").endswith((".conllu", ".conll")):
+        return True
+    for line in with_plain_line_ends(text).split("\n"):
+        if _COMMENT.match(line):
+            return True
         if line.strip() and not line.startswith("#"):
-            return line.count("\t") == _NUM_COLUMNS - 1
+            cells = line.split("\t")
+            if len(cells) == 1:
+                cells = line.split()
+                return len(cells) == _NUM_COLUMNS and bool(_ID.fullmatch(cells[0])) and "_" in cells
+            return len(cells) == _NUM_COLUMNS or bool(_ID.fullmatch(cells[0].strip())) or "_" in cells
     return False
 
 
-def read_sentences(path: str | Path, column: str) -> list[Sentence]:
+def read_sentences(path: str | Path, column: str, encoding: str = "utf-8") -> list[Sentence]:
     """Return the sentences of a CoNLL-U file, plain or '.gz'.
 
     Args:
         path: where it is, as `rnnlab.data.files.find_file` takes it.
         column: what the tags are: 'upos', 'xpos', or the value of one feature, as 'feats.Number', which is '_' for a
             word without it. A word whose UPOS or XPOS is '_' has no tag.
+        encoding: of the file, as Python names it.
 
     Raises:
         ValueError: the file cannot be read or is broken ("file:line: what is wrong"), or the package `conllu` is
             missing.
     """
-    file, text = read_text(path, "CoNLL-U file")
+    file, text = read_text(path, "CoNLL-U file", encoding)
     return parse_sentences(text, str(file), column)
 
 
@@ -94,7 +112,7 @@ def fill_column(text: str, sentences: Sequence[Sentence], tags: Sequence[Sequenc
         tags: a tag for each of their words; '_' stands for none.
         column: where the tags belong, as in `read_sentences`. A feature is put where the order of names wants it.
     """
-    lines = text.split("\n")
+    lines, ends = (_LINE_END.split(text)[start::2] for start in (0, 1))
     for sentence, sentence_tags in zip(sentences, tags, strict=True):
         for number, tag in zip(sentence.lines, sentence_tags, strict=True):
             cells = lines[number - 1].split("\t")
@@ -103,7 +121,7 @@ def fill_column(text: str, sentences: Sequence[Sentence], tags: Sequence[Sequenc
             else:
                 cells[_FEATS] = _with_feature(cells[_FEATS], column.removeprefix(_FEATURE_PREFIX), tag)
             lines[number - 1] = "\t".join(cells)
-    return "\n".join(lines)
+    return "".join(map("".join, zip(lines, [*ends, ""], strict=True)))
 
 
 def from_plain_text(text: str) -> tuple[str, list[Sentence]]:
@@ -114,7 +132,7 @@ def from_plain_text(text: str) -> tuple[str, list[Sentence]]:
     """
     lines: list[str] = []
     sentences = []
-    for words in map(str.split, text.removeprefix("\ufeff").split("\n")):
+    for words in map(str.split, with_plain_line_ends(text).split("\n")):
         if words:
             lines.append(f"# text = {' '.join(words)}")
             numbers = range(1, len(words) + 1)
@@ -127,8 +145,7 @@ def from_plain_text(text: str) -> tuple[str, list[Sentence]]:
 def _blocks(text: str) -> Iterator[list[tuple[int, str]]]:
     """Yield (number, line) of the lines of each sentence, without comments and line ends."""
     block: list[tuple[int, str]] = []
-    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
-        line = line.removesuffix("\r")
+    for number, line in enumerate(with_plain_line_ends(text).split("\n"), start=1):
         if not line:
             yield block
             block = []

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from rnnlab.data.files import find_file
-
-_ISO_TIME = re.compile(r"\d{4}(-\d\d(-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?)?)?)?")
+from rnnlab.data.files import read_text
 
 
 class Column(NamedTuple):
@@ -40,40 +38,38 @@ class Column(NamedTuple):
         return np.array([read_number(cell, self.place(index)) for index, cell in enumerate(self.cells)])
 
 
-def read_cells(path: str | Path) -> list[tuple[int, list[str]]]:
-    """Return (line, stripped cells) of each row of a comma-separated UTF-8 file.
+def read_cells(path: str | Path, encoding: str = "utf-8") -> tuple[Path, list[tuple[int, list[str]]]]:
+    """Return where a comma-separated file was found, and (line, stripped cells) of each of its rows.
 
     Raises:
-        ValueError: the file is missing, empty, not text, or has a blank line anywhere but at its end.
+        ValueError: as `read_text`, or the file is empty or has a blank line anywhere but at its end.
     """
-    file = find_file(path, "CSV file")
+    file, text = read_text(path, "CSV file", encoding)
     rows: list[tuple[int, list[str]]] = []
     blank_line = None
     try:
-        with file.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.reader(handle)
-            for cells in reader:
-                if not any(cell.strip() for cell in cells) and len(cells) <= 1:
-                    blank_line = blank_line or reader.line_num
-                elif blank_line is not None:
-                    raise ValueError(f"{file}:{blank_line}: blank line between rows")
-                else:
-                    rows.append((reader.line_num, [cell.strip() for cell in cells]))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.reader(io.StringIO(text))
+        for cells in reader:
+            if not any(cell.strip() for cell in cells) and len(cells) <= 1:
+                blank_line = blank_line or reader.line_num
+            elif blank_line is not None:
+                raise ValueError(f"{file}:{blank_line}: blank line between rows")
+            else:
+                rows.append((reader.line_num, [cell.strip() for cell in cells]))
+    except csv.Error as error:
         raise ValueError(f"{file}: cannot be read as CSV: {error}") from None
     if not rows:
         raise ValueError(f"{file}: is empty")
-    return rows
+    return file, rows
 
 
-def read_columns(path: str | Path, names: Sequence[str]) -> list[Column]:
+def read_columns(path: str | Path, names: Sequence[str], encoding: str = "utf-8") -> list[Column]:
     """Return the named columns of a CSV file whose first row is its header.
 
     Raises:
         ValueError: as `read_cells`; or a column is missing, or a row has more or fewer cells than the header.
     """
-    file = find_file(path, "CSV file")
-    (_, header), *rows = read_cells(file)
+    file, ((_, header), *rows) = read_cells(path, encoding)
     for name in names:
         if header.count(name) != 1:
             problem = "no column" if name not in header else "more than one column"
@@ -98,46 +94,8 @@ def read_number(cell: str, place: str) -> float:
     return value
 
 
-def check_regular_times(times: Column) -> None:
-    """Refuse time stamps that are not strictly increasing in equal steps.
-
-    Stamps are plain numbers, or ISO dates and times without a time zone ("1949-01", "2016-07-01 13:00"). Steps of whole
-    months count as equal though months differ in days.
-
-    Raises:
-        ValueError: a stamp is missing, unreadable, repeated, out of order or follows a gap; the first such is named.
-    """
-    stamps = _parse_times(times)
-    steps = np.diff(stamps)
-    for index in np.flatnonzero(steps <= 0)[:1] + 1:
-        problem = "repeats" if stamps[index] == stamps[index - 1] else "lies before"
-        raise ValueError(f"{times.place(index)}: {times.cells[index]!r} {problem} the time of the row above")
-    if len(steps):
-        values, counts = np.unique(steps, return_counts=True)
-        usual = values[counts.argmax()]
-        for index in np.flatnonzero(~np.isclose(steps, usual, rtol=1e-6, atol=0))[:1] + 1:
-            raise ValueError(
-                f"{times.place(index)}: irregular step from {times.cells[index - 1]!r} to {times.cells[index]!r}, "
-                f"{steps[index - 1] / usual:.6g} times the usual one"
-            )
-
-
-def _parse_times(times: Column) -> np.ndarray:
-    """Return the stamps as float64 (T,), in a unit in which a regular series has equal steps."""
-    if not _ISO_TIME.fullmatch(times.cells[0]) or times.cells[0].isdigit():
-        return times.numbers()
-    stamps = []
-    for index, cell in enumerate(times.cells):
-        try:
-            stamp = np.datetime64(cell) if _ISO_TIME.fullmatch(cell) else None
-        except ValueError:
-            stamp = None
-        if stamp is None:
-            expected = "an ISO time stamp without time zone, as '1949-01' or '2016-07-01 13:00'"
-            raise ValueError(f"{times.place(index)}: expected {expected}, got {cell!r}")
-        stamps.append(stamp)
-    exact = np.array(stamps)
-    months = exact.astype("datetime64[M]")
-    since_month = exact - months
-    is_monthly = len(exact) > 1 and (since_month == since_month[0]).all() and months[1] > months[0]
-    return (months if is_monthly else exact).astype(np.int64).astype(np.float64)
+def write_number(value: float | np.floating) -> str:
+    """Return the shortest digits that read back to the same number of its own type."""
+    has_point_within = value == 0 or 1e-4 <= abs(value) < 1e16  # as in Python's repr
+    write = np.format_float_positional if has_point_within else np.format_float_scientific
+    return write(value, trim="-")

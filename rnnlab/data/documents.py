@@ -31,18 +31,18 @@ class Document(NamedTuple):
     context: str = ""
 
 
-def read_documents(path: str | Path) -> list[str]:
+def read_documents(path: str | Path, encoding: str = "utf-8") -> list[str]:
     """Return the texts of a file, of all files that a pattern as 'books/**/*.txt' matches, or of a known corpus.
 
-    Files are UTF-8, sorted by name, and taken as they are: line endings are characters like others.
+    Files are sorted by name. Their lines end in '\\n', whatever they ended in.
 
     Raises:
-        ValueError: no file, an empty one, or one that is not UTF-8.
+        ValueError: no file, an empty one, or one that is not in this encoding.
     """
     is_pattern = glob.has_magic(str(path)) and not Path(path).exists()
     texts = []
     for name in _matches(str(path)) if is_pattern else [path]:
-        file, text = read_text(name, "text file")
+        file, text = read_text(name, "text file", encoding)
         if not text:
             raise ValueError(f"{file}: is empty")
         texts.append(text)
@@ -71,7 +71,7 @@ def stdlib_documents(max_chars: int) -> list[str]:
     texts: list[str] = []
     total = 0
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
-        text = path.read_text(encoding="utf-8")
+        _, text = read_text(path, "module")
         if not text or len(text) > _LONGEST_MODULE or path.name.startswith(_LOCAL_MODULES):
             continue
         total += len(text)

@@ -1,11 +1,15 @@
-"""Where a file of data is looked for."""
+"""Where a file of data is looked for, and how text is read, whatever is to be learnt from it."""
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import io
 import zlib
 from pathlib import Path
+from typing import BinaryIO, TextIO, cast
 
+from rnnlab.data.checks import check_encoding
 from rnnlab.data.corpora import FILES, data_root, fetch
 
 
@@ -34,18 +38,53 @@ def find_file(path: str | Path, kind: str = "file") -> Path:
     raise ValueError(f"no {kind} at {' or '.join(map(str, candidates))}{hint}")
 
 
-def read_text(path: str | Path, kind: str) -> tuple[Path, str]:
-    """Return where a UTF-8 file was found, and its text; a name that ends in '.gz' is unpacked.
+def read_text(path: str | Path, kind: str, encoding: str = "utf-8") -> tuple[Path, str]:
+    """Return where a text file was found, and its text: without byte order mark, every line end a '\\n'.
+
+    A name that ends in '.gz' is unpacked.
+
+    Args:
+        path: as for `find_file`.
+        kind: likewise.
+        encoding: of the file, as Python names it.
 
     Raises:
-        ValueError: the file is missing, cannot be unpacked, or is not UTF-8, with the line of the first such byte.
+        ValueError: the file is missing, cannot be unpacked, or is not in this encoding, with the line and place of the
+            first such byte.
     """
+    file, text = read_as_it_is(path, kind, encoding)
+    return file, with_plain_line_ends(text)
+
+
+def read_as_it_is(path: str | Path, kind: str, encoding: str = "utf-8") -> tuple[Path, str]:
+    """Return the same as `read_text`, byte order mark and line ends kept: for what is to be written back unchanged."""
     file = find_file(path, kind)
+    name = codecs.lookup(check_encoding(encoding)).name.upper()
     try:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-        return file, content.decode("utf-8")
+        return file, content.decode(encoding)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{file}:{line}: is not UTF-8: {error.reason} at byte {error.start}") from None
-    except (OSError, EOFError, zlib.error) as error:
+        is_utf16 = error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        hint = (
+            "it begins like UTF-16: encoding=utf-16"
+            if is_utf16
+            else "encoding=NAME says what it is, as latin-1 or cp1252"
+        )
+        raise ValueError(f"{file}:{line}: is not {name}: {error.reason} at byte {error.start}; {hint}") from None
+    except (OSError, EOFError, zlib.error, UnicodeError) as error:
         raise ValueError(f"{file}: cannot be read: {error}") from None
+
+
+def with_plain_line_ends(text: str) -> str:
+    """Return a text without byte order mark, its lines ended by '\\n' alone: not '\\r\\n' nor '\\r'.
+
+    Nothing else ends a line: U+2028, form feeds and the like, at which `str.splitlines` cuts, are characters.
+    """
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def open_lines(file: Path) -> TextIO:
+    """Open a UTF-8 file, plain or '.gz', for its lines as `read_text` gives them; what is not UTF-8 becomes U+FFFD."""
+    content = gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
+    return io.TextIOWrapper(cast("BinaryIO", content), encoding="utf-8-sig", errors="replace", newline=None)

@@ -17,9 +17,15 @@ from torch import Tensor
 
 from rnnlab.baselines import arima, fit_ols, naive, seasonal_naive
 from rnnlab.data.batches import InMemoryData, Queries
-from rnnlab.data.checks import check_batch_size, check_choice, check_fraction, check_integer
-from rnnlab.data.csv_text import Column, check_regular_times, read_columns
+from rnnlab.data.checks import check_batch_size, check_choice, check_encoding, check_fraction, check_integer
+from rnnlab.data.csv_text import read_columns, write_number
 from rnnlab.data.files import find_file
+from rnnlab.data.times import check_regular_times
+
+# How many roundings of a value two transformed ones may differ by and still be taken for equal.
+_ROUNDINGS = 8
+# Beyond these, squares of errors leave float64.
+_LEAST, _GREATEST = 1e-100, 1e100
 
 
 class CSVData(InMemoryData):
@@ -36,7 +42,7 @@ class CSVData(InMemoryData):
 
     Args:
         path: CSV file with a header; a relative path is tried as given, then under the folder named by RNNLAB_DATA.
-        column: name of the column to forecast.
+        column: name of the column to forecast; a whole number stands for its text.
         window: T, steps the model sees.
         horizon: steps to forecast.
         time_column: column of time stamps, checked to be regular; None trusts that rows are equally spaced.
@@ -51,6 +57,7 @@ class CSVData(InMemoryData):
         season: steps of one season, adds the seasonal naive baseline.
         arima_order: (p, d, q), adds an ARIMA baseline on the (log) values; needs statsmodels.
         arima_seasonal_order: (P, D, Q, season) of that baseline.
+        encoding: of the file, as Python names it.
 
     Raises:
         ValueError: an argument is out of range, a part is too short for one window, or the file has gaps or cells that
@@ -60,10 +67,10 @@ class CSVData(InMemoryData):
     def __init__(
         self,
         path: str | Path,
-        column: str,
+        column: str | int,
         window: int,
         horizon: int = 1,
-        time_column: str | None = None,
+        time_column: str | int | None = None,
         transform: str = "none",
         difference: bool = False,
         lags: Sequence[int] = (),
@@ -75,8 +82,11 @@ class CSVData(InMemoryData):
         season: int | None = None,
         arima_order: Sequence[int] | None = None,
         arima_seasonal_order: Sequence[int] = (0, 0, 0, 0),
+        encoding: str = "utf-8",
     ) -> None:
-        self.path, self.column, self.time_column = path, column, time_column
+        self.path, self.column = path, _column_name("column", column)
+        self.time_column = None if time_column is None else _column_name("time_column", time_column)
+        self.encoding = check_encoding(encoding)
         self.window = check_integer("window", window, 1)
         self.horizon = check_integer("horizon", horizon, 1)
         self.transform = check_choice("transform", transform, ("none", "log"))
@@ -89,7 +99,7 @@ class CSVData(InMemoryData):
             )
         self.arima_order, self.arima_seasonal_order = arima_order, arima_seasonal_order
 
-        self.levels = self._read(path)  # (rows,) in the series' own units
+        self.levels = self._read(path, self.encoding)  # (rows,) in the series' own units
         self.sha256 = hashlib.sha256(find_file(path, "CSV file").read_bytes()).hexdigest()
         self.num_val = _part_size("val_size", val_size, len(self.levels))
         self.num_test = _part_size("test_size", test_size, len(self.levels))
@@ -99,11 +109,27 @@ class CSVData(InMemoryData):
             check_integer("season", self.season, 1, int(self.first_targets["test"][0]))
         super().__init__(check_batch_size(batch_size, len(self.first_targets["train"])), seed)
 
-        known = self._differenced(self.levels[: max(self.num_train, 0)])
-        self.mean, self.deviation = (float(known.mean()), float(known.std())) if scale else (0.0, 1.0)
-        if not self.deviation > 0:
-            raise ValueError(f"column {column!r} is constant over the training part: scale must be false")
+        self.mean, self.deviation = self._scale() if scale else (0.0, 1.0)
         self.sizes = {"input_size": 1 + len(self.lags), "output_size": self.horizon}
+
+    def _scale(self) -> tuple[float, float]:
+        """Return mean and deviation of the transformed training part.
+
+        Raises:
+            ValueError: it varies no more than its values are rounded, or is too small to be squared.
+        """
+        levels = self.levels[: self.num_train]
+        known, size = self._differenced(levels), np.abs(levels).max()
+        # A level is off by half its last bit; a logarithm by that share of it, and by its own last bit.
+        rounding = np.finfo(np.float64).eps * (1 + np.abs(np.log(levels)).max() if self.transform == "log" else size)
+        if np.ptp(known) <= _ROUNDINGS * rounding:
+            what = "the change of column" if self.difference else "column"
+            raise ValueError(f"{what} {self.column!r} is constant over the training part: scale must be false")
+        if size < _LEAST:
+            raise ValueError(
+                f"column {self.column!r} is at most {size:.3g}: give it in another unit, in which it is more"
+            )
+        return float(known.mean()), float(known.std())
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a trained model takes for granted: the file it was trained on, and the scaling of that."""
@@ -129,16 +155,20 @@ class CSVData(InMemoryData):
         """How many rows before its first target a window needs."""
         return self.window + max((*self.lags, 1)) - 1 + int(self.difference)
 
-    def _read(self, path: str | Path) -> np.ndarray:
+    def _read(self, path: str | Path, encoding: str) -> np.ndarray:
         """Return the column in its own units, float64 (rows,)."""
         names = [self.column] if self.time_column is None else [self.column, self.time_column]
-        column, *times = read_columns(path, names)
+        column, *times = read_columns(path, names, encoding)
         values = column.numbers()
+        for index in np.flatnonzero(np.abs(values) > _GREATEST)[:1]:
+            raise ValueError(
+                f"{column.place(index)}: values may be at most {_GREATEST:g} in size, got {values[index]:g}"
+            )
         if self.transform == "log":
             for index in np.flatnonzero(values <= 0)[:1]:
                 raise ValueError(f"{column.place(index)}: transform=log needs positive values, got {values[index]:g}")
         for stamps in times:
-            _check_times(stamps)
+            check_regular_times(stamps)
         return values
 
     def _first_targets(self) -> dict[str, np.ndarray]:
@@ -164,7 +194,7 @@ class CSVData(InMemoryData):
         values = (self._differenced(levels) - self.mean) / self.deviation
         steps = first_targets[:, None] + np.arange(-self.window, 0) - int(self.difference)  # index of "now" in values
         channels = [values[steps], *(values[steps + 1 - lag] for lag in self.lags)]
-        return torch.from_numpy(np.stack(channels, axis=-1)).float()
+        return self._to_single(np.stack(channels, axis=-1))
 
     def make_splits(self) -> dict[str, tuple[Tensor, ...]]:
         values = (self._differenced(self.levels) - self.mean) / self.deviation
@@ -172,8 +202,15 @@ class CSVData(InMemoryData):
         for part, rows in self.first_targets.items():
             targets = values[rows[:, None] + np.arange(self.horizon) - int(self.difference)]
             origin = torch.from_numpy(self.levels[rows - 1])
-            splits[part] = (self._windows(self.levels, rows), torch.from_numpy(targets).float(), origin)
+            splits[part] = (self._windows(self.levels, rows), self._to_single(targets), origin)
         return splits
+
+    def _to_single(self, values: np.ndarray) -> Tensor:
+        """Return scaled values in float32; ValueError if they are beyond it."""
+        result = torch.from_numpy(values).float()
+        if not result.isfinite().all():
+            raise ValueError(f"column {self.column!r} holds values that, scaled as in training, are beyond float32")
+        return result
 
     def to_level(self, forecast: Tensor, origin: Tensor) -> Tensor:
         """Undo scaling, difference and log.
@@ -232,31 +269,36 @@ class CSVData(InMemoryData):
         ols = fit_ols(known[0].flatten(1).numpy(), known[1].numpy())
         return self.to_level(torch.from_numpy(ols(x.flatten(1).numpy())), origin).numpy()
 
-    def read_queries(self, path: str | Path) -> Queries:
+    def read_queries(self, path: str | Path, encoding: str | None = None) -> Queries:
         """Read a file of the layout trained on; the question is what follows its last row.
 
         Raises:
             ValueError: as the constructor, or the file has too few rows.
         """
-        levels = self._read(path)
+        levels = self._read(path, encoding or self.encoding)
         if len(levels) < self.context:
             raise ValueError(f"{path}: a forecast needs at least {self.context} rows, got {len(levels)}")
         inputs = self._windows(levels, np.array([len(levels)]))
         return Queries(inputs, torch.from_numpy(levels[-1:]))
 
     def write_answers(self, queries: Queries, outputs: Sequence[Tensor]) -> str:
-        """Return CSV lines "step,<column>", steps counted from the last row read, in the series' own units."""
+        """Return CSV lines "step,<column>", steps counted from the last row read, in the series' own units.
+
+        Each number has the digits that read back to the same float64.
+        """
         forecast = self.to_level(torch.cat(list(outputs)), queries.context)[0]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["step", self.column])
-        writer.writerows((step, f"{value:.6g}") for step, value in enumerate(forecast.tolist(), start=1))
+        writer.writerows((step, write_number(value)) for step, value in enumerate(forecast.tolist(), start=1))
         return text.getvalue()
 
 
-def _check_times(stamps: Column) -> None:
-    if stamps.cells:
-        check_regular_times(stamps)
+def _column_name(argument: str, name: str | int) -> str:
+    """Return the name of a column, which YAML may have taken for a number."""
+    if not isinstance(name, str | int) or isinstance(name, bool):
+        raise ValueError(f"{argument} must be the name of a column, got {name!r}")
+    return str(name)
 
 
 def _part_size(name: str, size: int | float, num_rows: int) -> int:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from rnnlab.baselines import fit_ols, naive
 from rnnlab.data.batches import InMemoryData, Queries, split_rows
 from rnnlab.data.checks import check_batch_size, check_choice, check_integer
-from rnnlab.data.csv_text import read_cells, read_number
+from rnnlab.data.csv_text import read_cells, read_number, write_number
 from rnnlab.data.streams import window_loader
 
 _NUM_TRAIN, _NUM_VAL, _NUM_TEST = 7_000, 2_000, 1_000
@@ -123,27 +123,27 @@ class TwoSineData(InMemoryData):
             by_step["baseline/ols_all"].append(_mse(ols(history), y[:, step]))
         return {name: float(np.mean(values)) for name, values in by_step.items()}
 
-    def read_queries(self, path: str | Path) -> Queries:
+    def read_queries(self, path: str | Path, encoding: str | None = None) -> Queries:
         """Read one series a line, at least one number and usually `num_steps` of them, comma-separated, no header.
 
         Raises:
             ValueError: the file is missing, a cell is no number, or lines differ in length.
         """
-        rows = read_cells(path)
+        file, rows = read_cells(path, encoding or self.encoding)
         length = len(rows[0][1])
         for line, cells in rows:
             if len(cells) != length:
-                raise ValueError(f"{path}:{line}: expected {length} numbers as in the first line, got {len(cells)}")
+                raise ValueError(f"{file}:{line}: expected {length} numbers as in the first line, got {len(cells)}")
         values = [
-            [read_number(cell, f"{path}:{line}, column {column}") for column, cell in enumerate(cells, start=1)]
+            [read_number(cell, f"{file}:{line}, column {column}") for column, cell in enumerate(cells, start=1)]
             for line, cells in rows
         ]
         return Queries(torch.tensor(values, dtype=torch.float32).unsqueeze(-1), None)
 
     def write_answers(self, queries: Queries, outputs: Sequence[Tensor]) -> str:
         """Return one line of `horizon` comma-separated forecasts for each row (N, horizon), of all batches together."""
-        rows = (row for batch in outputs for row in batch.tolist())
-        return "".join(",".join(f"{value:.6g}" for value in row) + "\n" for row in rows)
+        rows = (row for batch in outputs for row in batch.float().numpy(force=True))
+        return "".join(",".join(map(write_number, row)) + "\n" for row in rows)
 
 
 def _windows(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from rnnlab.data.batches import InMemoryData, Queries
 from rnnlab.data.buckets import LengthBucketBatchSampler, bucket_loader
 from rnnlab.data.checks import check_integer
 from rnnlab.data.conllu_text import Sentence, check_column, fill_column, from_plain_text, is_conllu, parse_sentences
-from rnnlab.data.files import read_text
+from rnnlab.data.files import read_as_it_is
 from rnnlab.data.sentences import Symbols, TaggedBatch, TaggedSentences
 from rnnlab.data.vectors import read_vectors
 
@@ -202,16 +202,16 @@ class SentenceData(InMemoryData):
                     result[f"baseline/{name}_accuracy_unseen{ending}"] = scores.unseen_accuracy
         return result
 
-    def read_queries(self, path: str | Path) -> Queries:
-        """Read sentences to be tagged: CoNLL-U, by the file's name or its first line, or text, one sentence a line.
+    def read_queries(self, path: str | Path, encoding: str | None = None) -> Queries:
+        """Read sentences to be tagged: CoNLL-U (see `rnnlab.data.conllu_text.is_conllu`), or text, one sentence a line.
 
         Both may be packed, '.gz'. Words of a text stand between spaces; lines without words are left out.
 
         Raises:
             ValueError: the file is missing, broken ("file:line: what is wrong") or has no sentence.
         """
-        file, text = read_text(path, "file of sentences")
-        if file.name.removesuffix(".gz").endswith(".conllu") or is_conllu(text):
+        file, text = read_as_it_is(path, "file of sentences", encoding or self.encoding)
+        if is_conllu(text, file.name):
             sentences = parse_sentences(text, str(file), column=None)
         else:
             text, sentences = from_plain_text(text)
@@ -273,7 +273,7 @@ class TaggerData(SentenceData):
     def read_parts(self) -> tuple[dict[str, list[Sentence]], str]:
         parts, hashes = {}, {}
         for part, path in self.paths.items():
-            file, text = read_text(path, "CoNLL-U file")
+            file, text = read_as_it_is(path, "CoNLL-U file")
             parts[part] = parse_sentences(text, str(file), self.column)
             hashes[part] = hashlib.sha256(text.encode("utf-8")).hexdigest()
         return parts, hashes["train"]

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from rnnlab.baselines import witten_bell
 from rnnlab.data.batches import IGNORED, InMemoryData, Queries
-from rnnlab.data.checks import check_choice, check_integer
+from rnnlab.data.checks import check_choice, check_encoding, check_integer
 from rnnlab.data.documents import SPLITS, Document, read_documents, split_documents, stdlib_documents
 from rnnlab.data.streams import Window, WindowLoader, window_loader
 from rnnlab.data.vocabulary import START, UNKNOWN, Vocabulary
@@ -75,7 +75,7 @@ class TextData(InMemoryData):
     The vocabulary is made of the unknown symbol, START and the characters of the training part, in order.
 
     Args:
-        path: UTF-8 file, pattern of files, or the name of a known corpus; relative ones are looked for below
+        path: file, pattern of files, or the name of a known corpus; relative ones are looked for below
             RNNLAB_DATA too. None: the sources of the running Python's standard library.
         split: how the text of `path` is cut, see `split_documents`.
         val, test: files of these parts, in place of what `split` cuts off; `split` 'none' makes all of `path` training.
@@ -83,6 +83,7 @@ class TextData(InMemoryData):
         batch_size: B, streams of training.
         ngram_order: greatest order of the n-gram baselines, 0 for none.
         max_chars: characters taken of the standard library.
+        encoding: of the files, as Python names it.
 
     Raises:
         ValueError: an argument is out of range, or a file cannot be read.
@@ -101,6 +102,7 @@ class TextData(InMemoryData):
         batch_size: int = 50,
         ngram_order: int = 5,
         max_chars: int = 1_500_000,
+        encoding: str = "utf-8",
     ) -> None:
         super().__init__(check_integer("batch_size", batch_size, 1), shuffle_seed=0)  # nothing is drawn
         self.path, self.val, self.test = path, val, test
@@ -110,6 +112,7 @@ class TextData(InMemoryData):
         self.tbptt_steps = check_integer("tbptt_steps", tbptt_steps, 1)
         self.ngram_order = check_integer("ngram_order", ngram_order, 0, 10)
         self.max_chars = check_integer("max_chars", max_chars, 1)
+        self.encoding = check_encoding(encoding)
         self.documents: dict[str, list[Document]] = {}
         self.vocabulary: Vocabulary | None = None
         self._sha256: str | None = None
@@ -132,11 +135,11 @@ class TextData(InMemoryData):
         return {part: fold(stream, self.batch_size if part == "train" else 1) for part, stream in streams.items()}
 
     def _read(self) -> dict[str, list[Document]]:
-        texts = stdlib_documents(self.max_chars) if self.path is None else read_documents(self.path)
+        texts = stdlib_documents(self.max_chars) if self.path is None else read_documents(self.path, self.encoding)
         parts = split_documents(texts, self.split, _CONTEXT)
         for part, path in (("val", self.val), ("test", self.test)):
             if path is not None:
-                parts[part] = list(map(Document, read_documents(path)))
+                parts[part] = list(map(Document, read_documents(path, self.encoding)))
         return parts
 
     def _remember(self, characters: Sequence[str], sha256: str) -> None:
@@ -184,7 +187,7 @@ class TextData(InMemoryData):
         inputs, targets, reset = (tensor[:2, :8] for tensor in self.splits["train"])
         return Window(inputs, targets, reset, resets_inside=True)
 
-    def read_queries(self, path: str | Path) -> Queries:
+    def read_queries(self, path: str | Path, encoding: str | None = None) -> Queries:
         """Refuse: a text is no list of questions.
 
         Raises:

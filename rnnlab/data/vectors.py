@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
+import re
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import chain, islice, takewhile
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rnnlab.data.files import find_file
+from rnnlab.data.files import find_file, open_lines
+
+_SAMPLE = 100  # lines that show how long a vector is, where no header says so
 
 
 def read_vectors(path: str | Path, words: Sequence[str]) -> tuple[Tensor, int]:
@@ -33,8 +37,7 @@ def read_vectors(path: str | Path, words: Sequence[str]) -> tuple[Tensor, int]:
     """
     file = find_file(path, "file of word vectors")
     try:
-        opened = gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
-        with opened as lines:
+        with open_lines(file) as lines:
             size, found = _read_lines(lines, {*words, *map(str.lower, words)}, file)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{file}: cannot be read: {error}") from None
@@ -50,25 +53,38 @@ def read_vectors(path: str | Path, words: Sequence[str]) -> tuple[Tensor, int]:
     return vectors, count
 
 
-def _read_lines(lines: Iterable[bytes], wanted: set[str], file: Path) -> tuple[int, dict[str, np.ndarray]]:
+def _read_lines(lines: Iterable[str], wanted: set[str], file: Path) -> tuple[int, dict[str, np.ndarray]]:
     """Return E and the first vector of each wanted word."""
-    size, found = 0, {}
-    first_words = {word.encode("utf-8") for word in wanted}
-    for number, line in enumerate(lines, start=1):
-        if number == 1:
-            cells = line.split()
-            is_header = len(cells) == 2 and all(cell.isdigit() for cell in cells)
-            size = int(cells[1]) if is_header else len(cells) - 1
-            if size < 1:
-                raise ValueError(f"{file}:1: expected a word and its numbers between spaces, or 'count size'")
-            if is_header:
-                continue
-        if line.partition(b" ")[0] in first_words:  # few are; the others are not worth cutting up
-            # A word that is not UTF-8 is none of ours, and nobody can mend a file of gigabytes for its sake.
-            word, *cells = line.decode("utf-8", errors="replace").rstrip().rsplit(" ", size)
-            if word in wanted and word not in found:  # some words of GloVe have spaces
+    lines = iter(lines)
+    first = [line.rstrip() for line in islice(lines, _SAMPLE)]
+    is_header = re.fullmatch(r"\d+ \d+", first[0]) is not None if first else False
+    size = int(first[0].split()[1]) if is_header else _usual_size(first)
+    if size < 1:
+        raise ValueError(f"{file}:1: expected a word and its numbers between spaces, or 'count size'")
+    found: dict[str, np.ndarray] = {}
+    first_words = {word.partition(" ")[0] for word in wanted}
+    for number, line in enumerate(chain(first, lines), start=1):
+        if line.partition(" ")[0] in first_words and not (is_header and number == 1):  # few are: the others stay uncut
+            word, *cells = line.rstrip().rsplit(" ", size)  # a word may have spaces, as '. . .' in GloVe
+            if word in wanted and word not in found:
                 found[word] = _numbers(cells, size, f"{file}:{number}")
     return size, found
+
+
+def _usual_size(lines: Sequence[str]) -> int:
+    """Return how many numbers stand behind the words of most lines; a word may have spaces and be a number itself."""
+    sizes = []
+    for line in lines:
+        _, *cells = line.split(" ")
+        sizes.append(len(list(takewhile(_is_number, reversed(cells)))))
+    return Counter(sizes).most_common(1)[0][0] if sizes else 1  # of equal counts, that of the first line
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return float(cell) is not None
+    except ValueError:
+        return False
 
 
 def _numbers(cells: Sequence[str], size: int, where: str) -> np.ndarray:

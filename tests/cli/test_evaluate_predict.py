@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from rnnlab.callbacks.console import readable
 from rnnlab.cli.main import main
 
 
@@ -47,3 +48,22 @@ def test_predict_continues_a_series(series_run, csv_file, tmp_path):
     assert header == "step,level"
     step, value = row.split(",")
     assert (int(step), float(value) > 0) == (1, True)
+
+
+def test_predict_reads_other_encodings(series_run, csv_file, tmp_path, capsys):
+    (tmp_path / "in.csv").write_bytes(csv_file.read_text().encode("utf-16"))
+    words = ["predict", f"run_dir={series_run}", f"input={tmp_path / 'in.csv'}", f"output={tmp_path / 'out.csv'}"]
+    assert main(words) == 2
+    assert "it begins like UTF-16: encoding=utf-16" in capsys.readouterr().err and not (tmp_path / "out.csv").exists()
+    assert main([*words, "encoding=utf-15"]) == 2
+    assert "encoding must be one that Python knows" in capsys.readouterr().err
+    assert main([*words, "encoding=utf-16"]) == 0
+    former = (tmp_path / "out.csv").read_text()
+    assert main([*words[:2], f"input={csv_file}", *words[3:]]) == 0
+    assert (tmp_path / "out.csv").read_text() == former
+
+
+def test_numbers_of_a_table_keep_what_stands_before_the_point():
+    numbers = [73429300.4, -1e6, 999999.5, 999999.4, 0.000123456789, 1e15, float("nan")]
+    expected = ["73429300", "-1000000", "1000000", "999999", "0.000123457", "1e+15", "nan"]
+    assert [readable(number) for number in numbers] == expected

@@ -142,6 +142,15 @@ def test_queries_become_answers(tmp_path):
     assert data.write_answers(queries, [answers]) == "12+345\t357\n7+8\t15\n7+1\t8\n"
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\n\n \n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_questions_may_have_a_byte_order_mark_any_line_ends_and_blank_lines_at_the_end(tmp_path, newline, end):
+    (tmp_path / "q.txt").write_bytes(f"\ufeff1+1\n2+2{end}".replace("\n", newline).encode())
+    assert AdditionData().read_queries(tmp_path / "q.txt").context == ["1+1", "2+2"]
+    (tmp_path / "q.txt").write_bytes(f"1+1\n2+2{end}".replace("\n", newline).encode("utf-16"))
+    assert AdditionData().read_queries(tmp_path / "q.txt", "utf-16").context == ["1+1", "2+2"]
+
+
 @pytest.mark.parametrize("line", ["", "12", "12-3", "1+2+3", "a+b", "1234+1", "1.5+2"])
 def test_bad_queries_name_file_and_line(tmp_path, line):
     file = tmp_path / "questions.txt"
@@ -151,7 +160,7 @@ def test_bad_queries_name_file_and_line(tmp_path, line):
 
 
 def test_missing_and_empty_query_files_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="no file of questions at"):
         AdditionData().read_queries(tmp_path / "absent.txt")
     (tmp_path / "empty.txt").touch()
     with pytest.raises(ValueError, match="is empty"):

@@ -12,6 +12,7 @@ from rnnlab.data.conllu_text import (
     check_column,
     fill_column,
     from_plain_text,
+    is_conllu,
     parse_sentences,
     read_sentences,
 )
@@ -218,6 +219,54 @@ def test_plain_text_becomes_conllu():
     )
     assert sentences == parse_sentences(text, "a", "upos")
     assert from_plain_text(" \n") == ("", [])
+
+
+COMMENTS = [
+    "",
+    "# text = a b\n",
+    "\ufeff# sent_id = 1\n",
+    "# newdoc\n",
+    *(f"# a{c}b\n" for c in "\u2028\u0085\x0b\x0c\x1c"),
+]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("comment", COMMENTS)
+@pytest.mark.parametrize("form", ["a", "a\u2028b", "a\x85b", "a\x1cb"])
+def test_conllu_is_known_by_its_first_lines(comment, form, newline):
+    text = (comment + row("1", form) + "\n" + row("2", "cat") + "\n\n").replace("\n", newline)
+    assert is_conllu(text) and not is_conllu(text.replace("\t", "").replace("#", "").replace(" ", ""))
+    (sentence,) = parse_sentences(text, "a", None)
+    assert sentence.forms == [form, "cat"]
+    filled = fill_column(text, [sentence], [["X", "Y"]])
+    assert filled == text.replace(row("1", form), row("1", form, "X")).replace(row("2", "cat"), row("2", "cat", "Y"))
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "1\tthe\t_",
+        "1-2\tdon't" + "\t_" * 9,
+        row("1", "the") + "\t_",
+        row("x", "the"),
+        "the\tDET\t_",
+        row("1", "the").replace("\t", "  "),
+        "# text = the\nthe",
+    ],
+)
+def test_what_is_broken_conllu_is_not_plain_text(first):
+    text = f"# a comment\n{first}\n"
+    assert is_conllu(text)
+    with pytest.raises(ValueError, match="^a:"):
+        parse_sentences(text, "a", None)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# heading\nwords", "Hi\tthere !", "1 2 3 4 5 6 7 8 9 10", "1. the _ of it", "a_b c"]
+)
+def test_plain_text_is_no_conllu_but_by_its_name(text):
+    assert not is_conllu(text) and not is_conllu(text, "a.txt") and not is_conllu(text, "conllu.tsv")
+    assert all(is_conllu(text, name) for name in ("a.conllu", "a.CONLLU", "a.conllu.gz", "A.Conll"))
 
 
 CORPORA = {  # sentences, words

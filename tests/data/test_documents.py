@@ -13,9 +13,11 @@ def joined(documents):
     return "".join(document.text for document in documents)
 
 
-def test_a_file_is_read_character_by_character(tmp_path):
-    (tmp_path / "a.txt").write_bytes("é\r\nb\n".encode())
-    assert read_documents(tmp_path / "a.txt") == ["é\r\nb\n"]
+def test_a_file_is_read_without_byte_order_mark_and_with_one_kind_of_line_end(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffé\r\nb\u2028\x0c\rc\n\ufeff".encode())
+    assert read_documents(tmp_path / "a.txt") == ["é\nb\u2028\x0c\nc\n\ufeff"]
+    (tmp_path / "a.txt").write_bytes("é\r\n".encode("utf-16"))
+    assert read_documents(tmp_path / "a.txt", "utf-16") == ["é\n"]
 
 
 def test_a_pattern_gives_its_files_in_order(tmp_path):

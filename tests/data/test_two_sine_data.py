@@ -81,6 +81,13 @@ def test_bad_arguments_are_refused(arguments, message):
         TwoSineData(**arguments)
 
 
+def test_answers_have_the_digits_of_float32(tmp_path):
+    outputs = torch.randn(3, 4) * torch.tensor([1e-12, 1.0, 1e5, 1e12])
+    text = TwoSineData(horizon=4).write_answers(None, [outputs[:2], outputs[2:]])
+    found = torch.tensor([[float(cell) for cell in line.split(",")] for line in text.splitlines()])
+    assert torch.equal(found, outputs) and max(map(len, text.replace("\n", ",").split(","))) <= 16
+
+
 def test_queries_become_answers(tmp_path):
     file = tmp_path / "series.csv"
     file.write_text("0.1,0.2,0.3\n1,2,3\n")

@@ -29,6 +29,22 @@ def test_trailing_spaces_and_bytes_that_are_no_text_do_no_harm(tmp_path):
     assert vectors.tolist() == [[1, 2], [3, 4]] and count == 2
 
 
+@pytest.mark.parametrize("header", ["", "3 2\n"], ids=["GloVe", "fastText"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_a_byte_order_mark_and_line_ends_do_no_harm(tmp_path, header, newline):
+    text = f"\ufeff{header}the 1 2\nli\u2028ne 3 4\ncat 5 6\n".replace("\n", newline)
+    (tmp_path / "v.txt").write_bytes(text.encode())
+    vectors, count = read_vectors(tmp_path / "v.txt", ["the", "cat", "li\u2028ne"])
+    assert vectors.tolist() == [[1, 2], [5, 6], [3, 4]] and count == 3
+
+
+@pytest.mark.parametrize("first", ["New York 1 2 3", ". . . 1 2 3", "20 000 1 2 3"])
+def test_words_may_have_spaces_from_the_first_line_on(tmp_path, first):
+    (tmp_path / "v.txt").write_text(f"{first}\nthe 4 5 6\ncà phê 7 8 9\n", encoding="utf-8")
+    vectors, count = read_vectors(tmp_path / "v.txt", ["the", first[:-6], "cà phê", "Cà Phê", "cà"])
+    assert vectors.tolist() == [[4, 5, 6], [1, 2, 3], [7, 8, 9], [7, 8, 9], [0, 0, 0]] and count == 4
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
