@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 
 from rnnlab.callbacks import LastAndBest, Ledger, Reseed, reseed
-from rnnlab.cli import rundir
+from rnnlab.cli import naming, rundir
 from rnnlab.cli.compose import override
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.instantiate import instantiate, root_cause
 from rnnlab.cli.rehearse import check_length, check_trainer, rehearse_step, rehearse_update
+
+# Of the W&B logger: where its records are, and what they hold.
+_RECORD_KEYS = {"save_dir", "dir", "id", "version", "config"}
 
 
 class Run(NamedTuple):
@@ -132,18 +135,19 @@ def _loggers(config: dict[str, Any], run_dir: Path) -> list:
     """Build the W&B logger, if there is one; the CSV ledger is a callback and always there."""
     if not config["logger"]:
         return []
-    provenance = config["provenance"]
+    chosen = {key: value for key, value in config["logger"].items() if value is not None}
+    for key in _RECORD_KEYS & chosen.keys():
+        raise UsageError(f"logger.{key} is rnnlab's own, by which a run is found again; it cannot be set")
     names = {
-        "save_dir": str(run_dir),
-        "id": provenance["id"],
-        "name": f"{config['name']}-{provenance['id']}",
-        "group": config["name"],
+        "name": naming.title_of(config),
+        "group": naming.group_of(config),
         "job_type": "train",
         "tags": config["tags"],
-        # The console already says what matters, and machine statistics would be taken from training's two cores.
-        "settings": {"silent": True, "console": "off", "x_disable_stats": True},
     }
-    logger = instantiate({**config["logger"], "_partial_": True})(**names, config=config)
+    # The console already says what matters.
+    settings = {"silent": True, "console": "off", **chosen.pop("settings", {})}
+    records = {"save_dir": str(run_dir), "id": config["provenance"]["id"], "config": config, "settings": settings}
+    logger = instantiate({**names, **chosen, "_partial_": True})(**records)
     # Lightning always passes it on, and wandb warns of it on the screen (wandb/wandb#10909).
     logger._wandb_init.pop("anonymous", None)
     return [logger]

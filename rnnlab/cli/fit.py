@@ -18,6 +18,7 @@ from rnnlab.cli.compose import flatten
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.measure import compare, interruptible, measure
 from rnnlab.cli.memory import keep_freed_memory, peak_memory_mib
+from rnnlab.cli.naming import name_of
 
 # Keys that may differ between a stored run and the command that resumes it.
 _FREE_ON_RESUME = ("resume", "paths.", "provenance.")
@@ -37,6 +38,7 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
         UsageError: bad input; nothing has been written then.
     """
     keep_freed_memory()
+    config = {**config, "name": name_of(config, given)}
     if config["resume"]:
         run_dir, config = _stored(config, given)
         if (run_dir / "metrics.json").exists():
@@ -45,7 +47,7 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
             return run_dir
         run = build(config, run_dir)
     else:
-        config = {**config, "provenance": rundir.provenance()}
+        config = {**config, "provenance": {**rundir.provenance(), "overrides": given, "sweep": _sweep()}}
         with rundir.claim(config) as run_dir:
             run = build(config, run_dir)
     resume_from = run.checkpoints.last_path if config["resume"] and run.checkpoints.last_path.exists() else None
@@ -66,6 +68,15 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
         handler.close()
     console.print(str(run_dir), markup=False)
     return run_dir
+
+
+def _sweep() -> str | None:
+    """Return the directory of the sweep that this run is a job of, if it is one."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    is_job = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return HydraConfig.get().sweep.dir if is_job else None
 
 
 def _stored(config: dict[str, Any], given: list[str]) -> tuple[Path, dict[str, Any]]:

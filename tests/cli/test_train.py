@@ -135,6 +135,8 @@ def test_sweep_makes_a_directory_each_and_outlives_a_failing_job(tmp_path, capsy
         path.parent.name: yaml.safe_load(path.read_text())["data"]["batch_size"] for path in sweep.glob("*/config.yaml")
     }
     assert sizes == {"0": 16, "2": 32}
+    jobs = [yaml.safe_load(path.read_text())["provenance"] for path in sweep.glob("*/config.yaml")]
+    assert [job["sweep"] for job in jobs] == [str(sweep)] * 2
     assert len(list(sweep.glob("*/metrics.json"))) == 2
 
 

@@ -4,8 +4,11 @@ import json
 import struct
 
 import pytest
+import yaml
 from wandb.proto.wandb_internal_pb2 import Record
 
+from rnnlab.cli import build
+from rnnlab.cli.errors import UsageError
 from rnnlab.cli.main import main
 from tests.cli.conftest import TINY
 
@@ -56,6 +59,35 @@ def history(records):
 def test_run_is_named_and_grouped(records):
     (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
     assert (run.project, run.run_group, run.job_type, list(run.tags)) == ("rnnlab", "addition/lstm", "train", ["trial"])
+
+
+def test_name_tells_the_overrides(records):
+    (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
+    assert run.display_name.startswith("addition/lstm seed=0 data.digits=2 data.num_questions=400")
+
+
+def logger_of(config, tmp_path):
+    """Return what the W&B logger of a configuration would pass to `wandb.init`."""
+    (logger,) = build._loggers(config, tmp_path)
+    return logger._wandb_init
+
+
+def test_settings_of_the_logger_are_obeyed_or_refused(run_dir, tmp_path):
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    own = {"name": "mine", "group": "ours", "job_type": "test", "tags": ["a"], "settings": {"console": "wrap"}}
+    found = logger_of({**config, "logger": {**config["logger"], **own}}, tmp_path)
+    assert [found[key] for key in ("name", "group", "job_type", "tags")] == ["mine", "ours", "test", ["a"]]
+    assert found["settings"]["console"] == "wrap" and found["settings"]["silent"]
+    assert not logger_of(config, tmp_path)["settings"].get("x_disable_stats")  # system metrics are on
+    for key in ("id", "save_dir", "config"):
+        with pytest.raises(UsageError, match=f"logger.{key}"):
+            logger_of({**config, "logger": {**config["logger"], key: "x"}}, tmp_path)
+
+
+def test_jobs_of_a_sweep_are_grouped_by_its_directory(run_dir, tmp_path):
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    config["provenance"]["sweep"] = "runs/addition/lstm/sweep_1"
+    assert logger_of(config, tmp_path)["group"] == "addition/lstm/sweep_1"
 
 
 def test_config_commit_and_versions_are_there(records, run_dir):
