@@ -112,6 +112,7 @@ def _data_and_task(
 
 
 def _trainer(config: dict[str, Any], callbacks: list, loggers: list, **options: Any) -> pl.Trainer:
+    from lightning.pytorch.plugins.environments import LightningEnvironment
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     fixed = {
@@ -125,10 +126,23 @@ def _trainer(config: dict[str, Any], callbacks: list, loggers: list, **options: 
     }
     _quiet_lightning()
     partial = instantiate({**config["trainer"], "_partial_": True})
+    # Under SLURM, Lightning would requeue the job by itself and go on from checkpoints of its own.
+    plugins = [*(partial.keywords.get("plugins") or []), LightningEnvironment()]
     try:
-        return partial(**{**fixed, **options})
+        trainer = partial(**{**fixed, **options, "plugins": plugins})
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise UsageError(f"trainer: {error}") from error
+    _resume_one_way(trainer)
+    return trainer
+
+
+def _resume_one_way(trainer: pl.Trainer) -> None:
+    """Let a run go on from the checkpoint that rnnlab names, and from no other, at the start of the next epoch."""
+    # Lightning would prefer an hpc_ckpt_N of a requeued job, for measuring too.
+    trainer._checkpoint_connector._parse_ckpt_path = lambda state_fn, ckpt_path, **_: ckpt_path
+    # With max_steps, Lightning would take the end of an epoch, where all our checkpoints are, for its middle: it would
+    # run an epoch without batches first, with a row in metrics.csv and a shuffling of its own.
+    trainer.fit_loop._iteration_based_training = lambda: False
 
 
 def _loggers(config: dict[str, Any], run_dir: Path) -> list:

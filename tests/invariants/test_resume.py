@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 import torch
 
+from rnnlab.callbacks import LastAndBest
 from rnnlab.cli.main import main
 
 pytestmark = pytest.mark.invariant
@@ -127,6 +129,32 @@ def test_killed_runs_on_text_resume_to_the_same_weights(name, tmp_path, text_fil
     assert 0 < len(read_rows(tmp_path / "killed")) < 3
     assert main(["train", f"run_dir={tmp_path / 'killed'}", "resume=true"]) == 0
     assert_equal_runs(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("count", [10, 16])
+def test_killed_runs_of_so_many_steps_resume_to_the_same_weights(count, tmp_path):
+    words = [*WORDS, "trainer.max_epochs=-1", "+trainer.max_steps=20"]
+    assert main(["train", f"run_dir={tmp_path / 'whole'}", *words]) == 0
+    step = ("rnnlab.tasks", "AdditionTask.training_step", "")
+    kill(step, count, [f"run_dir={tmp_path / 'killed'}", *words])
+    assert main(["train", f"run_dir={tmp_path / 'killed'}", "resume=true"]) == 0
+    assert_equal_runs(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_slurm_changes_nothing(uninterrupted, tmp_path, monkeypatch):
+    """Lightning's own checkpoint of a requeued job is neither written nor read, and its signals are left alone."""
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").unlink()
+    (tmp_path / "run" / "hpc_ckpt_1.ckpt").write_bytes(b"of a requeued job")
+    for name, value in {"NTASKS": "1", "JOB_ID": "7", "JOB_NAME": "job", "PROCID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    usr1 = []
+    monkeypatch.setattr(
+        LastAndBest, "on_fit_end", lambda *_: usr1.append(signal.getsignal(signal.SIGUSR1)), raising=False
+    )
+    assert main(["train", f"run_dir={tmp_path / 'run'}", "resume=true"]) == 0
+    assert_equal_runs(tmp_path / "run", uninterrupted)
+    assert set(usr1) == {signal.SIG_DFL}
 
 
 def kill(call, count, words):
