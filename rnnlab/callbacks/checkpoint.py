@@ -44,9 +44,7 @@ class LastAndBest(Checkpoint):
         return self.directory / "best.ckpt"
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        value = float(trainer.callback_metrics.get(self.metric, math.nan))
-        # Without a validation in this epoch the value is that of a former one, and never better than itself.
-        is_best = self._is_better(value)
+        is_best = self._is_better(value := float(trainer.callback_metrics.get(self.metric, math.nan)))
         if is_best:
             self.best_value, self.best_epoch = value, trainer.current_epoch
         self.directory.mkdir(parents=True, exist_ok=True)

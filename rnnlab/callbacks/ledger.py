@@ -44,6 +44,7 @@ def write_rows(path: Path, rows: list[Row]) -> None:
 class Ledger(pl.Callback):
     """Keep metrics.csv and the clock.
 
+    A row holds what was measured in its epoch, and nothing else: what was not is left out, here and for all callbacks.
     Columns: epoch, step, every metric the task logs, `time/epoch_s` (training alone, without validation) and
     `time/fit_s` (from the start of training, over all resumes). On resume, rows of epochs that are trained again are
     dropped, and the kept ones are sent to the loggers once more, because an offline W&B run cannot be continued.
@@ -63,9 +64,9 @@ class Ledger(pl.Callback):
         self._log_old_rows(trainer)
         self._fit_before = self.rows[-1]["time/fit_s"] if self.rows else 0.0
         self._fit_start = time.perf_counter()
-        self.on_train_epoch_start(trainer, pl_module)  # which Lightning leaves out where it resumes within an epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.callback_metrics.clear()  # Lightning keeps those of former epochs, where this one is not validated
         self._epoch_start = time.perf_counter()
         self._epoch_s: float | None = None
 
@@ -83,7 +84,7 @@ class Ledger(pl.Callback):
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics, **times})
         write_rows(self.path, self.rows)
         for logger in trainer.loggers:
-            logger.log_metrics(times, trainer.global_step)
+            logger.log_metrics(times, trainer.global_step - 1)  # the last update's number, where Lightning logs
 
     def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
         self._log_old_rows(trainer)  # nothing was left to train
@@ -91,7 +92,7 @@ class Ledger(pl.Callback):
     def _log_old_rows(self, trainer: pl.Trainer) -> None:
         for row in self.rows[: self._num_old]:
             for logger in trainer.loggers:
-                logger.log_metrics({key: value for key, value in row.items() if key != "step"}, int(row["step"]))
+                logger.log_metrics({key: value for key, value in row.items() if key != "step"}, int(row["step"]) - 1)
         self._num_old = 0
 
     def summary(self) -> dict[str, Any]:

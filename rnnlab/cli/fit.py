@@ -112,7 +112,7 @@ def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:
         if hasattr(callback, "on_run_end"):
             callback.on_run_end(run.trainer, run.task, metrics)
     for logger in run.trainer.loggers:
-        logger.log_metrics(metrics)
+        logger.log_metrics({f"final/{key}": value for key, value in metrics.items()})
     for line in compare(metrics):
         say(line)
     close_wandb()

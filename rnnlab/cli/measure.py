@@ -26,14 +26,21 @@ def interruptible(trainer: pl.Trainer) -> Iterator[None]:
 
 
 def measure(run: Run) -> dict[str, float]:
-    """Return validation and, if there is such data, test metrics of the task as it is, and the baselines."""
+    """Return validation and, if there is such data, test metrics of the task as it is, and the baselines.
+
+    Loggers are told nothing: these numbers are no points of the curves of training.
+    """
     metrics: dict[str, float] = {}
     has_test = "test" in run.data.splits
-    for measure_split in (run.trainer.validate, run.trainer.test) if has_test else (run.trainer.validate,):
-        with interruptible(run.trainer):
-            results_by_loader = measure_split(run.task, datamodule=run.data, verbose=False)
-        for results in results_by_loader:
-            metrics.update({key: float(value) for key, value in results.items()})
+    loggers, run.trainer.loggers = run.trainer.loggers, []
+    try:
+        for measure_split in (run.trainer.validate, run.trainer.test) if has_test else (run.trainer.validate,):
+            with interruptible(run.trainer):
+                results_by_loader = measure_split(run.task, datamodule=run.data, verbose=False)
+            for results in results_by_loader:
+                metrics.update({key: float(value) for key, value in results.items()})
+    finally:
+        run.trainer.loggers = loggers
     return {**metrics, **run.data.baselines()}
 
 

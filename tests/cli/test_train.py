@@ -204,6 +204,25 @@ def test_a_run_that_diverges_at_once_has_no_best_checkpoint(tmp_path, capsys):
     assert math.isnan(float(read_rows(tmp_path / "run")[0]["val/mse_last"]))
 
 
+def test_rows_hold_what_was_measured_in_their_epoch(tmp_path):
+    words = [f"run_dir={tmp_path / 'run'}", "logger=csv", *TINY, "+trainer.check_val_every_n_epoch=2"]
+    assert main(["train", *words, "trainer.max_epochs=3"]) == 0
+    rows = read_rows(tmp_path / "run")
+    assert [bool(row["val/loss"]) for row in rows] == [False, True, False]
+    assert all(row["train/loss"] for row in rows)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["best_epoch"] == 2 and not any(key.startswith("val/") and "last_epoch" in key for key in metrics)
+
+
+def test_rows_of_a_run_stopped_within_an_epoch(tmp_path):
+    """The second epoch ends after two batches of seven: its loss and clip rate are not those of the first."""
+    words = [f"run_dir={tmp_path / 'run'}", "logger=csv", *TINY, "trainer.max_epochs=-1", "+trainer.max_steps=8"]
+    assert main(["train", *words]) == 0
+    first, second = read_rows(tmp_path / "run")
+    assert first["train/loss"] and first["val/loss"] and (first["step"], second["step"]) == ("6", "8")
+    assert not any(second[key] for key in ("train/loss", "train/clip_rate", "val/loss"))
+
+
 def test_a_run_too_short_to_be_validated_is_measured_by_its_last_checkpoint(tmp_path, capsys):
     words = [f"run_dir={tmp_path / 'run'}", "logger=csv", "callbacks=none", *TINY]
     assert main(["train", *words, "trainer.max_epochs=-1", "+trainer.max_steps=3"]) == 0

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from wandb.proto.wandb_internal_pb2 import Record
 
+from rnnlab.callbacks.ledger import read_rows
 from rnnlab.cli import build
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.main import main
@@ -104,7 +105,25 @@ def test_config_commit_and_versions_are_there(records, run_dir):
 def test_metrics_of_every_epoch_and_the_final_ones_are_there(history):
     for key in ("train/loss", "val/loss", "val/exact_match", "time/epoch_s"):
         assert len([value for name, value in history if name == key]) >= 2, key
-    assert {"test/exact_match", "test/char_accuracy", "time/fit_s"} <= {name for name, _ in history}
+    assert {"final/test/exact_match", "final/val/loss", "time/fit_s"} <= {name for name, _ in history}
+
+
+def test_curves_hold_what_was_measured_in_training(records, run_dir):
+    """Two epochs, two points a curve, all of an epoch at one step."""
+    steps = {}
+    for record in records:
+        row = {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
+        for name in row.keys() & {"train/loss", "val/loss", "time/epoch_s"}:
+            steps.setdefault(name, []).append(row["trainer/global_step"])
+    assert len(steps) == 3 and len(set(map(tuple, steps.values()))) == 1
+    assert [step + 1 for step in steps["val/loss"]] == [int(row["step"]) for row in read_rows(run_dir / "metrics.csv")]
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    final = {
+        "/".join(item.nested_key) or item.key: json.loads(item.value_json)
+        for record in records
+        for item in record.history.item
+    }
+    assert all(final[f"final/{name}"] == value for name, value in metrics.items())
 
 
 def test_figures_are_there(history, run_dir):
