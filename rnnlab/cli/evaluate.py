@@ -40,6 +40,8 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
     checkpoint = rundir.load_checkpoint(path)
     run = build(config, checkpoint=checkpoint)
     rundir.restore(run.data, run.task, checkpoint, path)
+    for note in run.data.notes:
+        console.print(note, markup=False)
     metrics = measure(run)
     if any(word.startswith("data.") and not word.startswith("data.batch_size=") for word in overrides):
         console.print("note: with other data than the run's, its test split may hold what the run was trained on")

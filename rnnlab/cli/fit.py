@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from rnnlab.callbacks import LastAndBest, Ledger
 from rnnlab.callbacks.console import console, log, say
 from rnnlab.callbacks.figures import close_wandb
@@ -99,6 +101,8 @@ def _stored(config: dict[str, Any], given: list[str]) -> tuple[Path, dict[str, A
 def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:
     """Train, measure the best checkpoint, and write the final numbers; metrics.json comes last and marks the end."""
     assert run.ledger is not None and run.checkpoints is not None
+    for note in run.data.notes:
+        say(escape(note))
     with interruptible(run.trainer):
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=resume_from, weights_only=True)
     peak = peak_memory_mib()  # of training, before what baselines take

@@ -118,6 +118,7 @@ class InMemoryData(pl.LightningDataModule):
             trained model and to answer queries.
         unit: what `epoch_size` counts, in the plural.
         encoding: of text files, as Python names it.
+        notes: what a user should be told of how the data were read, a line each; known after `setup`.
 
     Args:
         batch_size: rows a batch, in every split.
@@ -128,6 +129,7 @@ class InMemoryData(pl.LightningDataModule):
     remembers = False
     unit = "sequences"
     encoding = "utf-8"
+    notes: Sequence[str] = ()
 
     def __init__(self, batch_size: int, shuffle_seed: int) -> None:
         super().__init__()

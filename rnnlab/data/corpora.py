@@ -50,6 +50,12 @@ FILES = {
 }
 
 
+def dev_file(train: str) -> str | None:
+    """Return the name of the development file that a known corpus has beside its training file, or None."""
+    name = train.replace("-train.", "-dev.")
+    return name if name != train and {train, name} <= FILES.keys() else None
+
+
 def data_root() -> Path | None:
     """Return the folder that RNNLAB_DATA names, or None."""
     root = os.environ.get("RNNLAB_DATA")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from rnnlab.data import ambiguous
 from rnnlab.data.checks import check_integer
@@ -40,12 +41,12 @@ class GeneratedTaggerData(SentenceData):
         self.corpus_seed = check_integer("corpus_seed", corpus_seed, 0)
         self.language = ambiguous.make_language(self.corpus_seed)
 
-    def read_parts(self) -> tuple[dict[str, list[Sentence]], str]:
+    def read_parts(self) -> tuple[dict[str, list[Sentence]], dict[str, Any]]:
         parts = {
             part: ambiguous.draw_sentences(self.language, number, [self.corpus_seed, stream])
             for stream, (part, number) in enumerate(self.num_sentences.items(), start=1)
         }
-        return parts, hashlib.sha256(repr(parts["train"]).encode()).hexdigest()
+        return parts, {"sha256": hashlib.sha256(repr(parts["train"]).encode()).hexdigest()}
 
     def baselines(self) -> dict[str, float]:
         """Add what nothing can beat but by luck: the share of right tags of a tagger that knows the language.

@@ -15,6 +15,8 @@ from rnnlab.data.batches import IGNORED
 from rnnlab.data.conllu_text import Sentence
 from rnnlab.data.vocabulary import PADDING, UNKNOWN, Vocabulary
 
+UNKNOWN_TAG = -1  # of a word that has a tag, but none that can be given
+
 
 class TaggedBatch(NamedTuple):
     """B sentences of at most T words, W of which are different, of at most C characters each.
@@ -26,7 +28,8 @@ class TaggedBatch(NamedTuple):
         char_lengths: characters of each of them, at least 1, int64 (W,).
         lengths: words of each sentence, at least 1, int64 (B,).
         unseen: whether a word, as it is written, does not occur in training, bool (B, T); False in padding.
-        tags: number of each tag, int64 (B, T); -100 in padding and where a word has none.
+        tags: number of each tag, int64 (B, T); -100 in padding and where a word has none, -1 for a tag that training
+            does not have.
     """
 
     words: Tensor
@@ -87,7 +90,7 @@ class TaggedSentences(Dataset):
         lengths: words of each sentence, int64 (N,).
 
     Args:
-        sentences: with tags that `symbols` has, or None.
+        sentences: with tags, or None for a word without one.
         symbols: of the training data.
     """
 
@@ -97,7 +100,7 @@ class TaggedSentences(Dataset):
         index: dict[str, int] = {}
         self._forms = np.array([index.setdefault(form, len(index)) for row in sentences for form in row.forms])
         tag_ids = {None: IGNORED, **{tag: number for number, tag in enumerate(symbols.tags)}}
-        self._tags = np.array([tag_ids[tag] for sentence in sentences for tag in sentence.tags])
+        self._tags = np.array([tag_ids.get(tag, UNKNOWN_TAG) for sentence in sentences for tag in sentence.tags])
         self._words = np.array([symbols.word(form) for form in index])
         self._unseen = np.array([form not in symbols.counts for form in index])
         spelt = [form[: symbols.max_chars] for form in index]

@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 from rnnlab.baselines import hmm, most_frequent, score_tags, suffix_backoff
 from rnnlab.data.batches import InMemoryData, Queries
 from rnnlab.data.buckets import LengthBucketBatchSampler, bucket_loader
-from rnnlab.data.checks import check_integer
+from rnnlab.data.checks import check_encoding, check_integer
 from rnnlab.data.conllu_text import Sentence, check_column, fill_column, from_plain_text, is_conllu, parse_sentences
+from rnnlab.data.corpora import dev_file
 from rnnlab.data.files import read_as_it_is
 from rnnlab.data.sentences import Symbols, TaggedBatch, TaggedSentences
 from rnnlab.data.vectors import read_vectors
@@ -30,9 +31,8 @@ class SentenceData(InMemoryData):
     """Base of the data modules of taggers; a subclass writes `read_parts`.
 
     A batch is a `TaggedBatch`. Training reads sentences of similar length together, in an order drawn anew each epoch,
-    validation and test from the shortest to the longest. Words and characters are known from training alone. Tags that
-    occur in validation or test only stand behind those of training, so that a word that has one counts as an error; a
-    file that is given to a trained model and has another tag is refused.
+    validation and test from the shortest to the longest. Words, characters and tags are known from training alone: a
+    word that has another tag counts as an error, in validation and test alike, and `notes` tells how many there are.
 
     Attributes:
         sentences: those of each part, known after `setup`.
@@ -48,6 +48,7 @@ class SentenceData(InMemoryData):
         eval_max_tokens: the same of all other batches.
         vectors: file of pre-trained word vectors, see `rnnlab.data.vectors.read_vectors`.
         seed: decides the order of training.
+        encoding: of text files, as Python names it.
 
     Raises:
         ValueError: an argument is out of range.
@@ -66,6 +67,7 @@ class SentenceData(InMemoryData):
         eval_max_tokens: int,
         vectors: str | Path | None,
         seed: int,
+        encoding: str = "utf-8",
     ) -> None:
         super().__init__(check_integer("max_tokens", max_tokens, 1), seed)  # the size of a batch is counted in tokens
         self.column = check_column(column)
@@ -74,20 +76,25 @@ class SentenceData(InMemoryData):
         self.max_chars = check_integer("max_chars", max_chars, 1)
         self.eval_max_tokens = check_integer("eval_max_tokens", eval_max_tokens, 1)
         self.vectors = vectors
+        self.encoding = check_encoding(encoding)
         self.sentences: dict[str, list[Sentence]] = {}
         self.num_vectors = 0
         self._state: dict[str, Any] = {}
+        self._split_note = ""
 
-    def read_parts(self) -> tuple[dict[str, list[Sentence]], str]:
-        """Return the sentences of 'train', 'val' and perhaps 'test', and a hash of those of training."""
+    def read_parts(self) -> tuple[dict[str, list[Sentence]], dict[str, Any]]:
+        """Return the sentences of 'train', 'val' and perhaps 'test', and what a run remembers of where they are from.
+
+        That is 'sha256', of what it is trained on, and whatever else `read_parts` wants to find in `_state` later on.
+        """
         raise NotImplementedError
 
     def make_splits(self) -> dict[str, TaggedSentences]:
-        self.sentences, sha256 = self.read_parts()
-        state = {
-            "sha256": sha256,
-            "counts": dict(Counter(form for sentence in self.sentences["train"] for form in sentence.forms)),
-            "tags": self._state.get("tags") or self._find_tags(),
+        self.sentences, state = self.read_parts()
+        train = self.sentences["train"]
+        state |= {
+            "counts": dict(Counter(form for sentence in train for form in sentence.forms)),
+            "tags": self._state.get("tags") or sorted(_tags(train)),
             "vector_size": None,
         }
         self._remember(state)
@@ -95,17 +102,6 @@ class SentenceData(InMemoryData):
             self.sizes["vectors"], self.num_vectors = read_vectors(self.vectors, self.words.symbols)
             state["vector_size"] = self.sizes["vectors"].shape[1]
         return self._encode()
-
-    def _find_tags(self) -> list[str]:
-        found = {
-            part: {tag for sentence in sentences for tag in sentence.tags if tag is not None}
-            for part, sentences in self.sentences.items()
-        }
-        for part, tags in found.items():
-            if len(tags) < (2 if part == "train" else 1):
-                only = f"no tag but {tags.pop()!r}" if tags else "no tag"
-                raise ValueError(f"there is nothing to learn or to score: the {part} part has {only} as {self.column}")
-        return [*sorted(found["train"]), *sorted(set().union(*found.values()) - found["train"])]
 
     def _remember(self, state: dict[str, Any]) -> None:
         former = self._state.get("sha256", state["sha256"])
@@ -125,11 +121,22 @@ class SentenceData(InMemoryData):
         }
 
     def _encode(self) -> dict[str, TaggedSentences]:
+        """Return the sentences in numbers, and note which tags are not known."""
+        self.notes = [self._split_note] if self._split_note else []
         for part, sentences in self.sentences.items():
-            for sentence in sentences:
-                for tag, line in zip(sentence.tags, sentence.lines, strict=True):
-                    if tag is not None and tag not in self.tags:
-                        raise ValueError(f"{part} part, line {line}: the run was trained without a tag {tag!r}")
+            found = _tags(sentences)
+            if sum(found[tag] for tag in self.tags) == 0 or (part == "train" and len(found) < 2):
+                have = f"no tag but {', '.join(map(repr, sorted(found)))}" if found else "no tag"
+                known = "" if part == "train" or not found else f", and training has {', '.join(self.tags)}"
+                raise ValueError(
+                    f"there is nothing to learn or to score: the {part} part has {have} as {self.column}{known}"
+                )
+            others = sorted(found.keys() - set(self.tags))
+            if others:
+                self.notes.append(
+                    f"{part}: {sum(found[tag] for tag in others)} of {found.total()} words have a tag that training "
+                    f"lacks ({', '.join(others)}); each counts as wrong"
+                )
         return {part: TaggedSentences(sentences, self._symbols) for part, sentences in self.sentences.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -140,7 +147,7 @@ class SentenceData(InMemoryData):
         """Know the words, characters and tags of a run, without its files.
 
         Raises:
-            ValueError: the training part that was read is another one, or another part has a tag the run does not know.
+            ValueError: the training part that was read is another one, or a part has no tag that the run knows.
         """
         vectors = self.sizes["vectors"] if self._state else None
         has_other_tags = state_dict["tags"] != self._state.get("tags")
@@ -245,9 +252,13 @@ class TaggerData(SentenceData):
     """The sentences of CoNLL-U files.
 
     Args:
-        train, val, test: files, plain or '.gz': as given, or below the folder that RNNLAB_DATA names, or of a known
-            corpus, which is downloaded. Without `test` there is no such part.
-        column, min_count, lowercase, max_chars, max_tokens, eval_max_tokens, vectors, seed: see `SentenceData`.
+        train: file, plain or '.gz': as given, or below the folder that RNNLAB_DATA names, or of a known corpus, which
+            is downloaded.
+        val: likewise. None: that of the known corpus that `train` is of; or else each tenth sentence of `train`, which
+            is then not trained on.
+        test: likewise; without it there is no such part.
+        column, min_count, lowercase, max_chars, max_tokens, eval_max_tokens, vectors, seed, encoding: see
+            `SentenceData`.
 
     Raises:
         ValueError: an argument is out of range; in `setup`: a file cannot be read, or holds nothing to be learnt.
@@ -256,7 +267,7 @@ class TaggerData(SentenceData):
     def __init__(
         self,
         train: str | Path,
-        val: str | Path,
+        val: str | Path | None = None,
         test: str | Path | None = None,
         column: str = "upos",
         min_count: int = 1,
@@ -266,14 +277,40 @@ class TaggerData(SentenceData):
         eval_max_tokens: int = 4_000,
         vectors: str | Path | None = None,
         seed: int = 0,
+        encoding: str = "utf-8",
     ) -> None:
-        super().__init__(column, min_count, lowercase, max_chars, max_tokens, eval_max_tokens, vectors, seed)
-        self.paths = {"train": train, "val": val, **({} if test is None else {"test": test})}
+        super().__init__(column, min_count, lowercase, max_chars, max_tokens, eval_max_tokens, vectors, seed, encoding)
+        paths = {"train": train, "val": dev_file(str(train)) if val is None else val, "test": test}
+        self.paths = {part: path for part, path in paths.items() if path is not None}
 
-    def read_parts(self) -> tuple[dict[str, list[Sentence]], str]:
+    def read_parts(self) -> tuple[dict[str, list[Sentence]], dict[str, Any]]:
         parts, hashes = {}, {}
         for part, path in self.paths.items():
-            file, text = read_as_it_is(path, "CoNLL-U file")
+            file, text = read_as_it_is(path, "CoNLL-U file", self.encoding)
             parts[part] = parse_sentences(text, str(file), self.column)
             hashes[part] = hashlib.sha256(text.encode("utf-8")).hexdigest()
-        return parts, hashes["train"]
+        state = {"sha256": hashes["train"]}
+        # Who was not trained on a tenth is not to be taken to have been, whatever is validated on now.
+        if self._state.get("spares_tenth", "val" not in parts and not self._state):
+            spared = parts["train"][9::10]
+            if not spared:
+                raise ValueError(
+                    f"without val, each tenth sentence of {self.paths['train']} is validation, and it has "
+                    f"{len(parts['train'])}: give val=FILE"
+                )
+            del parts["train"][9::10]
+            state["spares_tenth"] = True
+            if "val" not in parts:
+                parts["val"] = spared
+                self._split_note = (
+                    f"val: no file is given, and it is {len(spared)} of the sentences of {self.paths['train']}, each "
+                    f"tenth; the other {len(parts['train'])} are train"
+                )
+        elif "val" not in parts:
+            raise ValueError("the run was trained on all of its training file, and there is no val: give val=FILE")
+        return parts, state
+
+
+def _tags(sentences: Sequence[Sentence]) -> Counter[str]:
+    """Return how many words have each tag."""
+    return Counter(tag for sentence in sentences for tag in sentence.tags if tag is not None)

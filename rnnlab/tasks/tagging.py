@@ -36,7 +36,8 @@ class TaggingTask(pl.LightningModule):
     token, with a CRF those of the sentence shared out evenly; 'accuracy'; 'accuracy_unseen', over tokens whose form
     never occurs in train, left out if there are none; 'sentence_accuracy', the share of sentences without a wrong tag;
     'macro_f1', the mean of F1 over the tags that occur or were given. 'train/loss' is the mean over the epoch, while
-    the weights move.
+    the weights move. A tag that training does not have cannot be given: its token counts as wrong, and has no part in
+    the loss; 'unknown_tags' is the share of such tokens, left out if there are none.
 
     Args:
         model: batch -> emissions (B, T, K), with `num_tags`, `crf` and `best_tags` as `rnnlab.models.Tagger` has them.
@@ -46,7 +47,7 @@ class TaggingTask(pl.LightningModule):
     Attributes:
         monitor: the metric that picks the best checkpoint, and which way is up.
         confusion: for each split measured so far, 'val' or 'test', how often which tag was given for which at the last
-            measurement, int64 (K, K), a row for each true tag.
+            measurement, int64 (K, K), a row for each true tag that can be given.
     """
 
     monitor = ("val/accuracy", "max")
@@ -54,12 +55,13 @@ class TaggingTask(pl.LightningModule):
     def __init__(self, model: nn.Module, optim: OptimiserFactory, schedule: ScheduleFactory | None = None) -> None:
         super().__init__()
         self.model, self.optim, self.schedule = model, optim, schedule
-        names = ("loss", "accuracy", "accuracy_unseen", "sentence_accuracy")
+        names = ("loss", "accuracy", "accuracy_unseen", "sentence_accuracy", "unknown_tags")
         self.means = nn.ModuleDict({split: Means(*names) for split in ("val", "test")})
         self.counts = nn.ModuleDict(
-            {split: MulticlassConfusionMatrix(model.num_tags, validate_args=False) for split in ("val", "test")}
+            {split: MulticlassConfusionMatrix(model.num_tags + 1, validate_args=False) for split in ("val", "test")}
         )
         self.confusion: dict[str, Tensor] = {}
+        self._astray: dict[str, Tensor] = {}  # how often each tag was given for an unknown one, int64 (K,)
         self.train_loss = EpochLoss()
 
     def training_step(self, batch: TaggedBatch, batch_index: int) -> Tensor:
@@ -89,26 +91,30 @@ class TaggingTask(pl.LightningModule):
         """Return the negative log-likelihood of each sentence's tags (B,), in nats."""
         if self.model.crf is not None:
             return self.model.crf.loss(emissions, batch.tags, batch.lengths)
-        losses = cross_entropy(
-            emissions.flatten(0, 1).float(), batch.tags.flatten(), ignore_index=IGNORED, reduction="none"
-        )
+        tags = batch.tags.masked_fill(batch.tags < 0, IGNORED)
+        losses = cross_entropy(emissions.flatten(0, 1).float(), tags.flatten(), ignore_index=IGNORED, reduction="none")
         return losses.view_as(batch.tags).sum(dim=1)
 
     def _evaluation_step(self, batch: TaggedBatch, split: str) -> None:
         emissions = self.model(batch)
-        predicted, has_tag = self.model.best_tags(emissions, batch.lengths), batch.tags >= 0
+        has_tag, is_known = batch.tags != IGNORED, batch.tags >= 0
+        predicted = self.model.best_tags(emissions, batch.lengths)
         is_right = predicted == batch.tags
-        shares = self._losses(emissions, batch) / has_tag.sum(dim=1)  # (B,), for each token of the sentence that counts
+        shares = self._losses(emissions, batch) / is_known.sum(
+            dim=1
+        )  # (B,), for each token of the sentence that counts
         means = self.means[split]
         means.update(
-            loss=shares.unsqueeze(1).expand_as(has_tag)[has_tag],
+            loss=shares.unsqueeze(1).expand_as(is_known)[is_known],
             accuracy=is_right[has_tag],
             sentence_accuracy=(is_right | ~has_tag).all(dim=1)[has_tag.any(dim=1)],
+            unknown_tags=~is_known[has_tag],
         )
         unseen = batch.unseen & has_tag
         if unseen.any():
             means.update(accuracy_unseen=is_right[unseen])
-        self.counts[split].update(predicted[has_tag], batch.tags[has_tag])
+        true = batch.tags.where(is_known, self.model.num_tags)  # the last row is of unknown tags
+        self.counts[split].update(predicted[has_tag], true[has_tag])
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val")
@@ -117,11 +123,13 @@ class TaggingTask(pl.LightningModule):
         self._log_scores("test")
 
     def _log_scores(self, split: str) -> None:
-        counts = self.counts[split]
-        self.confusion[split] = counts.compute().cpu()
-        counts.reset()
-        f1 = torch.tensor([score.f1 for score in _scores(self.confusion[split])], dtype=torch.float64)
+        counts = self.counts[split].compute().cpu()
+        self.counts[split].reset()
+        self.confusion[split], self._astray[split] = counts[:-1, :-1], counts[-1, :-1]
+        f1 = torch.tensor([score.f1 for score in self._scores(split)], dtype=torch.float64)
         values = {**self.means[split].report(), "macro_f1": f1.nanmean()}
+        if values["unknown_tags"] == 0:
+            del values["unknown_tags"]
         self.log_dict({f"{split}/{name}": value for name, value in values.items()})
 
     def per_tag(self, split: str) -> dict[str, TagScore]:
@@ -132,7 +140,15 @@ class TaggingTask(pl.LightningModule):
         """
         if split not in self.confusion:
             raise ValueError(f"{split!r} was not measured; measured: {', '.join(self.confusion) or 'nothing'}")
-        return dict(zip(self.trainer.datamodule.tags, _scores(self.confusion[split]), strict=True))
+        return dict(zip(self.trainer.datamodule.tags, self._scores(split), strict=True))
+
+    def _scores(self, split: str) -> list[TagScore]:
+        """Return the scores of each tag; one that was given for an unknown one was given wrongly."""
+        confusion = self.confusion[split]
+        right, true = confusion.diag().double(), confusion.sum(dim=1)
+        predicted = confusion.sum(dim=0) + self._astray.get(split, 0)
+        rates = torch.stack([right / predicted, right / true, 2 * right / (true + predicted)], dim=1)  # 0/0 is NaN
+        return [TagScore(*rate, support) for rate, support in zip(rates.tolist(), true.tolist(), strict=True)]
 
     def predict_step(self, batch: TaggedBatch, batch_index: int = 0) -> Tensor:
         """Return the best tags, int64 (B, T); what stands in padding is of no meaning."""
@@ -143,11 +159,3 @@ class TaggingTask(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return complete_optimisers(self, self.optim, self.schedule)
-
-
-def _scores(confusion: Tensor) -> list[TagScore]:
-    """Return the scores of each tag from the counts (K, K) of true and predicted tags."""
-    right = confusion.diag().double()
-    true, predicted = confusion.sum(dim=1), confusion.sum(dim=0)
-    rates = torch.stack([right / predicted, right / true, 2 * right / (true + predicted)], dim=1)  # 0/0 is NaN
-    return [TagScore(*rate, support) for rate, support in zip(rates.tolist(), true.tolist(), strict=True)]

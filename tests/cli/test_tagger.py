@@ -48,6 +48,15 @@ def test_predict_fills_one_column_and_changes_no_other_byte(tagger_run, conllu_f
         ]
 
 
+@pytest.mark.parametrize("name", ["in.txt", "in.tsv", "in.CONLLU"])
+@pytest.mark.parametrize("start", ["\ufeff", "# a\u2028b\n", "# a\x0cb\n"])
+def test_conllu_of_any_name_is_filled(tagger_run, conllu_file, tmp_path, name, start):
+    text = start + conllu_file.read_text().partition("\n\n")[0] + "\n\n"
+    (tmp_path / name).write_text(text)
+    assert predict(tagger_run, tmp_path / name, tmp_path / "out.conllu") == 0
+    assert (tmp_path / "out.conllu").read_text() == text
+
+
 def test_predict_tags_plain_text(tagger_run, tmp_path):
     (tmp_path / "in.txt").write_text("the dog sees a walk .\n\nunheard words\n")
     assert predict(tagger_run, tmp_path / "in.txt", tmp_path / "out.conllu") == 0
@@ -66,10 +75,11 @@ def test_predict_tags_plain_text(tagger_run, tmp_path):
     ],
 )
 def test_predict_refuses_broken_files(tagger_run, tmp_path, capsys, content, message):
-    (tmp_path / "in.conllu").write_text(content)
-    assert predict(tagger_run, tmp_path / "in.conllu", tmp_path / "out.conllu") == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1 and not (tmp_path / "out.conllu").exists()
+    for name in ("in.conllu", "in.txt")[: 2 if content else 1]:
+        (tmp_path / name).write_text(content)
+        assert predict(tagger_run, tmp_path / name, tmp_path / "out.conllu") == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1 and not (tmp_path / "out.conllu").exists()
 
 
 def test_evaluate_takes_a_held_out_file(tagger_run, conllu_file, capsys):
@@ -93,19 +103,52 @@ def test_diagnose_draws_a_tagger(tagger_run, capsys):
     assert "figures/confusion.png" in out and (tagger_run / "figures" / "confusion.png").exists()
 
 
-def test_evaluate_knows_the_tags_of_the_run(tmp_path, conllu_file, capsys):
-    """Of a file with fewer tags, and of one with a tag that the run has never seen."""
-    rare = conllu_file.read_text() + "1\twow\t_\tINTJ" + "\t_" * 6 + "\n\n"
-    (tmp_path / "rare.conllu").write_text(rare)
-    (tmp_path / "new.conllu").write_text(rare.replace("INTJ", "X"))
+def test_tags_that_training_lacks_are_wrong_and_counted_in_every_file(tmp_path, conllu_file, capsys):
+    (tmp_path / "rare.conllu").write_text(conllu_file.read_text() + "1\twow\t_\tINTJ" + "\t_" * 6 + "\n\n")
     words = ["trainer.max_epochs=1", "rnn.hidden_size=4", "trainer.accelerator=cpu", "logger=csv", "callbacks=none"]
-    files = [f"data.train={conllu_file}", f"data.val={tmp_path / 'rare.conllu'}"]
-    run_dir = tmp_path / "run"
-    assert main(["train", "experiment=pos_tagging/ewt", f"run_dir={run_dir}", *files, *words]) == 0
-    assert main(["evaluate", f"run_dir={run_dir}", f"data.val={conllu_file}"]) == 0
-    capsys.readouterr()
-    assert main(["evaluate", f"run_dir={run_dir}", f"data.test={tmp_path / 'new.conllu'}"]) == 2
-    assert "the run was trained without a tag 'X'" in capsys.readouterr().err
+    rare, run_dir, note = (
+        f"={tmp_path / 'rare.conllu'}",
+        tmp_path / "run",
+        ": 1 of 361 words have a tag that training lacks",
+    )
+    train = [
+        "train",
+        "experiment=pos_tagging/ewt",
+        f"run_dir={run_dir}",
+        f"data.train={conllu_file}",
+        f"data.val{rare}",
+    ]
+    assert main([*train, *words]) == 0
+    assert f"val{note} (INTJ); each counts as wrong" in capsys.readouterr().out
+    assert f"val{note}" in (run_dir / "run.log").read_text()
+    assert json.loads((run_dir / "metrics.json").read_text())["val/unknown_tags"] == 1 / 361
+    assert main(["evaluate", f"run_dir={run_dir}", f"data.val={conllu_file}", f"data.test{rare}"]) == 0
+    out, found = capsys.readouterr().out, json.loads((run_dir / "evaluate.json").read_text())["metrics"]
+    assert f"test{note}" in out and "val: " not in out and "val/unknown_tags" not in found
+    assert found["test/unknown_tags"] == 1 / 361
+    assert found["test/accuracy"] == pytest.approx(found["val/accuracy"] * 360 / 361)
+    assert found["test/loss"] == pytest.approx(found["val/loss"])  # of the tags that it knows
+
+
+def test_a_file_without_tags_is_refused(tagger_run, tmp_path, capsys):
+    (tmp_path / "untagged.conllu").write_text("1\tthe" + "\t_" * 8 + "\n\n")
+    assert main(["evaluate", f"run_dir={tagger_run}", f"data.test={tmp_path / 'untagged.conllu'}"]) == 2
+    assert "the test part has no tag as upos" in capsys.readouterr().err
+
+
+def test_a_treebank_of_ones_own_is_validated_on_itself(tmp_path, conllu_file, capsys):
+    words = ["trainer.max_epochs=1", "rnn.hidden_size=4", "trainer.accelerator=cpu", "logger=csv", "callbacks=none"]
+    run_dir, note = (
+        tmp_path / "run",
+        f"val: no file is given, and it is 6 of the sentences of {conllu_file}, each tenth",
+    )
+    assert main(["train", "experiment=pos_tagging/ewt", f"data.train={conllu_file}", f"run_dir={run_dir}", *words]) == 0
+    assert note in capsys.readouterr().out
+    stored = json.loads((run_dir / "metrics.json").read_text())
+    assert main(["evaluate", f"run_dir={run_dir}", f"data.test={conllu_file}"]) == 0
+    assert note in capsys.readouterr().out
+    found = json.loads((run_dir / "evaluate.json").read_text())["metrics"]
+    assert found["val/accuracy"] == stored["val/accuracy"] and "test/accuracy" in found
 
 
 def test_one_batch_can_be_overfitted(tmp_path, conllu_file):

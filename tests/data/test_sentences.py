@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnnlab.data.conllu_text import Sentence
-from rnnlab.data.sentences import IGNORED, Symbols, TaggedSentences
+from rnnlab.data.sentences import IGNORED, UNKNOWN_TAG, Symbols, TaggedSentences
 from rnnlab.data.vocabulary import PADDING, UNKNOWN
 
 COUNTS = {"The": 3, "the": 1, "dog": 2, "ran": 1, UNKNOWN: 2}
@@ -77,6 +77,6 @@ def test_types_and_single_indices():
     assert [tensor.dtype for tensor in batch] == [torch.int64] * 5 + [torch.bool, torch.int64]
 
 
-def test_a_tag_that_is_not_known_is_an_error():
-    with pytest.raises(KeyError, match="VERB"):
-        TaggedSentences([Sentence(["a"], ["VERB"], [1])], symbols())
+def test_a_tag_that_is_not_known_has_a_number_of_its_own():
+    sentences = TaggedSentences([Sentence(["a", "a", "a"], ["VERB", None, "DET"], [1, 2, 3])], symbols())
+    assert sentences[0].tags.tolist() == [[UNKNOWN_TAG, IGNORED, 0]]

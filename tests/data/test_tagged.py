@@ -11,7 +11,7 @@ from torch import nn
 
 from rnnlab.data import GeneratedTaggerData, TaggerData
 from rnnlab.data.conllu_text import parse_sentences, read_sentences
-from rnnlab.data.sentences import IGNORED, TaggedBatch
+from rnnlab.data.sentences import IGNORED, UNKNOWN_TAG, TaggedBatch
 from rnnlab.data.vocabulary import PADDING, UNKNOWN
 from tests.tasks.helpers import quiet_trainer
 
@@ -65,30 +65,31 @@ def texts(data, batch):
     """Return (word, tag) of each token, sentence by sentence, read back from numbers."""
     return [
         [
-            (data.words.symbols[word], data.tags.symbols[tag] if tag != IGNORED else None)
+            (data.words.symbols[word], data.tags.symbols[tag] if tag >= 0 else {IGNORED: None, UNKNOWN_TAG: "?"}[tag])
             for word, tag in zip(words[:length], tags[:length], strict=True)
         ]
         for words, tags, length in zip(batch.words.tolist(), batch.tags.tolist(), batch.lengths.tolist(), strict=True)
     ]
 
 
-def test_words_are_those_of_training_and_tags_those_of_all_parts(make):
+def test_words_and_tags_are_those_of_training(make):
     data = made(make())
     assert data.words.symbols == (PADDING, UNKNOWN, "Do", "The", "ate", "dog", "dogs", "n't", "run")
     assert data.chars.symbols == (PADDING, UNKNOWN, *sorted(set("DoTheatedogsn'trun")))
-    assert data.tags.symbols == ("AUX", "DET", "NOUN", "PART", "VERB", "INTJ")
-    assert data.sizes == {"num_words": 9, "num_chars": len(data.chars), "num_tags": 6, "vectors": None}
+    assert data.tags.symbols == ("AUX", "DET", "NOUN", "PART", "VERB")
+    assert data.notes == ["val: 1 of 3 words have a tag that training lacks (INTJ); each counts as wrong"]
+    assert data.sizes == {"num_words": 9, "num_chars": len(data.chars), "num_tags": 5, "vectors": None}
     assert data.epoch_size == 9 and {part: len(split) for part, split in data.splits.items()} == {"train": 3, "val": 1}
     assert data.sentences["train"] == read_sentences(data.paths["train"], "upos")
     (batch,) = data.val_dataloader()
-    assert texts(data, batch) == [[(UNKNOWN, "INTJ"), (UNKNOWN, "DET"), ("dogs", "NOUN")]]
+    assert texts(data, batch) == [[(UNKNOWN, "?"), (UNKNOWN, "DET"), ("dogs", "NOUN")]]
     assert batch.unseen.tolist() == [[True, True, False]]
     (batch,) = data.train_dataloader()
     assert sum((batch.tags == IGNORED).sum(1)) == 1 and not batch.unseen.any()
 
 
 def test_columns_and_options_are_passed_on(make):
-    assert made(make(column="xpos")).tags.symbols == ("DT", "NN", "NNS", "RB", "VB", "VBD", "VBP", "UH")
+    assert made(make(column="xpos")).tags.symbols == ("DT", "NN", "NNS", "RB", "VB", "VBD", "VBP")
     data = made(make(column="feats.Number", lowercase=True, min_count=2, max_chars=2))
     assert data.tags.symbols == ("Plur", "Sing", "_")
     assert data.words.symbols == (PADDING, UNKNOWN, "run", "the")
@@ -162,20 +163,78 @@ def test_another_training_part_is_refused_and_other_validation_taken(make):
     with pytest.raises(ValueError, match="the training part is not the one this run was trained on"):
         unread.setup()
 
-    other = made(make(val=VAL.replace("INTJ", "DET")))  # whose tags are fewer
-    assert other.sizes["num_tags"] == 5
-    other.load_state_dict(state)
-    assert other.sizes["num_tags"] == 6
-    other = made(make(val=VAL.replace("INTJ", "ADV")))
-    with pytest.raises(ValueError, match="val part, line 1: the run was trained without a tag 'ADV'"):
-        other.load_state_dict(state)
+
+def test_tags_of_other_files_are_those_of_the_run(make, write):
+    state = made(make()).state_dict()
+    state["tags"] = [*state["tags"], "INTJ"]  # as runs had them that knew those of validation too
+    data = made(make())
+    data.load_state_dict(state)
+    assert data.sizes["num_tags"] == 6 and data.notes == []
+    data = make(test=write("test.conllu", VAL.replace("INTJ", "X").replace("DET", "Y")))
+    data.load_state_dict(state)
+    data.setup()
+    assert data.notes == ["test: 2 of 3 words have a tag that training lacks (X, Y); each counts as wrong"]
+    (batch,) = data.test_dataloader()
+    assert batch.tags.tolist() == [[UNKNOWN_TAG, UNKNOWN_TAG, 2]]
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [("___", "part has no tag as upos$"), ("ABB", "no tag but 'A', 'B' as upos, and training has AUX, DET, NOUN, ")],
+)
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_a_part_without_a_tag_that_can_be_right_is_refused(make, write, part, tags, message, is_trained):
+    text = VAL
+    for former, tag in zip(["INTJ", "DET", "NOUN"], tags, strict=True):
+        text = text.replace(former, tag)
+    state = made(make()).state_dict()
+    data = make(val=text) if part == "val" else make(test=write("test.conllu", text))
+    if is_trained:
+        data.load_state_dict(state)
+    with pytest.raises(ValueError, match=message) as error:
+        data.setup()
+    assert f"the {part} part has" in str(error.value)
+
+
+def test_without_a_validation_file_each_tenth_sentence_is_spared(write):
+    sentences = (TRAIN.rstrip().split("\n\n") * 7)[:20]
+    path = write("train.conllu", "\n\n".join(sentences))
+    data = made(TaggerData(path))
+    every = read_sentences(path, "upos")
+    assert data.sentences == {"train": every[:9] + every[10:19], "val": [every[9], every[19]]}
+    assert data.notes == [
+        f"val: no file is given, and it is 2 of the sentences of {path}, each tenth; the other 18 are train"
+    ]
+    # Whoever measures it on another file compares it with what learnt from the same sentences.
+    other = TaggerData(path, write("val.conllu", VAL))
+    other.load_state_dict(data.state_dict())
+    other.setup()
+    assert other.sentences["train"] == data.sentences["train"] and len(other.sentences["val"]) == 1
+    assert other.state_dict()["counts"] == data.state_dict()["counts"]
+    with pytest.raises(
+        ValueError, match=r"each tenth sentence of .*train\.conllu is validation, and it has 3: give val"
+    ):
+        made(TaggerData(write("train.conllu", TRAIN)))
+    whole = TaggerData(path)
+    whole.load_state_dict(made(TaggerData(path, write("val.conllu", VAL))).state_dict())
+    with pytest.raises(ValueError, match="trained on all of its training file, and there is no val: give val=FILE"):
+        whole.setup()
+
+
+def test_a_known_corpus_is_validated_on_its_own_dev_file():
+    data = TaggerData("ud-lines/en_lines-ud-train.conllu")
+    assert data.paths == {
+        part: f"ud-lines/en_lines-ud-{part if part == 'train' else 'dev'}.conllu" for part in ("train", "val")
+    }
+    assert "val" not in TaggerData("my-train.conllu").paths
 
 
 @pytest.mark.parametrize("name", ["q.conllu", "q.conllu.gz"])
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("column", ["upos", "xpos", "feats.Number"])
 def test_answers_fill_the_column_and_change_no_other_byte(make, write, name, newline, column):
-    data = made(make(column=column, eval_max_tokens=3))
+    data = made(make(train=TRAIN + "\n" + VAL, column=column, eval_max_tokens=3))
     text = ("\ufeff" + TRAIN + "\n" + VAL).replace("3\tate\teat\t_", "3\tate\teat\tVERB").replace("\n", newline)
     queries = data.read_queries(write(name, text))
     batches = data.query_batches(queries)

@@ -107,6 +107,23 @@ def test_scores_are_sums_over_counts(tmp_path):
     assert found["loss"] == pytest.approx(log_normaliser - 2 * 9 / 12, rel=1e-6)
 
 
+@pytest.mark.parametrize("crf", [False, True])
+def test_tags_that_cannot_be_given_are_wrong_and_have_no_part_in_the_loss(crf, tmp_path):
+    batch = batch_of([[0, 1, 2], [9], [3, 5]], [[0, 1, 2], [0], [3, 1]])
+    unknown = batch._replace(tags=batch.tags.clone())
+    unknown.tags[0, 1] = unknown.tags[1, 0] = -1
+    untagged = batch._replace(tags=unknown.tags.masked_fill(unknown.tags == -1, -100))
+    rnn = partial(rnnlab.nn.GRU, hidden_size=4, backend="eager")
+    task = TaggingTask(Tagger(rnn, **SIZES, char_encoder="none", crf=True).eval() if crf else Fixed(), ADAM)
+    expected, found = measured(task, Given(untagged), tmp_path), measured(task, Given(unknown), tmp_path)
+    scores = task.per_tag("test")
+    assert "unknown_tags" not in expected and found["unknown_tags"] == pytest.approx(2 / 6)
+    assert found["loss"] == expected["loss"] and found["accuracy"] == pytest.approx(expected["accuracy"] * 4 / 6)
+    if not crf:  # both words of unknown tags are taken for a B, as is another one
+        assert found["sentence_accuracy"] == pytest.approx(1 / 3)
+        assert (scores["B"].precision, scores["B"].recall, scores["B"].support) == (pytest.approx(1 / 3), 1, 1)
+
+
 def test_a_tagger_with_a_crf_is_scored_by_sentence_likelihood(tmp_path):
     batches = [batch_of([[0, 1, 2], [4]]), batch_of([[9, 3, 5, 6]], [[1, None, 1, 2]])]
     model = Tagger(
