@@ -216,7 +216,7 @@ def test_evaluate_refuses_an_unknown_setting(capsys, addition_run):
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [("1+1\nfoo\n", "in.txt:2"), ("1+1111111\n", "in.txt:1"), ("", "is empty"), (None, "cannot be read")],
+    [("1+1\nfoo\n", "in.txt:2"), ("1+1111111\n", "in.txt:1"), ("", "is empty"), (None, "no file of questions at")],
 )
 def test_predict_refuses_bad_lines(content, expected, capsys, addition_run, tmp_path):
     source = tmp_path / "in.txt"
