@@ -6,6 +6,7 @@ draws no number. Masks inside the recurrence are the schedules' business: rnnlab
 Letters: T time, B batch, H hidden_size, F features.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple, TypedDict
@@ -103,22 +104,29 @@ def check_zoneout(zoneout: Zoneout, states: Sequence[Sequence[str]]) -> None:
 class StepClips:
     """Elements of the gradients that states hand back over each step, and how many of them were beyond the limit.
 
-    Both are summed over all backward passes since the last `take()`. Transforms of torch.func are not counted.
+    Both are summed over all backward passes since the last `take()`. Steps that hold a row's states hand on what they
+    get and do not count. Transforms of torch.func are not counted either.
     """
 
     def __init__(self) -> None:
         self._beyond: Tensor | int = 0
-        self._all = 0
+        self._all: Tensor | int = 0
 
-    def __call__(self, grad: Tensor, limit: float) -> None:
-        """Count a gradient that is about to be clamped to +-limit."""
-        if not torch._C._are_functorch_transforms_active():
-            self._beyond = self._beyond + torch.count_nonzero(grad.detach().abs() > limit)
-            self._all += grad.numel()
+    def __call__(self, grad: Tensor, limit: float, valid: Tensor | None) -> None:
+        """Count a gradient (B, W) that is about to be clamped to +-limit in the rows that are `valid` (B, 1)."""
+        if torch._C._are_functorch_transforms_active():
+            return
+        beyond = grad.detach().abs() > limit
+        if valid is None:
+            self._all = self._all + grad.numel()
+        else:
+            beyond = beyond & valid
+            self._all = self._all + torch.count_nonzero(valid) * math.prod(grad.shape[1:])
+        self._beyond = self._beyond + torch.count_nonzero(beyond)
 
     def take(self) -> tuple[int, int]:
         """Return how many elements were beyond the limit and how many there were, and count anew."""
-        beyond, number = int(self._beyond), self._all
+        beyond, number = int(self._beyond), int(self._all)
         self._beyond, self._all = 0, 0
         return beyond, number
 
@@ -152,7 +160,8 @@ class Regularisation(NamedTuple):
             al., 2016).
         weight_dropout: rate of DropConnect on the recurrent weights, one mask a call (Merity et al., 2018).
         zoneout: for h, for an LSTM h and c, the probability that a unit keeps its value (Krueger et al., 2017).
-        clip_grad_step: the gradient that states hand back over each step is clamped to +-this value.
+        clip_grad_step: the gradient that states hand back over each step is clamped to +-this value; steps beyond a
+            row's length hand it on as it is.
     """
 
     input_dropout: float = 0.0

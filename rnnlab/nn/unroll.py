@@ -226,27 +226,29 @@ def _run_scan(
     if walk.clip is None:
         h = linear_scan(a.expand_as(b), b, start, reverse=reverse, method=scan_method(backend, x.device))
     else:
-        h = _clipped_scan(a.expand_as(b), b, start, reverse, walk)
+        h = _clipped_scan(a.expand_as(b), b, start, reverse, walk, mask)
     output = autocast_to(autocast_dtype(x.device), cell.outputs(h, x))
     last = (h[0 if reverse else -1],)
     return output if mask is None else zero_padding(output, mask), last, (h,) if collect else ()
 
 
-def _clipped_scan(a: Tensor, b: Tensor, state: Tensor, reverse: bool, walk: Walk) -> Tensor:
+def _clipped_scan(a: Tensor, b: Tensor, state: Tensor, reverse: bool, walk: Walk, mask: Tensor | None) -> Tensor:
     """Return all states, with the gradient clamped from step to step, which is not linear."""
     states = [state] * len(b)
     for t in step_order(len(b), reverse):
-        state = states[t] = a[t] * _clipped(state, walk) + b[t]
+        state = states[t] = a[t] * _clipped(state, walk, mask, t) + b[t]
     return torch.stack(states)
 
 
-def _clipped(value: Tensor, walk: Walk) -> Tensor:
-    """Return `value` with its gradient clamped as the walk says, both parts of it where it is complex."""
+def _clipped(value: Tensor, walk: Walk, mask: Tensor | None, t: int) -> Tensor:
+    """Return `value` with its gradient clamped as the walk says for step t, both parts of it where it is complex."""
     if walk.clip is None:
         return value
+    valid = None if mask is None else mask[t]
     if not value.is_complex():
-        return clip_gradient(value, walk.clip, walk.counter)
-    return torch.view_as_complex(clip_gradient(torch.view_as_real(value), walk.clip, walk.counter))
+        return clip_gradient(value, walk.clip, walk.counter, valid)
+    valid = None if valid is None else valid.unsqueeze(-1)
+    return torch.view_as_complex(clip_gradient(torch.view_as_real(value), walk.clip, walk.counter, valid))
 
 
 def _run_loop(
@@ -267,7 +269,7 @@ def _run_loop(
     outputs: list[Tensor] = [x] * len(x)
     every: list[Tensors] = [()] * len(x)
     for t in step_order(len(x), reverse):
-        state = tuple(_clipped(value, walk) for value in state)
+        state = tuple(_clipped(value, walk, mask, t) for value in state)
         if walk.reset is not None:
             state = tuple(zero_padding(value, ~walk.reset[t]) for value in state)
         y, given = cell(x[t], pack(state))

@@ -187,13 +187,15 @@ def plainly(
     return torch.stack(outputs), state, every
 
 
-def clamped(value: Tensor, limit: float) -> Tensor:
-    """Return the value; its gradient, real and imaginary parts apart, is clamped to +-limit, unless that is 0."""
+def clamped(value: Tensor, limit: float, valid: Tensor) -> Tensor:
+    """Return the value; its gradient in the `valid` rows is clamped to +-limit, each part apart, unless that is 0."""
 
     def clamp(grad: Tensor) -> Tensor:
         if grad.is_complex():
-            return torch.complex(grad.real.clamp(-limit, limit), grad.imag.clamp(-limit, limit))
-        return grad.clamp(-limit, limit)
+            return torch.where(
+                valid, torch.complex(grad.real.clamp(-limit, limit), grad.imag.clamp(-limit, limit)), grad
+            )
+        return torch.where(valid, grad.clamp(-limit, limit), grad)
 
     if limit and value.requires_grad:
         value = value * 1  # the hook is of this use of it alone

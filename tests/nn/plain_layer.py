@@ -65,7 +65,7 @@ def one_direction(
         starts = torch.cat([starts[1:], torch.zeros_like(starts[:1])])
     outputs = [x] * steps
     for t in range(steps)[:: -1 if reverse else 1]:
-        state = tuple(torch.where(starts[t], 0, clamped(part, limit)) for part in state)
+        state = tuple(torch.where(starts[t], 0, clamped(part, limit, mask[t])) for part in state)
         new = one_step(x[t], state, read, weights, drops[t])
         new = tuple(z[t] * old + (1 - z[t]) * s for z, old, s in zip(keep, state, new, strict=True))
         state = tuple(torch.where(mask[t], s, old) for s, old in zip(new, state, strict=True))

@@ -1,12 +1,14 @@
 """Regularisers of `Recurrent`: each against the plain loop with the same masks; off means off, bit for bit."""
 
 import copy
+import functools
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from rnnlab.nn.cells import GatedGRUCell
 from rnnlab.nn.explain import explain_backend
@@ -247,11 +249,12 @@ def test_rates_at_the_ends(kind, options, p):
 def test_gradients_between_steps_are_clamped(kind):
     cell, limit, beyond, number = make(kind), 0.05, 0, 0
 
-    def clamped(grad: Tensor) -> Tensor:
+    def clamped(valid: Tensor, grad: Tensor) -> Tensor:
         nonlocal beyond, number
         parts = torch.view_as_real(grad) if grad.is_complex() else grad
-        beyond, number = beyond + int((parts.abs() > limit).sum()), number + parts.numel()
-        parts = parts.clamp(-limit, limit)
+        beyond, number = beyond + int((parts[valid].abs() > limit).sum()), number + parts[valid].numel()
+        parts = parts.clone()
+        parts[valid] = parts[valid].clamp(-limit, limit)  # a step that holds the state hands on what it gets
         return torch.view_as_complex(parts) if grad.is_complex() else parts
 
     x, mask = randn(T, B, 3), flags(T, B)
@@ -260,7 +263,7 @@ def test_gradients_between_steps_are_clamped(kind):
     state = start = tuple(part.requires_grad_() for part in zeros(cell, B))
     for t in range(T):
         for part in state:
-            part.register_hook(clamped)
+            part.register_hook(functools.partial(clamped, mask[t]))
         y, state, _ = plainly(cell, x[t : t + 1], tuple(part * 1 for part in state), mask=mask[t : t + 1])
         expected.append(y)
     wanted = gradients(cell, torch.cat(expected), upstream=1)
@@ -281,6 +284,28 @@ def test_gradients_between_steps_are_clamped(kind):
     assert len(counts) == 1 and counts.pop()[1] < number
     loose = gradients(cell, free[0], upstream=1)
     assert any(not torch.allclose(actual[name], loose[name]) for name in actual)
+
+
+@every_kind
+@pytest.mark.parametrize("backwards", [False, True])
+def test_clipping_does_not_see_how_far_a_row_is_padded(kind, backwards):
+    cell, x, lengths = make(kind), 3 * randn(T + 4, B, 3), torch.tensor([5, 3, 2])
+    start = tuple(randn(*part.shape).to(part.dtype).requires_grad_() for part in zeros(cell, B))
+
+    def run(layer: Recurrent, *call: Any, **options: Any) -> Any:
+        _, (state,) = layer(*call, **options)
+        for part in start:
+            part.grad = None
+        return gradients(cell, *state), [part.grad for part in start], layer.step_clips.take()
+
+    for backend in ["reference", "eager"] if kind in CHAINS else ["auto"]:
+        layer = Recurrent(cell, clip_grad_step=0.02, go_backwards=backwards, backend=backend)
+        expected = run(layer, x[:T], [start], lengths=lengths)
+        assert_close(run(layer, x, [start], lengths=lengths), expected)
+        assert_close(run(layer, pack_padded_sequence(x, lengths), [start]), expected)
+        rows = [([tuple(p[k : k + 1] for p in start)], x[:n, k : k + 1]) for k, n in enumerate(lengths.tolist())]
+        alone = [run(layer, row, own)[-1] for own, row in rows]
+        assert 0 < expected[-1][0] and expected[-1][1] == sum(number for _, number in alone)
 
 
 @every_kind

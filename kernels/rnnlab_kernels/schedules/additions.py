@@ -16,6 +16,9 @@ from rnnlab_kernels.schedules.noise.masks import keep_mask
 # Streams of the counter: what a mask is for.
 RECURRENT, CANDIDATE, ZONEOUT = 0, 64, 128
 
+# Takes a gradient (B, W), the limit and the rows (B, 1) that it is for; None for all rows.
+Counter = Callable[[Tensor, float, Tensor | None], None]
+
 
 class Noise(NamedTuple):
     """Random masks of one walk.
@@ -63,15 +66,15 @@ class Walk(NamedTuple):
     Attributes:
         reset: (T, B, 1) boolean or None: where True, the row's states are zero before the step.
         noise: dropout and zoneout, or None.
-        clip: the gradient that the states hand back over each step is clamped to +-clip, element by element; None
-            leaves it.
-        counter: called as counter(gradient, clip) before each clamping, or None.
+        clip: the gradient that the states hand back over each step is clamped to +-clip, element by element; a step
+            that holds a row's states hands it back as it is. None clamps none.
+        counter: called as counter(gradient, clip, valid) before each clamping, or None.
     """
 
     reset: Tensor | None = None
     noise: Noise | None = None
     clip: float | None = None
-    counter: Callable[[Tensor, float], None] | None = None
+    counter: Counter | None = None
 
 
 PLAIN = Walk()
@@ -156,29 +159,32 @@ class _ClipGradient(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(value: Tensor, limit: float, count: Any) -> Tensor:
+    def forward(value: Tensor, valid: Tensor | None, limit: float, count: Any) -> Tensor:
         return value.view_as(value)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float, Any], output: Tensor) -> None:
-        _, ctx.limit, ctx.count = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor | None, float, Any], output: Tensor) -> None:
+        _, valid, ctx.limit, ctx.count = inputs
+        ctx.save_for_backward(valid)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
         return tangent.view_as(tangent)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return clamped(grad, ctx.limit, ctx.count), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (valid,) = ctx.saved_tensors
+        return clamped(grad, ctx.limit, ctx.count, valid), None, None, None
 
 
-def clamped(grad: Tensor, limit: float, count: Callable[[Tensor, float], None] | None) -> Tensor:
-    """Return a gradient clamped to +-limit, counted before."""
+def clamped(grad: Tensor, limit: float, count: Counter | None, valid: Tensor | None) -> Tensor:
+    """Return a gradient (B, W) clamped to +-limit in the rows that are `valid` (B, 1), None for all; counted before."""
     if count is not None:
-        count(grad, limit)
-    return grad.clamp(-limit, limit)
+        count(grad, limit, valid)
+    bounded = grad.clamp(-limit, limit)
+    return bounded if valid is None else torch.where(valid, bounded, grad)
 
 
-def clip_gradient(value: Tensor, limit: float, count: Callable[[Tensor, float], None] | None = None) -> Tensor:
-    """Return `value`; its gradient is clamped to +-limit."""
-    return _ClipGradient.apply(value, limit, count)
+def clip_gradient(value: Tensor, limit: float, count: Counter | None = None, valid: Tensor | None = None) -> Tensor:
+    """Return `value`; its gradient is clamped as by `clamped`."""
+    return _ClipGradient.apply(value, valid, limit, count)

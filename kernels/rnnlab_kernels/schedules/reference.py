@@ -36,7 +36,8 @@ def reference(
     outputs: list[Tensor] = [x] * len(gates_x)
     for t in step_order(len(gates_x), reverse):
         if walk.clip is not None:
-            state = tuple(clip_gradient(part, walk.clip, walk.counter) for part in state)
+            valid = None if mask is None else mask[t]
+            state = tuple(clip_gradient(part, walk.clip, walk.counter, valid) for part in state)
         if walk.reset is not None:
             state = tuple(zero_padding(part, ~walk.reset[t]) for part in state)
         values = _step(chain, gates_x[t], state, named, masks, t)

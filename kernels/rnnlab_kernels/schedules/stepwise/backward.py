@@ -69,7 +69,9 @@ def walk_backward(
             limit = call.walk.clip
             # What nobody asks for is not clipped: the count is that of the plain loop.
             asked = position > 0 or needed_0[len(dstate)]
-            dstate.append(clamped(grad, limit, call.walk.counter) if limit is not None and asked else grad)
+            if limit is not None and asked:
+                grad = clamped(grad, limit, call.walk.counter, None if mask is None else mask[t])
+            dstate.append(grad)
     return [*back.finish(before, values, needed), *(grad.to(frame.x.dtype) for grad in dstate)]
 
 
