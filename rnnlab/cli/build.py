@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 
 from rnnlab.callbacks import LastAndBest, Ledger, Reseed, reseed
-from rnnlab.cli import naming, rundir
+from rnnlab.cli import naming, plugins, rundir
 from rnnlab.cli.compose import override
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.instantiate import instantiate, root_cause
@@ -50,6 +50,7 @@ def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[
     seed = config["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise UsageError(f"seed must be an integer >= 0, got {seed!r}")
+    plugins.load(config.get("plugins"))
     check_trainer(config["trainer"])
     if run_dir is not None:
         check_length(config["trainer"])
@@ -83,6 +84,7 @@ def load(run_dir: Path, ckpt: str, overrides: Sequence[str]) -> tuple[Any, Any, 
         UsageError: no such run, checkpoint or setting.
     """
     config = override(rundir.read_config(run_dir), overrides)
+    plugins.load(config.get("plugins"))
     path = rundir.checkpoint_path(run_dir, ckpt)
     checkpoint = rundir.load_checkpoint(path)
     data, task = _data_and_task(config, checkpoint, reads=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import rnnlab
+from rnnlab.cli import plugins
 
 
 def conf_dir() -> Path:
@@ -19,16 +20,24 @@ def groups() -> list[str]:
 
 
 def options(group: str) -> list[str]:
-    """Return the names of a group's files, such as 'addition/lstm' of 'experiment'."""
-    folder = conf_dir() / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    """Return the names of a group's files, such as 'addition/lstm' of 'experiment', those of plugins too."""
+    return sorted(_files(group))
+
+
+def _files(group: str) -> dict[str, Path]:
+    folders = [folder / group for folder in (*plugins.conf_dirs(), conf_dir())]  # rnnlab's own go first, as for Hydra
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for folder in folders
+        for path in folder.rglob("*.yaml")
+    }
 
 
 def questions() -> dict[str, str]:
     """Return what each experiment asks, from the comments its file begins with; '' where it does not say."""
     found = {}
-    for experiment in options("experiment"):
-        lines = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8").splitlines()
+    for experiment, path in sorted(_files("experiment").items()):
+        lines = path.read_text(encoding="utf-8").splitlines()
         asked = (line.partition("question:")[2].strip() for line in lines if line.startswith("# question:"))
         found[experiment] = next(asked, "")
     return found

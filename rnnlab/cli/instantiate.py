@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from rnnlab.cli import plugins
 from rnnlab.cli.errors import UsageError
 
 ALLOWED = ("rnnlab.", "torch.", "lightning.")
@@ -17,14 +18,16 @@ def instantiate(config: dict[str, Any]) -> Any:
         config: plain data; nested containers reach the constructor as plain lists and dicts.
 
     Raises:
-        UsageError: a target lies outside `ALLOWED`, does not exist, or refuses its arguments.
+        UsageError: a target lies outside `ALLOWED` and all plugins, does not exist, or refuses its arguments.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate as hydra_instantiate
 
+    allowed = (*ALLOWED, *plugins.prefixes())
     for target in _targets(config):
-        if not target.startswith(ALLOWED):
-            raise UsageError(f"_target_ '{target}' is not allowed; targets begin with {', '.join(ALLOWED)}")
+        if not target.startswith(allowed):
+            hint = f"for a package of your own add plugins=[{target.partition('.')[0]}]"
+            raise UsageError(f"_target_ '{target}' is not allowed; targets begin with {', '.join(allowed)}; {hint}")
     try:
         return hydra_instantiate(config, _convert_="all")
     except InstantiationException as error:

@@ -23,7 +23,10 @@ VERBS = {
         "[seed=0] [num_samples=1] [beam=K [length_penalty=0]] [output=FILE] [ckpt=best|last|FILE]",
     ),
     "diagnose": ("draw what a run has learned", "run_dir=DIR [input=FILE] [length=1000] [ckpt=best|last|FILE]"),
-    "bench": ("time layers against torch.nn", "[rounds=20] [output=FILE.json]"),
+    "bench": (
+        "time layers against torch.nn, or a cell against a plain loop",
+        "[cell=NAME] [rounds=20] [output=FILE.json]",
+    ),
     "doctor": ("tell what this machine can run, and what will not work", ""),
 }
 

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rnnlab.cli import plugins
 from rnnlab.cli.compose import run_jobs
 from rnnlab.cli.errors import JobFailed, UsageError
 from rnnlab.cli.main import explain, report
-from rnnlab.cli.words import quoted, readable
+from rnnlab.cli.words import quoted, read, readable
 
 # Hydra's own settings that mean nothing here, and what to use in their place.
 _NOT_HERE = {
@@ -30,6 +31,7 @@ def main(words: list[str]) -> int:
         for pattern, hint in _NOT_HERE.items():
             if re.match(pattern, word):
                 raise UsageError(f"{word} is not for rnnlab: {hint}")
+    plugins.open_conf(next((read(word) for word in reversed(words) if word.startswith("plugins=")), None))
     words = [_run_dir_override(word) if word.startswith("run_dir=") else readable(word, sweeps) for word in words]
     failures = run_jobs(words, _run_one_of_many if sweeps else _run)
     if not sweeps:

@@ -31,8 +31,31 @@ def test_bench_refuses_an_impossible_output_before_timing(monkeypatch, capsys, t
 def test_bench_refuses_to_time_a_wrong_result():
     x, grad = torch.randn(3, 2, 1), torch.randn(3, 2, 4)
     layers = {"torch": torch.nn.GRU(1, 4), "eager": torch.nn.GRU(1, 4)}
-    with pytest.raises(RuntimeError, match="backend eager differs from torch.nn"):
+    with pytest.raises(RuntimeError, match="backend eager differs from torch"):
         bench._check(layers, x, grad)
+
+
+def test_bench_of_a_cell(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(bench, "SIZES", ((2, 3, 1, 4),))
+    monkeypatch.setattr(bench, "ARMS", ("auto", "eager"))
+    assert main(["bench", "cell=MinGRUCell", "rounds=3", f"output={tmp_path / 'bench.json'}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "auto / loop" in lines[0] and len(lines) == 4 and all("| MinGRUCell |" in line for line in lines[2:])
+    assert main(["bench", "cell=rnnlab.nn.ElmanCell", "rounds=3"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("MinGRUCel", "did you mean 'MinGRUCell'"),
+        ("nowhere.Cell", "no plugin 'nowhere'"),
+        ("rnnlab.nn.Nothing", "Nothing"),
+        ("NARXCell", "cannot be built as CELL"),
+    ],
+)
+def test_bench_refuses_what_is_no_cell(cell, message, capsys):
+    assert main(["bench", f"cell={cell}"]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["rounds=0", "rounds=many", "size=3"])

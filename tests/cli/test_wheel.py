@@ -4,13 +4,12 @@ import shutil
 import zipfile
 from pathlib import Path
 
-import pytest
+from hatchling.build import build_wheel
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_wheel_holds_conf_without_the_machine(tmp_path, monkeypatch):
-    build = pytest.importorskip("hatchling.build", reason="hatchling builds the wheel")
     for name in ("rnnlab", "kernels", "conf"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -18,6 +17,6 @@ def test_wheel_holds_conf_without_the_machine(tmp_path, monkeypatch):
     (tmp_path / "conf" / "machine").mkdir(exist_ok=True)
     (tmp_path / "conf" / "machine" / "local.yaml").write_text("paths:\n  root: /mine\n")
     monkeypatch.chdir(tmp_path)
-    names = set(zipfile.ZipFile(tmp_path / build.build_wheel(str(tmp_path))).namelist())
+    names = set(zipfile.ZipFile(tmp_path / build_wheel(str(tmp_path))).namelist())
     assert {"rnnlab/conf/train.yaml", "rnnlab/cli/main.py", "rnnlab_kernels/__init__.py"} <= names
     assert not [name for name in names if "machine" in name or name.startswith(("conf/", "kernels/"))]
