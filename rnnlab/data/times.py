@@ -11,7 +11,7 @@ import datetime
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
+from decimal import Decimal
 from typing import NamedTuple
 
 from rnnlab.data.csv_text import Column, read_number
@@ -36,16 +36,19 @@ _DECIMAL = re.compile(r"[+-]?\d+(\.\d+)?")
 # Whole numbers that may count parts of a second since 1970: the least of each unit, all of 1973, and how many a second.
 _EPOCHS = {10**17: 10**9, 10**14: 10**6, 10**11: 10**3, 10**8: 1}
 _FIRST_DAY, _DAY, _LAST_EPOCH = datetime.date(1970, 1, 1), 86_400, 250_000_000_000  # of the year 9892
-_WIDE = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 # A step of so many times the last digit behind the point may be rounded to it: 30 a second are 33, 33 and 34 ms apart.
 _ROUNDED_STEP = 10
 
 
 class _Stamp(NamedTuple):
-    """A date, the seconds since its midnight on the clock of its place, and seconds by which that is ahead of UTC."""
+    """A date, the time on the clock of its place, and the seconds by which that is ahead of UTC.
+
+    The time is whole seconds since midnight and the digits behind their point.
+    """
 
     date: datetime.date
-    seconds: Decimal
+    seconds: int
+    fraction: str
     zone: int | None
 
 
@@ -86,12 +89,12 @@ def _complaint(times: Column, reading: _Times) -> str | None:
             return f"{times.place(index)}: {times.cells[index]!r} {problem} the time of the row above"
     counts = Counter(steps)
     usual = min(counts, key=lambda step: (-counts[step], step), default=0)
-    allowed = max(usual * 1e-6, float(is_fraction and usual >= _ROUNDED_STEP))
+    allowed = max(usual // 10**6, int(is_fraction and usual >= _ROUNDED_STEP))
     for index, step in enumerate(steps, start=1):
         if abs(step - usual) > allowed:
             return (
                 f"{times.place(index)}: irregular step from {times.cells[index - 1]!r} to {times.cells[index]!r}, "
-                f"{step / usual:.6g} times the usual one"
+                f"{Decimal(step) / usual:.6g} times the usual one"
             )
     return None
 
@@ -117,16 +120,25 @@ def _readings(times: Column) -> Iterator[_Times]:
 
 
 def _number_readings(times: Column) -> Iterator[_Times]:
-    numbers = [
-        Decimal(cell if _DECIMAL.fullmatch(cell) else repr(read_number(cell, times.place(index))))
+    texts = [
+        cell if _DECIMAL.fullmatch(cell) else f"{Decimal(repr(read_number(cell, times.place(index)))):f}"
         for index, cell in enumerate(times.cells)
     ]
-    yield _exact(numbers)
-    least = min(numbers)
-    per_second = next((rate for start, rate in _EPOCHS.items() if least >= start), None)
+    parts = [text.partition(".") for text in texts]
+    num_digits = max(len(fraction) for _, _, fraction in parts)
+    # The sign is that of the whole, also where that is -0.
+    yield _Times([int(whole + fraction.ljust(num_digits, "0")) for whole, _, fraction in parts], num_digits > 0)
+    numbers = [int(whole) for whole, _, _ in parts]
+    per_second = next((rate for least, rate in _EPOCHS.items() if min(numbers) >= least), None)
     if per_second is not None and max(numbers) < _LAST_EPOCH * per_second:
-        parts = [divmod(number / per_second, _DAY) for number in numbers]
-        yield from _months([_Stamp(_FIRST_DAY + datetime.timedelta(int(day)), rest, None) for day, rest in parts])
+        days = [divmod(number, _DAY * per_second) for number in numbers]
+        rests = [fraction.rstrip("0") for _, _, fraction in parts]
+        yield from _months(
+            [
+                _Stamp(_FIRST_DAY + datetime.timedelta(day), time, rest, None)
+                for (day, time), rest in zip(days, rests, strict=True)
+            ]
+        )
 
 
 def _date_readings(times: Column, stamps: Sequence[_Stamp]) -> Iterator[_Times]:
@@ -138,9 +150,14 @@ def _date_readings(times: Column, stamps: Sequence[_Stamp]) -> Iterator[_Times]:
             )
     yield from _months(stamps)
     days = [stamp.date.toordinal() for stamp in stamps]
-    zipped = zip(days, stamps, strict=True)
-    yield _exact([day * _DAY + stamp.seconds - (stamp.zone or 0) for day, stamp in zipped])
-    if len({stamp.zone for stamp in stamps}) > 1 and len({stamp.seconds for stamp in stamps}) == 1:
+    num_digits = max(len(stamp.fraction) for stamp in stamps)
+    unit, zipped = 10**num_digits, zip(days, stamps, strict=True)
+    seconds = [day * _DAY + stamp.seconds - (stamp.zone or 0) for day, stamp in zipped]
+    if num_digits:
+        fractions = [int(stamp.fraction.ljust(num_digits, "0")) for stamp in stamps]
+        seconds = [unit * second + fraction for second, fraction in zip(seconds, fractions, strict=True)]
+    yield _Times(seconds, num_digits > 0)
+    if len({stamp.zone for stamp in stamps}) > 1 and len({stamp[1:3] for stamp in stamps}) == 1:
         yield _Times(days, is_fraction=False)
 
 
@@ -150,18 +167,11 @@ def _months(stamps: Sequence[_Stamp]) -> Iterator[_Times]:
     months = [12 * stamp.date.year + stamp.date.month for stamp in stamps]
     fits = all(
         stamp.date.day == min(day, calendar.monthrange(stamp.date.year, stamp.date.month)[1])
-        and stamp.seconds == stamps[0].seconds
+        and stamp[1:3] == stamps[0][1:3]
         for stamp in stamps
     )
     if fits and len(months) > 1 and months[1] > months[0]:
         yield _Times(months, is_fraction=False)
-
-
-def _exact(numbers: Sequence[Decimal]) -> _Times:
-    """Return numbers as multiples of the worth of the last digit that any of them has."""
-    exponents = [number.as_tuple().exponent for number in numbers]
-    unit = min([0, *(exponent for exponent in exponents if isinstance(exponent, int))])
-    return _Times([int(number.scaleb(-unit, _WIDE)) for number in numbers], is_fraction=unit < 0)
 
 
 def _parse(layout: re.Pattern[str], cell: str) -> _Stamp | None:
@@ -183,9 +193,10 @@ def _parse(layout: re.Pattern[str], cell: str) -> _Stamp | None:
         time = datetime.time(hour % 12 + 12 * (half == "PM") if half else hour, minute, int(given.get("second") or 0))
     except ValueError:
         return None
-    seconds = 3600 * time.hour + 60 * time.minute + time.second + Decimal(f"0.{given.get('fraction') or 0}")
+    seconds = 3600 * time.hour + 60 * time.minute + time.second
+    fraction = (given.get("fraction") or "").rstrip("0")
     zone = given.get("zone")
     if zone is None or zone == "Z":
-        return _Stamp(date, seconds, None if zone is None else 0)
+        return _Stamp(date, seconds, fraction, None if zone is None else 0)
     hours, minutes = int(zone[1:3]), int(zone[3:].removeprefix(":") or 0)
-    return _Stamp(date, seconds, (3600 * hours + 60 * minutes) * (-1 if zone[0] == "-" else 1))
+    return _Stamp(date, seconds, fraction, (3600 * hours + 60 * minutes) * (-1 if zone[0] == "-" else 1))

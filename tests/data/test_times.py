@@ -86,6 +86,7 @@ IRREGULAR = {
     "nanoseconds": (["1467331200000000001", "1467331200000000002", "1467331200000000004"], "4, .* 2 times the usual"),
     "US": (["1/31/2020", "2/1/2020", "2/30/2020"], "4, column 't': expected a date as '7/31/2016', got '2/30/2020'"),
     "US gap": (["1/30/2020", "1/31/2020", "2/2/2020"], "4, .* 2 times the usual one"),
+    "numbers of all sizes": (["1e-20", "1", "1e300"], "4, .* times the usual one"),
     "numbers that are no dates": (["20200131", "20200132", "20200201"], "4, .* 69 times the usual one"),
     "words": (["monday", "tuesday"], "2, column 't': expected a finite number, got 'monday'"),
 }
