@@ -212,3 +212,17 @@ def check_limit(name: str, limit: object) -> None:
     """Refuse anything but a positive number."""
     if not isinstance(limit, int | float) or isinstance(limit, bool) or not limit > 0:
         raise ValueError(f"{name} should be a positive number, got: {limit!r}")
+
+
+def check_hooks(module: torch.nn.Module, caller: str) -> None:
+    """Refuse hooks that were to run before the forward of a cell or layer, where `caller` does without that.
+
+    Raises:
+        RuntimeError: such a hook, as torch.nn.utils.prune, weight_norm and spectral_norm set them to compute a weight.
+    """
+    if module._forward_pre_hooks:
+        raise RuntimeError(
+            f"{type(module).__name__} has a hook before its forward, which {caller} does not call: prune by "
+            "rnnlab.nn.pruning, compute weights by torch.nn.utils.parametrize or its parametrizations, hook the layer "
+            "that is called for anything else"
+        )

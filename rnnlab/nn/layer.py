@@ -347,7 +347,9 @@ class Layer(nn.RNNBase):
 
         Raises:
             ValueError: the layer is bidirectional, or `x_t` is not 1-D or 2-D.
+            RuntimeError: as `forward`; or the layer has a hook before its forward.
         """
+        checks.check_hooks(self, "step")
         if self.bidirectional:
             raise ValueError("a bidirectional layer cannot run step by step: its reverse direction starts at the end")
         if x_t.dim() not in (1, 2):

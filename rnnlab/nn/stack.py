@@ -13,7 +13,8 @@ from torch.nn.utils.rnn import PackedSequence
 from rnnlab.nn.backend import Call, choose
 from rnnlab.nn.bidirectional import merge_outputs
 from rnnlab.nn.carry import Carrying
-from rnnlab.nn.cells.protocol import check_hooks, kind, output_size, recurrent_weights, view, weight_like
+from rnnlab.nn.cells.protocol import kind, output_size, recurrent_weights, view, weight_like
+from rnnlab.nn.checks import check_hooks
 from rnnlab.nn.options import INPUT, OUTPUT, StepClips, Zoneout, drop_weights, variational_dropout, zoneout_rates
 from rnnlab.nn.state import autocast_dtype, autocast_to
 from rnnlab.nn.unroll import Result, Tensors, hold, unroll
@@ -107,7 +108,8 @@ class Stack(Carrying):
             output (T, B, F), one or, with merge "none", two; final states; and all states if they were asked for.
         """
         for cell in self.cells:
-            check_hooks(cell)
+            if kind(view(cell)) != "loop":
+                check_hooks(cell, "Recurrent")
         choices = [choose(self.backend, call).backend for call in self._calls(x, x.shape[1], layout)]
         seeds = [draw_seed() if self._is_random else 0 for _ in self.cells]
         collect = self.return_all_states and layout != "step"

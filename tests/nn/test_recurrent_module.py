@@ -311,6 +311,22 @@ def test_refuses_hooks_that_nothing_would_call():
     Recurrent(looped)(randn(T, B, 3))
 
 
+@pytest.mark.parametrize(
+    "compute", [prune.random_unstructured, torch.nn.utils.spectral_norm, torch.nn.utils.weight_norm]
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
+def test_steps_refuse_hooks_that_they_would_not_call(compute):
+    options = {"amount": 0.5} if compute is prune.random_unstructured else {}
+    layer = compute(rnnlab.nn.GRU(3, 4), "weight_hh_l0", **options)
+    layer(torch.zeros(2, 3, 3))
+    with pytest.raises(RuntimeError, match="GRU has a hook before its forward, which step does not call: "):
+        layer.step(torch.zeros(2, 3))
+    recurrent = Recurrent(make("gru"))
+    recurrent.register_forward_pre_hook(lambda *call: None)
+    with pytest.raises(RuntimeError, match="Recurrent has a hook before its forward, which step does not call: "):
+        recurrent.step(randn(B, 3))
+
+
 def test_casts_keep_complex_states_complex():
     layer = Recurrent(LRUCell(3, 4), stateful=True).eval()
     layer(torch.randn(T, B, 3))
