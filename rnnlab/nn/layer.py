@@ -96,12 +96,22 @@ class Layer(nn.RNNBase):
         widths = (self.proj_size or self.hidden_size, self.hidden_size)
         return [(rows, batch, width) for width in widths[: len(self._cell.states)]]
 
-    def _weights(self, cast: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    def _seeds(self) -> list[Any]:
+        """Return the seeds of a call's random masks, one a layer and direction."""
+        is_random = self.regularisation.is_random(self.training)
+        return [draw_seed() if is_random else 0 for _ in range(self.num_layers * self.num_directions)]
+
+    def _weights(self, cast: Callable[[Tensor], Tensor], seeds: list[Any]) -> list[Tensor]:
         """Return the current weights by name: parametrised, tied or replaced ones included, recurrent ones dropped."""
-        found = {name: cast(getattr(self, name)) for name in self._flat_weights_names}
-        if self.training and self.regularisation.weight_dropout:
-            recurrent = [name for name in found if name.startswith("weight_hh")]
-            found = drop_weights(found, recurrent, self.regularisation.weight_dropout, draw_seed())
+        names, p = self._flat_weights_names, self.regularisation.weight_dropout
+        found = {name: cast(getattr(self, name)) for name in names}
+        if self.training and p:
+            per_run = len(names) // len(seeds)
+            for k, seed in enumerate(seeds):
+                own = names[k * per_run : (k + 1) * per_run]
+                # Those of the products within a step, in the order of `protocol.recurrent_weights`.
+                recurrent = [name for name in own if name.startswith(("weight_hh", "weight_hr"))]
+                found = drop_weights(found, recurrent, p, seed)
         return list(found.values())
 
     def initial_state(self, batch_size: int) -> Hidden:
@@ -215,11 +225,12 @@ class Layer(nn.RNNBase):
         choice = choose(self.backend, self.backend_call(input, lengths, states, reset))
         with without_autocast(input.device, cast_to):
             x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, state) for state in states)
-            weights = self._weights(lambda weight: autocast_to(cast_to, weight))
+            seeds = self._seeds()
+            weights = self._weights(lambda weight: autocast_to(cast_to, weight), seeds)
             if choice.backend == "aten" and mask is None:
                 output, states = self._aten(x, states, weights, is_cast=cast_to is not None)
             else:
-                output, states = self._stack(schedule(choice.backend), x, states, weights, mask, starts)
+                output, states = self._stack(schedule(choice.backend), x, states, weights, seeds, mask, starts)
         if not batched:
             return output.squeeze(1), self._as_hidden([state.squeeze(1) for state in states])
         return output.transpose(0, 1) if self.batch_first else output, self._as_hidden(states)
@@ -254,7 +265,8 @@ class Layer(nn.RNNBase):
         choice = choose(self.backend, self.backend_call(input, states=states))
         with without_autocast(data.device, cast_to):
             data, states = autocast_to(cast_to, data), tuple(autocast_to(cast_to, state) for state in states)
-            weights = self._weights(lambda weight: autocast_to(cast_to, weight))
+            seeds = self._seeds()
+            weights = self._weights(lambda weight: autocast_to(cast_to, weight), seeds)
             if sorted_indices is not None:
                 states = tuple(state.index_select(1, sorted_indices) for state in states)
             if choice.backend == "aten":
@@ -262,7 +274,7 @@ class Layer(nn.RNNBase):
             else:
                 x, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))
                 mask = lengths_to_mask(lengths.to(data.device), x.shape[0])
-                padded, states = self._stack(schedule(choice.backend), x, states, weights, mask)
+                padded, states = self._stack(schedule(choice.backend), x, states, weights, seeds, mask)
                 output = pack_padded_sequence(padded, lengths).data
             if unsorted_indices is not None:
                 states = tuple(state.index_select(1, unsorted_indices) for state in states)
@@ -297,12 +309,12 @@ class Layer(nn.RNNBase):
         x: Tensor,
         states: Tensors,
         weights: list[Tensor],
+        seeds: list[Any],
         mask: Tensor | None,
         reset: Tensor | None = None,
     ) -> tuple[Tensor, Tensors]:
         """Run layers and directions one by one, with dropout between the layers."""
         options, training = self.regularisation, self.training
-        seeds = [draw_seed() if options.is_random(training) else 0 for _ in states[0]]
         per_run = len(weights) // len(seeds)
         finals: list[Tensors] = []
         for layer in range(self.num_layers):
@@ -360,7 +372,8 @@ class Layer(nn.RNNBase):
         weight = getattr(self, self._flat_weights_names[0])
         checks.check_input_tensor(x, weight, self.input_size, cast_to is not None)
         states = self._states(state, x.shape[0], x, batched, cast_to)
-        weights = self._weights(lambda weight: autocast_to(cast_to, weight))
+        seeds = self._seeds()
+        weights = self._weights(lambda weight: autocast_to(cast_to, weight), seeds)
         per_layer = len(weights) // self.num_layers
         choice = choose(self.backend, self._call(x, "step", x.shape[0], states))
         with without_autocast(x.device, cast_to):
@@ -376,7 +389,7 @@ class Layer(nn.RNNBase):
                         x = nn.functional.dropout(x, self.dropout)
                 states = tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
             else:
-                output, states = self._stack(schedule(choice.backend), x.unsqueeze(0), states, weights, None)
+                output, states = self._stack(schedule(choice.backend), x.unsqueeze(0), states, weights, seeds, None)
                 x = output[0]
         if not batched:
             return x.squeeze(0), self._as_hidden([part.squeeze(1) for part in states])

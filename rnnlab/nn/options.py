@@ -158,7 +158,8 @@ class Regularisation(NamedTuple):
         recurrent_dropout: the same on h_{t-1} where it enters the recurrent product.
         candidate_dropout: rate of dropout on the candidate (g of an LSTM, n of a GRU), anew at each step (Semeniuta et
             al., 2016).
-        weight_dropout: rate of DropConnect on the recurrent weights, one mask a call (Merity et al., 2018).
+        weight_dropout: rate of DropConnect on the weights that multiply within a step, weight_hh and weight_hr, one
+            mask a call (Merity et al., 2018).
         zoneout: for h, for an LSTM h and c, the probability that a unit keeps its value (Krueger et al., 2017).
         clip_grad_step: the gradient that states hand back over each step is clamped to +-this value; steps beyond a
             row's length hand it on as it is.

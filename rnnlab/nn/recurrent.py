@@ -68,8 +68,8 @@ class Recurrent(Stack):
         output_dropout: as is the output of the last layer.
         recurrent_dropout: as is what a step reads of the previous state (ibid.).
         candidate_dropout: rate of dropout on the candidate, anew at each step (Semeniuta et al., 2016).
-        weight_dropout: rate of DropConnect on recurrent weights, drawn once a call (Merity et al., 2018). Parameters
-            keep their values.
+        weight_dropout: rate of DropConnect on all weights that multiply within a step, which those of the input do not,
+            drawn once a call (Merity et al., 2018). Parameters keep their values.
         zoneout: probability that a unit keeps its previous value, expected values in evaluation (Krueger et al., 2017):
             one for all states, one for each by position, or by name in a dict.
         clip_grad_step: clamp the gradient that states hand back over each step to +-this value (Graves, 2013). What
@@ -327,7 +327,9 @@ class Recurrent(Stack):
 
         Raises:
             ValueError: the walk goes backwards in some layer, or `x_t` is not 1-D or 2-D.
+            RuntimeError: as `forward`; or the module has a hook before its forward.
         """
+        checks.check_hooks(self, "step")
         if self.bidirectional or self.go_backwards:
             raise ValueError("a layer that goes backwards, or both ways, starts at the end: it cannot run step by step")
         if x_t.dim() not in (1, 2):

@@ -80,10 +80,6 @@ def plainly(
     options: Regularisation = module.regularisation
     training, directions, names = module.training, module.num_directions, module._flat_weights_names
     weights = {name: getattr(module, name) for name in names}
-    if training and options.weight_dropout:
-        seed = draw_seed()
-        for k, name in enumerate(name for name in names if name.startswith("weight_hh")):
-            weights[name] = weights[name] * kept(seed, WEIGHT + k, *weights[name].shape, p=options.weight_dropout)
     is_random = training and any(options._replace(clip_grad_step=None, zoneout=any(options.zoneout)))
     seeds = [draw_seed() if is_random else 0 for _ in states(hx)[0]]
     mask = torch.arange(len(x))[:, None, None] < torch.tensor(lengths or [len(x)] * x.shape[1])[:, None]
@@ -97,6 +93,8 @@ def plainly(
                 source = x * kept(seed, INPUT, *x.shape[1:], p=options.input_dropout)
         suffix = f"_l{layer}" + ("_reverse" if direction else "")
         own = [weights[name] for name in names if name.endswith(suffix)]
+        for n, place in enumerate((1, -1)[: 1 + bool(module.proj_size)] if training else ()):  # weight_hh, weight_hr
+            own[place] = own[place] * kept(seed, WEIGHT + n, *own[place].shape, p=options.weight_dropout)
         start, call = tuple(state[k] for state in states(hx)), {"mask": mask, "starts": starts, "limit": limit}
         y, final = one_direction(options, training, source, start, own, seed, **call, reverse=direction == 1)
         outputs.append(y)

@@ -16,8 +16,10 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import rnnlab.nn
+from rnnlab.nn.cells import ElmanCell, GatedGRUCell, GatedLSTMCell
 from rnnlab.nn.explain import explain_backend
 from rnnlab.nn.options import WEIGHT, Regularisation
+from rnnlab.nn.recurrent import Recurrent
 from rnnlab_kernels.launch import has_numba
 from rnnlab_kernels.schedules.noise.masks import draw_seed
 from tests.nn.cases import assert_same_run, build, map_state, named, random_state, states
@@ -235,6 +237,27 @@ def test_a_step_in_training_is_regularised(kind):
     expected, last = module(x[:1], hx)
     torch.testing.assert_close(named((y, state)), named((expected[0], last)), **FLOAT64)
     assert not torch.allclose(y, make_plain(module).step(x[0], hx)[0])
+
+
+@pytest.mark.parametrize("proj_size", [0, 2])
+@every_kind
+def test_one_seed_draws_the_masks_of_recurrent(kind, proj_size):
+    if proj_size and kind != "LSTM":
+        return
+    projection = {"proj_size": proj_size} if proj_size else {}
+    layer = make(kind, **projection, **ALL)
+    cell_type = {"RNN_TANH": ElmanCell, "GRU": GatedGRUCell, "LSTM": GatedLSTMCell}[kind]
+    cell = cell_type(I, H, dtype=DTYPE, **projection)
+    other = Recurrent(cell, 2, True, **options_of(kind, ALL))
+    parameters = layer.parameters()
+    for mine in other.cells:
+        mine.load_state_dict({name: next(parameters).detach() for name, _ in mine.named_parameters()})
+    x, lengths = torch.randn(T, B, I, dtype=DTYPE), torch.tensor(LENGTHS)
+    expected, finals = seeded(other, x, lengths=lengths)
+    actual, hidden = seeded(layer, x, lengths=lengths)
+    torch.testing.assert_close(actual, expected, **FLOAT64)
+    for k, parts in enumerate(zip(*finals, strict=True)):
+        torch.testing.assert_close(states(hidden)[k], torch.stack(parts), **FLOAT64)
 
 
 @every_kind

@@ -98,7 +98,10 @@ def one_pass_maths(cell: type) -> Cell | None:
 
 
 def recurrent_weights(chain: Chain) -> tuple[str, ...]:
-    """Return the names of the weights that multiply inside a step: all but those of the input product."""
+    """Return the names of the weights that multiply inside a step: all but those of the input product.
+
+    These are what `weight_dropout` drops, in this order: weight_hh and, with a projection, weight_hr of an LSTM.
+    """
     return tuple(dict.fromkeys(stage.weight for stage in chain.stages if isinstance(stage, Product)))
 
 
@@ -126,19 +129,6 @@ def check_noise(cell: nn.Module, **rates: float) -> None:
             raise ValueError(f"{name} needs a cell that states its gate maths; {type(cell).__name__} does not")
         if p and (chain is None or not has(chain)):
             raise ValueError(f"{name} needs a cell with {place}; {type(cell).__name__} has none")
-
-
-def check_hooks(cell: nn.Module) -> None:
-    """Refuse hooks that were to run before the forward of a cell, where nothing calls that.
-
-    Raises:
-        RuntimeError: such a hook, as torch.nn.utils.prune and spectral_norm set them to compute a weight.
-    """
-    if cell._forward_pre_hooks and kind(view(cell)) != "loop":
-        raise RuntimeError(
-            f"{type(cell).__name__} has a hook before its forward, which Recurrent does not call: prune by "
-            "rnnlab.nn.pruning, compute weights by torch.nn.utils.parametrize, hook the layer for anything else"
-        )
 
 
 def output_size(cell: nn.Module) -> int:
