@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import warnings
 from collections.abc import Sequence
@@ -9,13 +10,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
+from lightning.pytorch.plugins.precision import MixedPrecision
 
 from rnnlab.callbacks import LastAndBest, Ledger, Reseed, reseed
 from rnnlab.cli import naming, plugins, rundir
 from rnnlab.cli.compose import override
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.instantiate import instantiate, root_cause
-from rnnlab.cli.rehearse import check_length, check_trainer, rehearse_step, rehearse_update
+from rnnlab.cli.rehearse import (
+    check_callbacks,
+    check_logger,
+    check_trainer,
+    check_training,
+    rehearse_step,
+    rehearse_update,
+)
 
 # Of the W&B logger: where its records are, and what they hold.
 _RECORD_KEYS = {"save_dir", "dir", "id", "version", "config"}
@@ -53,7 +62,7 @@ def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[
     plugins.load(config.get("plugins"))
     check_trainer(config["trainer"])
     if run_dir is not None:
-        check_length(config["trainer"])
+        check_training(config["trainer"])
     reseed(seed)
     data, task = _data_and_task(config, checkpoint, reads=True)
     if run_dir is None:
@@ -64,7 +73,9 @@ def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[
     checkpoints = LastAndBest(run_dir / "checkpoints", task.monitor, payload={"config": config})
     extras = [instantiate(callback) for callback in config["callbacks"].values()]
     callbacks = [Reseed(seed), ledger, *extras, checkpoints]
-    trainer = _trainer(config, callbacks, _loggers(config, run_dir), default_root_dir=run_dir)
+    trainer = _trainer(config, callbacks, _loggers(config, run_dir), run_dir)
+    check_callbacks(extras, trainer)
+    task.optim = _fitting(task.optim, trainer)
     rehearse_step(task, data, trainer)
     rehearse_update(task, trainer)
     return Run(data, task, trainer, ledger, checkpoints)
@@ -113,25 +124,34 @@ def _data_and_task(
     return data, task
 
 
-def _trainer(config: dict[str, Any], callbacks: list, loggers: list, **options: Any) -> pl.Trainer:
+def _trainer(config: dict[str, Any], callbacks: list, loggers: list, run_dir: Path | None = None) -> pl.Trainer:
+    from lightning.pytorch.callbacks import RichModelSummary
     from lightning.pytorch.plugins.environments import LightningEnvironment
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+    given = config["trainer"]
+    is_own = all(type(callback).__module__.startswith("rnnlab.") for callback in callbacks)
+    defaults = {
+        "log_every_n_steps": 0 if is_own else 50,  # our metrics and callbacks log once an epoch; 50 is Lightning's
+        "enable_progress_bar": False,  # callbacks/progress.py is cheaper
+        "enable_model_summary": False,
+    }
+    if given.get("enable_model_summary"):
+        callbacks = [*callbacks, RichModelSummary()]  # the plain one speaks through the log that is kept quiet
     fixed = {
         "callbacks": callbacks,
         "logger": loggers,
-        "log_every_n_steps": 0,  # metrics are logged once an epoch
-        "num_sanity_val_steps": 0,  # would draw random numbers that a resumed run does not draw
-        "enable_progress_bar": False,  # callbacks/progress.py is cheaper
-        "enable_model_summary": False,
+        "default_root_dir": run_dir,
+        "profiler": _profiler(given.get("profiler"), run_dir),
+        "num_sanity_val_steps": 0,
         "enable_checkpointing": any(isinstance(callback, LastAndBest) for callback in callbacks),
     }
     _quiet_lightning()
-    partial = instantiate({**config["trainer"], "_partial_": True})
+    partial = instantiate({**defaults, **given, "_partial_": True})
     # Under SLURM, Lightning would requeue the job by itself and go on from checkpoints of its own.
-    plugins = [*(partial.keywords.get("plugins") or []), LightningEnvironment()]
+    fixed["plugins"] = [*(partial.keywords.get("plugins") or []), LightningEnvironment()]
     try:
-        trainer = partial(**{**fixed, **options, "plugins": plugins})
+        trainer = partial(**fixed)
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise UsageError(f"trainer: {error}") from error
     _resume_one_way(trainer)
@@ -147,8 +167,30 @@ def _resume_one_way(trainer: pl.Trainer) -> None:
     trainer.fit_loop._iteration_based_training = lambda: False
 
 
+def _profiler(name: Any, run_dir: Path | None) -> Any:
+    """Return the profiler of a name, writing into the run directory: Lightning's own would use the log, kept quiet."""
+    from lightning.pytorch import profilers
+
+    if run_dir is None or name is None:
+        return None
+    kinds = {"simple": profilers.SimpleProfiler, "advanced": profilers.AdvancedProfiler}
+    if name not in kinds:
+        raise UsageError(f"trainer.profiler must be {' or '.join(kinds)}, got {name!r}")
+    return kinds[name](dirpath=run_dir, filename="profile")
+
+
+def _fitting(optim: Any, trainer: pl.Trainer) -> Any:
+    """Decide `fused: auto`: fused, except where mixed precision clips gradients, which Lightning refuses of such."""
+    if optim.keywords.get("fused") != "auto":
+        return optim
+    clips_mixed = isinstance(trainer.precision_plugin, MixedPrecision) and trainer.gradient_clip_val
+    return functools.partial(optim.func, **{**optim.keywords, "fused": not clips_mixed})
+
+
 def _loggers(config: dict[str, Any], run_dir: Path) -> list:
     """Build the W&B logger, if there is one; the CSV ledger is a callback and always there."""
+    from lightning.pytorch.loggers import WandbLogger
+
     if not config["logger"]:
         return []
     chosen = {key: value for key, value in config["logger"].items() if value is not None}
@@ -163,7 +205,13 @@ def _loggers(config: dict[str, Any], run_dir: Path) -> list:
     # The console already says what matters.
     settings = {"silent": True, "console": "off", **chosen.pop("settings", {})}
     records = {"save_dir": str(run_dir), "id": config["provenance"]["id"], "config": config, "settings": settings}
-    logger = instantiate({**names, **chosen, "_partial_": True})(**records)
+    try:
+        logger = instantiate({**names, **chosen, "_partial_": True})(**records)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"logger: {error}") from error
+    if not isinstance(logger, WandbLogger):
+        raise UsageError(f"logger: {type(logger).__name__} is not supported; logger=wandb is, or none, logger=csv")
+    check_logger(logger._wandb_init)
     # Lightning always passes it on, and wandb warns of it on the screen (wandb/wandb#10909).
     logger._wandb_init.pop("anonymous", None)
     return [logger]

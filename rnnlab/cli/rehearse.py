@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor, ThroughputMonitor
 from lightning.pytorch.plugins.precision import MixedPrecision
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from rnnlab.cli.errors import UsageError
+from rnnlab.cli.errors import UsageError, nearest
 
 
 def check_trainer(config: dict[str, Any]) -> None:
@@ -18,7 +21,7 @@ def check_trainer(config: dict[str, Any]) -> None:
     Raises:
         UsageError: an accelerator that is not there, or more than one device.
     """
-    accelerator = config["accelerator"]
+    accelerator = config.get("accelerator")
     if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
         raise UsageError(
             f"trainer.accelerator={accelerator} asks for CUDA, which torch does not see here; use auto or cpu"
@@ -29,12 +32,31 @@ def check_trainer(config: dict[str, Any]) -> None:
             raise UsageError(f"trainer.{key} must be 1, got {given!r}: a run trains on one device")
 
 
-def check_length(config: dict[str, Any]) -> None:
-    """Refuse a training that does nothing or has no end.
+# Arguments of Lightning's Trainer that are not for a configuration to set, and what is.
+_OWN = {
+    "callbacks": "callbacks=NAME, or +callbacks.NAME._target_=CLASS beside them, says what watches the training",
+    "default_root_dir": "run_dir=DIR says where a run goes",
+    "enable_checkpointing": "a run always keeps its last and its best epoch",
+    "fast_dev_run": "debug=limit makes a short run",
+    "logger": "logger=NAME says where metrics go",
+    "num_sanity_val_steps": "a step is always rehearsed, and draws no random numbers that a resumed run does not",
+}
+
+
+def check_training(config: dict[str, Any]) -> None:
+    """Refuse a training that does nothing, has no end, or is asked for what is rnnlab's own to decide.
 
     Raises:
-        UsageError: neither `max_epochs` nor `max_steps` says how long to train.
+        UsageError: an argument of the trainer is out of range or in `_OWN`, or neither `max_epochs` nor `max_steps`
+            says how long to train.
     """
+    for key in _OWN.keys() & config.keys():
+        raise UsageError(f"trainer.{key} cannot be set: {_OWN[key]}")
+    for key in ("accumulate_grad_batches", "check_val_every_n_epoch"):
+        if not _is_count(config.get(key, 1)) and (key, config[key]) != ("check_val_every_n_epoch", None):
+            raise UsageError(f"trainer.{key} must be an integer of at least 1, got {config[key]!r}")
+    if config.get("limit_train_batches") == 0:
+        raise UsageError(f"trainer.limit_train_batches={config['limit_train_batches']} leaves nothing to train on")
     epochs, steps = config.get("max_epochs"), config.get("max_steps", -1)
     if steps != -1 and not _is_count(steps):
         raise UsageError(f"trainer.max_steps must be an integer of at least 1, or -1 for no limit, got {steps!r}")
@@ -46,6 +68,45 @@ def check_length(config: dict[str, Any]) -> None:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def check_callbacks(callbacks: list[pl.Callback], trainer: pl.Trainer) -> None:
+    """Refuse callbacks of Lightning's that would stop the run for want of a logger.
+
+    Raises:
+        UsageError: there is such a callback, and no logger.
+    """
+    for callback in callbacks:
+        if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor | ThroughputMonitor) and not trainer.loggers:
+            raise UsageError(f"{type(callback).__name__} among the callbacks needs a logger: logger=wandb")
+
+
+def check_logger(options: dict[str, Any]) -> None:
+    """Refuse what W&B would refuse when the run begins.
+
+    Args:
+        options: arguments of `wandb.init`.
+
+    Raises:
+        UsageError: W&B's own reason, or the run is to be online and there is no key of an account.
+    """
+    import wandb
+
+    names = {"group": "run_group", "id": "run_id", "job_type": "run_job_type", "name": "run_name", "tags": "run_tags"}
+    if not isinstance(options.get("tags") or [], list):
+        raise UsageError(f"tags must be a list, as tags=[{options['tags']}], got {options['tags']!r}")
+    known = inspect.signature(wandb.init).parameters
+    for key, value in options.items():
+        if key not in (*known, "anonymous"):  # which Lightning always adds
+            raise UsageError(f"logger has no option '{key}'{nearest(key, known)}")
+        if key in ("project", "entity", "mode", *names):
+            try:
+                wandb.Settings(**{names.get(key, key): value})
+            except (wandb.errors.UsageError, ValueError) as error:
+                details = error.errors() if hasattr(error, "errors") else [{"msg": str(error)}]
+                raise UsageError(f"logger, {key}: {details[0]['msg']}, got {value!r}") from error
+    if options.get("mode") == "online" and not wandb.login(prompt=False):
+        raise UsageError("logger.mode=online needs an account: `wandb login`, or its key in WANDB_API_KEY")
 
 
 def rehearse_step(task: pl.LightningModule, data: pl.LightningDataModule, trainer: pl.Trainer) -> None:
@@ -82,13 +143,19 @@ def rehearse_update(task: pl.LightningModule, trainer: pl.Trainer) -> None:
     if isinstance(trainer.precision_plugin, MixedPrecision) and trainer.gradient_clip_val and handles_scaling:
         raise UsageError(
             f"trainer.precision={trainer.precision} with trainer.gradient_clip_val={trainer.gradient_clip_val} needs "
-            "an optimiser that is not fused: add optim.fused=false"
+            "an optimiser that is not fused: optim.fused=false, or auto"
         )
     if task.schedule is not None:
         try:
-            task.schedule(optimizer, total_steps=1000)
+            scheduler = task.schedule(optimizer, total_steps=1000)
         except (TypeError, ValueError) as error:
             raise UsageError(f"{_describe(task.schedule)}: {error}") from error
+        never, seldom = trainer.limit_val_batches == 0, trainer.check_val_every_n_epoch != 1
+        if isinstance(scheduler, ReduceLROnPlateau) and (never or seldom):
+            key = "limit_val_batches" if never else "check_val_every_n_epoch"
+            raise UsageError(
+                f"schedule=plateau needs a validation in each epoch, trainer.{key} is {getattr(trainer, key)}"
+            )
 
 
 def _describe(partial: Any) -> str:

@@ -45,10 +45,16 @@ def refuse(capsys, words, *expected):
         ("model._target_=rnnlab.models.Addr", "rnnlab.models.Addr"),
         ("model.init.recurrent=orthodox", "orthodox"),
         ("trainer.precision=7", "trainer"),
-        ("trainer.precision=bf16-mixed", "add optim.fused=false"),
         ("trainer.devices=2", "trainer.devices must be 1, got 2"),
         ("trainer.devices=auto", "trainer.devices must be 1, got 'auto'"),
         ("+trainer.num_nodes=2", "trainer.num_nodes must be 1, got 2"),
+        ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches must be an integer of at least 1"),
+        ("+trainer.check_val_every_n_epoch=0", "trainer.check_val_every_n_epoch must be an integer of at least 1"),
+        ("+trainer.limit_train_batches=0", "trainer.limit_train_batches=0 leaves nothing to train on"),
+        ("+trainer.num_sanity_val_steps=2", "trainer.num_sanity_val_steps cannot be set: a step is always rehearsed"),
+        ("+trainer.default_root_dir=here", "run_dir=DIR says where a run goes"),
+        ("+trainer.fast_dev_run=true", "debug=limit makes a short run"),
+        ("+trainer.profiler=sample", "trainer.profiler must be simple or advanced, got 'sample'"),
         ("trainer.max_epochs=0", "trainer.max_epochs must be an integer of at least 1"),
         ("trainer.max_epochs=-1", "trainer.max_epochs must be an integer of at least 1"),
         ("+trainer.max_steps=0", "trainer.max_steps must be an integer of at least 1"),
@@ -61,6 +67,11 @@ def refuse(capsys, words, *expected):
         ("~logger", "logger cannot be left out: give logger=csv|wandb"),
         ("logger=null", "logger=null: an option is needed, csv or wandb"),
         ("~schedule", "schedule cannot be left out"),
+        ("tags=trial", "tags must be a list, as tags=[trial]"),
+        (f"tags=[{'x' * 65}]", "is 65 characters"),
+        ("logger.project=a/b", "logger, project: Invalid project name 'a/b'"),
+        ("logger.mode=off", "logger, mode: Input should be 'online', 'offline'"),
+        ("+logger.entety=red", "logger has no option 'entety', did you mean 'entity'"),
         ("~seed", "seed cannot be left out: give seed=VALUE"),
         ("hydra.run.dir=here", "run_dir=DIR says where a run goes"),
         ("hydra.sweep.dir=here", "goes with -m"),
@@ -70,6 +81,32 @@ def refuse(capsys, words, *expected):
 def test_train_refuses(word, expected, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refuse(capsys, ["train", word], expected)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["schedule=plateau", "+trainer.limit_val_batches=0"], "schedule=plateau needs a validation in each epoch"),
+        (["schedule=plateau", "+trainer.check_val_every_n_epoch=2"], "trainer.check_val_every_n_epoch is 2"),
+        (["trainer.precision=bf16-mixed", "optim.fused=true"], "not fused: optim.fused=false, or auto"),
+        (
+            ["logger=csv", "+callbacks.lr._target_=lightning.pytorch.callbacks.LearningRateMonitor"],
+            "LearningRateMonitor among the callbacks needs a logger: logger=wandb",
+        ),
+    ],
+)
+def test_train_refuses_together(words, expected, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refuse(capsys, ["train", "trainer.accelerator=cpu", *words], expected)
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_refuses_to_be_online_without_an_account(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("wandb.login", lambda **_: False)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    refuse(capsys, ["train"], "logger.mode=online needs an account")
     assert not list(tmp_path.iterdir())
 
 
