@@ -13,14 +13,15 @@ from rnnlab.cli.compose import composed as checked
 from rnnlab.cli.compose import flatten, settings
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.groups import conf_dir, groups, options, questions
+from rnnlab.cli.instantiate import instantiate
 
 # Overrides by experiment that make its data and model small.
 SMALL = {
     "addition": ["data.num_questions=300", "data.num_test=50", "rnn.hidden_size=4"],
     "forecasting": ["trainer.max_epochs=1"],
     "cells": ["trainer.max_epochs=1"],
-    "cells/addition": ["data.num_questions=300", "data.num_test=50", "rnn.cell.hidden_size=4"],
-    "cells/char_lm": ["rnn.cell.hidden_size=4", "data.ngram_order=1", "data.max_chars=200000"],
+    "cells/addition": ["data.num_questions=300", "data.num_test=50", "rnn.hidden_size=4"],
+    "cells/char_lm": ["rnn.hidden_size=4", "data.ngram_order=1", "data.max_chars=200000"],
     "char_lm": ["rnn.hidden_size=4", "data.ngram_order=1"],
     "pos_tagging": ["rnn.hidden_size=4"],
 }
@@ -132,6 +133,17 @@ def test_yaml_files_are_tidy():
         content = path.read_text()
         assert content.endswith("\n") and "\t" not in content, path
         assert isinstance(yaml.safe_load(content), dict), path
+
+
+@pytest.mark.parametrize("cell", [option for option in options("rnn") if option.startswith("cells/")])
+def test_hidden_size_sizes_any_cell(cell):
+    """In any experiment, also where `rnn.cell.hidden_size` was the only name of it; which still has the last word."""
+    for experiment, size in (("forecasting/one_step_gru", 20), ("cells/ten_step", 20), ("addition/lstm", 128)):
+        words = [f"experiment={experiment}", f"rnn={cell}"]
+        for extra, expected in (([], size), (["rnn.hidden_size=7"], 7), (["rnn.cell.hidden_size=5"], 5)):
+            rnn = composed(*words, *extra)["rnn"]
+            assert rnn["cell"]["hidden_size"] == expected and "hidden_size" not in rnn
+    assert instantiate(composed(f"rnn={cell}", "rnn.hidden_size=32")["rnn"])(input_size=3).cells[0].hidden_size == 32
 
 
 def test_a_key_of_ones_own_is_there_to_be_referred_to():
