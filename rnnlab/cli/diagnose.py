@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnlab.cli.errors import UsageError, nearest
-from rnnlab.cli.options import take
+from rnnlab.cli.options import results_dir, take
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,6 +50,8 @@ def diagnose(
 ) -> list[Path]:
     """Write the pictures that there are for a run of this kind into its figures/, and return their paths.
 
+    Where the run directory is read-only, `rnnlab.cli.options.results_dir` says where they go.
+
     A character model reads a passage: its learning curve in bits, how much each character surprised it, and the hidden
     units that follow quotes, brackets and the like. A tagger: learning curves, and which tags of the validation part
     it takes for which. Any other run: learning curves.
@@ -74,6 +76,7 @@ def diagnose(
     from rnnlab.cli.reading import choose_passage, draw_reading
 
     rundir.read_config(run_dir)
+    results = results_dir(run_dir)
     rows = read_rows(run_dir / "metrics.csv")
     if not rows:
         raise UsageError(f"{run_dir / 'metrics.csv'} is missing or empty: no epoch of this run was finished")
@@ -100,7 +103,7 @@ def diagnose(
                 console.print(f"{name}: learning curves are all there is for this task", markup=False)
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
-    paths = [_save(run_dir, figure_name, figure) for figure_name, figure in sorted(figures.items())]
+    paths = [_save(results, figure_name, figure) for figure_name, figure in sorted(figures.items())]
     for path in paths:
         console.print(str(path), markup=False)
     return paths
@@ -135,11 +138,11 @@ def _confusion(data: Any, model: Any) -> Figure:
     return confusion_matrix(counts.view(num_tags, num_tags).numpy(), data.tags.symbols)
 
 
-def _save(run_dir: Path, name: str, figure: Figure) -> Path:
+def _save(folder: Path, name: str, figure: Figure) -> Path:
     """Save a figure as PNG where those of training are."""
     from rnnlab.callbacks.files import write_atomically
 
-    path = run_dir / "figures" / f"{name}.png"
-    path.parent.mkdir(exist_ok=True)
+    path = folder / "figures" / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=150))
     return path

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from pathlib import Path
+from typing import Any
 
-from rnnlab.cli.options import take
+from rnnlab.cli.options import results_dir, take
 
 
 def main(words: list[str]) -> int:
@@ -16,6 +19,9 @@ def main(words: list[str]) -> int:
 
 def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]:
     """Print a table of the checkpoint's numbers and write them to evaluate.json in the run directory.
+
+    An evaluation of another checkpoint or under other settings is not overwritten: evaluate_2.json and so on are next.
+    Where the run directory is read-only, `rnnlab.cli.options.results_dir` says where they go.
 
     Args:
         run_dir: an existing run.
@@ -36,6 +42,7 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
     from rnnlab.cli.measure import measure
 
     config = override(rundir.read_config(run_dir), overrides)
+    results = results_dir(run_dir)
     path = rundir.checkpoint_path(run_dir, ckpt)
     checkpoint = rundir.load_checkpoint(path)
     run = build(config, checkpoint=checkpoint)
@@ -53,8 +60,24 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
     for key, value in metrics.items():
         table.add_row(key, readable(value), style="dim" if key.startswith("baseline/") else None)
     console.print(table)
-    write_json(
-        run_dir / "evaluate.json", {"checkpoint": str(path), "epoch": epoch, "overrides": overrides, "metrics": metrics}
-    )
-    console.print(str(run_dir / "evaluate.json"), markup=False)
+    results.mkdir(exist_ok=True)
+    which = {"checkpoint": str(path), "epoch": epoch, "overrides": overrides}
+    target = _target(results, which)
+    write_json(target, {**which, "metrics": metrics})
+    console.print(str(target), markup=False)
     return metrics
+
+
+def _target(folder: Path, which: dict[str, Any]) -> Path:
+    """Return the file of this evaluation, or the first that is not there: evaluate.json, evaluate_2.json, ..."""
+    for number in itertools.count(1):
+        path = folder / ("evaluate.json" if number == 1 else f"evaluate_{number}.json")
+        if not path.exists():
+            return path
+        try:
+            former = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(former, dict) and all(former.get(key) == value for key, value in which.items()):
+            return path
+    raise AssertionError("counting does not end")

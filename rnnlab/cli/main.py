@@ -5,18 +5,20 @@ Nothing heavy is imported here, so that help and a mistyped verb answer at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
 from rnnlab import __version__
 from rnnlab.cli.errors import JobFailed, UsageError, nearest
+from rnnlab.cli.groups import questions
 from rnnlab_kernels.cache import use_node_local_cache
 
 # What a verb does, and its options.
 VERBS = {
     "train": ("train a model", "[experiment=NAME] [key=value ...] [run_dir=DIR [resume=true]] [-m] [--cfg job]"),
     "evaluate": ("measure a trained run again", "run_dir=DIR [ckpt=best|last|FILE] [key=value ...]"),
-    "predict": ("answer the lines of a file", "run_dir=DIR input=FILE output=FILE [ckpt=best|last|FILE]"),
+    "predict": ("answer the lines of a file", "run_dir=DIR input=FILE|- output=FILE|- [ckpt=best|last|FILE]"),
     "sample": (
         "let a character model write",
         "run_dir=DIR [prompt=TEXT | prompts=FILE] [length=500] [temperature=0.8] [top_k=K] [top_p=P] [stop=TEXT] "
@@ -63,16 +65,28 @@ def main(argv: list[str] | None = None) -> int:
         if "-h" in words or "--help" in words:
             text, options = VERBS[verb]
             print(f"usage: rnnlab {verb} {options}".rstrip() + f"\n\n{text}")
+            if verb == "train":
+                print(f"\nexperiments:\n{_experiments()}\n\nconf/README.md has the other groups; --cfg job shows all")
             return 0
         use_node_local_cache()
         return import_module(f"rnnlab.cli.{verb}").main(words)
     except KeyboardInterrupt:
         print("rnnlab: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads has seen enough, as in `rnnlab sample ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere, without complaint
+        return 128 + 13  # as if ended by the signal of a broken pipe
     except Exception as error:
         if debug:
             raise
         return report(error)
+
+
+def _experiments() -> str:
+    """Return a line for each experiment: its name and its question."""
+    asked = questions()
+    width = max(map(len, asked))
+    return "\n".join(f"  {name:<{width}}  {question}".rstrip() for name, question in asked.items())
 
 
 def report(error: Exception) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from rnnlab.cli.errors import UsageError, nearest
@@ -34,6 +36,21 @@ def take(
         hint = nearest(given[0], required) if given else ""
         raise UsageError(f"missing {' and '.join(missing)}{hint}")
     return options, rest
+
+
+def results_dir(run_dir: Path) -> Path:
+    """Return where results about a run go: its own directory, or `NAME_results` here if that cannot be written.
+
+    Raises:
+        UsageError: the working directory cannot be written either.
+    """
+    if os.access(run_dir, os.W_OK):
+        return run_dir
+    folder = Path.cwd() / f"{run_dir.resolve().name}_results"
+    if not os.access(folder if folder.exists() else Path.cwd(), os.W_OK):
+        raise UsageError(f"neither run_dir={run_dir} nor the working directory can be written")
+    print(f"rnnlab: {run_dir} cannot be written, results go to {folder}", file=sys.stderr)
+    return folder
 
 
 def check_output(name: str) -> Path:

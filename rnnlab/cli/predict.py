@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.options import check_output, take
@@ -11,13 +15,14 @@ from rnnlab.cli.options import check_output, take
 def main(words: list[str]) -> int:
     """Run `rnnlab predict run_dir=DIR input=FILE output=FILE [ckpt=best|last|FILE] [encoding=utf-8]`.
 
-    Answers are UTF-8, whatever the encoding of the input. Return the exit code.
+    `-` is stdin as input and stdout as output, where nothing but answers goes. Answers are UTF-8, whatever the encoding
+    of the input. Return the exit code.
     """
     options, overrides = take(words, required=("run_dir", "input", "output"), optional=("ckpt", "encoding"))
     predict(
         Path(options["run_dir"]),
-        Path(options["input"]),
-        check_output(options["output"]),
+        None if options["input"] == "-" else Path(options["input"]),
+        None if options["output"] == "-" else check_output(options["output"]),
         options.get("ckpt", "best"),
         overrides,
         options.get("encoding"),
@@ -26,9 +31,20 @@ def main(words: list[str]) -> int:
 
 
 def predict(
-    run_dir: Path, source: Path, target: Path, ckpt: str, overrides: list[str], encoding: str | None = None
+    run_dir: Path,
+    source: Path | None,
+    target: Path | None,
+    ckpt: str,
+    overrides: list[str],
+    encoding: str | None = None,
 ) -> None:
     """Read queries from one file and write their answers to another, all of them or none.
+
+    Args:
+        run_dir, ckpt, overrides: the model, as for `rnnlab.cli.build.load`.
+        source: file of queries; None for stdin.
+        target: file of answers; None for stdout.
+        encoding: of the queries; None for UTF-8.
 
     Raises:
         UsageError: no such run, file or checkpoint, or a line that is no query ("file:line: what is wrong").
@@ -39,12 +55,33 @@ def predict(
     from rnnlab.callbacks.files import write_text
     from rnnlab.cli.build import load
 
-    data, task, _ = load(run_dir, ckpt, overrides)
+    with redirect_stdout(sys.stderr if target is None else sys.stdout):
+        data, task, _ = load(run_dir, ckpt, overrides)
+        queries = _read_stdin(data, encoding) if source is None else _read(data, source, encoding)
+        with torch.inference_mode():
+            outputs = [task.predict_step(batch, 0) for batch in data.query_batches(queries)]
+    answers = data.write_answers(queries, outputs)
+    if target is None:
+        sys.stdout.buffer.write(answers.encode("utf-8"))
+        sys.stdout.buffer.flush()
+        return
+    write_text(target, answers)
+    console.print(f"{len(queries.inputs)} answers in {target}", markup=False)
+
+
+def _read(data: Any, source: Path, encoding: str | None) -> Any:
     try:
-        queries = data.read_queries(source, encoding)
+        return data.read_queries(source, encoding)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    with torch.inference_mode():
-        outputs = [task.predict_step(batch, 0) for batch in data.query_batches(queries)]
-    write_text(target, data.write_answers(queries, outputs))
-    console.print(f"{len(queries.inputs)} answers in {target}", markup=False)
+
+
+def _read_stdin(data: Any, encoding: str | None) -> Any:
+    """Read queries from stdin by way of a file, which data modules may read more than once."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "stdin"
+        path.write_bytes(sys.stdin.buffer.read())
+        try:
+            return _read(data, path, encoding)
+        except UsageError as error:
+            raise UsageError(str(error).replace(str(path), "stdin")) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,13 +43,9 @@ def main(words: list[str]) -> int:
             raise UsageError(f"sample has no option '{key}'{nearest(key, ('run_dir', *_OPTIONS))}")
     options = {name: value for name, value in options.items() if value or name == "run_dir"}
     numbers = _read_numbers(options)
-    target = check_output(options["output"]) if "output" in options else None
+    target = check_output(options["output"]) if options.get("output", "-") != "-" else None
     prompts, stop = _read_prompts(options), options.get("stop")
-    try:
-        write(Path(options["run_dir"]), options.get("ckpt", "best"), overrides, prompts, stop, numbers, target)
-    except BrokenPipeError:  # whoever reads has seen enough, as in `rnnlab sample ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere, without complaint
-        return 128 + 13  # as if ended by the signal of a broken pipe
+    write(Path(options["run_dir"]), options.get("ckpt", "best"), overrides, prompts, stop, numbers, target)
     return 0
 
 

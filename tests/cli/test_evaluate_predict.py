@@ -1,4 +1,6 @@
+import io
 import json
+import shutil
 
 import pytest
 
@@ -30,6 +32,46 @@ def test_evaluate_warns_of_other_data(addition_run, capsys):
     assert main(["evaluate", f"run_dir={addition_run}", "data.seed=5"]) == 0
     (addition_run / "evaluate.json").unlink()
     assert "may hold what the run was trained on" in capsys.readouterr().out
+
+
+def test_evaluations_that_differ_are_kept(addition_run, tmp_path, capsys):
+    run_dir = shutil.copytree(addition_run, tmp_path / "run")
+    for words in ([], ["ckpt=last"], ["ckpt=last", "data.batch_size=7"], [], ["ckpt=last"]):
+        assert main(["evaluate", f"run_dir={run_dir}", *words]) == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+    assert last == str(run_dir / "evaluate_2.json")
+    found = [json.loads((run_dir / f"evaluate{number}.json").read_text()) for number in ("", "_2", "_3")]
+    assert [result["overrides"] for result in found] == [[], [], ["data.batch_size=7"]]
+    assert not (run_dir / "evaluate_4.json").exists()
+
+
+def test_results_about_a_run_that_cannot_be_written_go_to_the_working_directory(
+    addition_run, tmp_path, capsys, monkeypatch
+):
+    before = sorted(addition_run.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rnnlab.cli.options.os.access", lambda path, _: path != addition_run)
+    results = tmp_path / f"{addition_run.name}_results"
+    assert main(["evaluate", f"run_dir={addition_run}"]) == 0
+    assert capsys.readouterr().err == f"rnnlab: {addition_run} cannot be written, results go to {results}\n"
+    assert main(["diagnose", f"run_dir={addition_run}"]) == 0
+    found = {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
+    assert found == {"evaluate.json", "figures/learning_curves.png"}
+    assert sorted(addition_run.rglob("*")) == before
+
+
+def test_predict_from_stdin_to_stdout(addition_run, capsys, monkeypatch):
+    def answer(text):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+        capsys.readouterr()
+        return main(["predict", f"run_dir={addition_run}", "input=-", "output=-"]), capsys.readouterr()
+
+    code, output = answer(b"1+1\n12+34\n")
+    assert (code, output.err) == (0, "")
+    assert [line.split("\t")[0] for line in output.out.splitlines()] == ["1+1", "12+34"]
+    code, output = answer(b"1+1\nfoo\n")
+    assert (code, output.out) == (2, "")
+    assert output.err.startswith("rnnlab: stdin:2: expected a question")
 
 
 def test_predict_answers_every_line(addition_run, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from rnnlab import __version__
 from rnnlab.cli.errors import UsageError, nearest
+from rnnlab.cli.groups import questions
 from rnnlab.cli.main import VERBS, main
 
 
@@ -20,6 +21,13 @@ def test_help_names_every_verb(words, capsys):
 def test_help_of_a_verb(verb, flag, capsys):
     assert main([verb, flag]) == 0
     assert capsys.readouterr().out.startswith(f"usage: rnnlab {verb}")
+
+
+def test_help_of_train_lists_the_experiments_with_their_questions(capsys):
+    assert main(["train", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for experiment, question in questions().items():
+        assert question and any(line.split() == [experiment, *question.split()] for line in lines), experiment
 
 
 def test_verbs_are_frozen():

@@ -111,8 +111,9 @@ def test_a_character_run_is_evaluated_and_answers_no_queries(char_run, capsys, t
     stored = json.loads((char_run / "metrics.json").read_text())
     assert code == 0 and found["val/loss"] == pytest.approx(stored["val/loss"], rel=1e-6)
     assert found["val/bits_dynamic"] != found["val/bits"]
-    code, _, err = run(capsys, "evaluate", f"run_dir={char_run}", f"data.test={text_file}")
-    found = json.loads((char_run / "evaluate.json").read_text())["metrics"]
+    code, out, _ = run(capsys, "evaluate", f"run_dir={char_run}", f"data.test={text_file}")
+    assert out.splitlines()[-1] == str(char_run / "evaluate_2.json")  # another evaluation is kept
+    found = json.loads((char_run / "evaluate_2.json").read_text())["metrics"]
     assert code == 0 and found.keys() >= {"test/loss", "test/bits", "baseline/test_5gram_bits"}
     code, _, err = run(capsys, "predict", f"run_dir={char_run}", f"input={text_file}", f"output={tmp_path / 'x'}")
     assert code == 2 and "use `rnnlab sample`" in err
