@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from rnnlab.cli.errors import UsageError
 from rnnlab.cli.main import main
+from rnnlab.cli.sample import _read_prompts
 
 
 def run(capsys, *words):
@@ -169,3 +171,13 @@ def test_training_refuses_before_it_begins(text_file, tmp_path, capsys, words, m
 def test_diagnose_refuses(char_run, capsys, words, message):
     code, _, err = run(capsys, "diagnose", f"run_dir={char_run}", *words)
     assert code == 2 and message in err and err.count("\n") == 1
+
+
+def test_prompts_are_read_as_other_texts_are(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("\ufeffa\u2028b\r\n\r\nc\r\n".encode())
+    assert _read_prompts({"prompts": str(path)}) == ["a\u2028b", "", "c"]
+    path.write_bytes("é\n".encode("cp1252"))
+    with pytest.raises(UsageError, match=r"prompts.txt:1: is not UTF-8: .* at byte 0; encoding=NAME says what it is"):
+        _read_prompts({"prompts": str(path)})
+    assert _read_prompts({"prompts": str(path), "encoding": "cp1252"}) == ["é"]
