@@ -44,7 +44,7 @@ def predict(
         run_dir, ckpt, overrides: the model, as for `rnnlab.cli.build.load`.
         source: file of queries; None for stdin.
         target: file of answers; None for stdout.
-        encoding: of the queries; None for UTF-8.
+        encoding: of the queries, as Python names it; None for that of the data.
 
     Raises:
         UsageError: no such run, file or checkpoint, or a line that is no query ("file:line: what is wrong").
