@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rnnlab.analysis.baselines import baselines_of
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, told apart under all common forms of colour blindness.
 _BLUE, _ORANGE, _GREEN, _PURPLE, _GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C8C8C"
 _SPLIT_COLOURS = {"train": _BLUE, "val": _ORANGE, "test": _GREEN}
-_BASELINE_COLOURS = (_GREY, _GREEN, _PURPLE)
+_BASELINE_COLOURS = ("black", _GREY, _PURPLE)  # the best one first
 
 _LABELS = {
     "loss": "loss",
@@ -35,6 +37,7 @@ _LABELS = {
     "mae": "MAE (units of the series)",
     "mape": "MAPE (%)",
 }
+_FAR_APART = 3.0  # the greatest value over the least, from where an axis is logarithmic
 # Shares that lie close together near 1: a logarithmic axis would only make them hard to read.
 _SHARES = ("accuracy", "accuracy_unseen", "sentence_accuracy", "macro_f1")
 
@@ -47,8 +50,8 @@ def learning_curves(
     Args:
         rows: one mapping an epoch with 'epoch' and '<split>/<metric>' entries; texts are read as numbers, empty or
             missing entries are left out, and so are metrics without a split in train, val, test.
-        baselines: numbers to beat, drawn as dashed lines: 'hmm_accuracy' into the panel of 'accuracy', and names
-            without an underscore into that of 'mse_last'. Others, as 'naive_test', belong to other splits or metrics.
+        baselines: numbers to beat, drawn as dashed lines, the best one black: 'baseline/hmm/val/accuracy' into the
+            panel of 'accuracy'. Those of other splits do not compare with these curves, other names are left out.
         title: says what the figure shows.
 
     Raises:
@@ -64,19 +67,21 @@ def learning_curves(
                 values.append(float(value))
     if not metrics:
         raise ValueError("no row holds a metric like 'train/loss' or 'val/exact_match'")
-    if metrics.get("mse") == metrics.get("mse_last"):
-        metrics.pop("mse", None)
+    if list(metrics.get("loss", ())) == ["train"]:
+        for same in [name for name in ("mse", "mse_last") if name in metrics][:1]:
+            metrics[same] = {**metrics.pop("loss"), **metrics[same]}  # what is minimised is that error
     names = [name for name in _LABELS if name in metrics]
     figure, axes = _grid(len(names), title, panel=(5.2, 3.8))
     for axis, name in zip(axes, names, strict=True):
         for split, (epochs, values) in metrics[name].items():
             axis.plot(epochs, values, color=_SPLIT_COLOURS[split], marker="o", markersize=3, label=split)
-        for (label, value), colour in zip(_baselines_of(name, baselines or {}), _BASELINE_COLOURS, strict=False):
+        compared = baselines_of(baselines or {}, f"val/{name}")
+        for (label, value), colour in zip(compared.items(), _BASELINE_COLOURS, strict=False):
             axis.axhline(value, color=colour, linestyle="--", linewidth=1.2, label=f"{label} {value:.4g}")
         if name in ("exact_match", "char_accuracy"):
             axis.set_ylim(-0.02, 1.02)
-        elif name not in _SHARES and all(value > 0 for _, values in metrics[name].values() for value in values):
-            axis.set_yscale("log")
+        elif name not in _SHARES:
+            _scale(axis, [*compared.values(), *(value for _, values in metrics[name].values() for value in values)])
         axis.set_title(_LABELS[name], fontsize=10)
         axis.set_xlabel("epoch")
         axis.set_ylabel(name.replace("_", " "))
@@ -85,22 +90,28 @@ def learning_curves(
     return figure
 
 
-def _baselines_of(metric: str, baselines: Mapping[str, float]) -> list[tuple[str, float]]:
-    """Return (label, value) of the baselines that compare with the validation curve of a metric."""
-    names = {key.removeprefix("baseline/"): value for key, value in baselines.items()}
-    if metric == "mse_last":
-        return [(name, value) for name, value in names.items() if "_" not in name]
-    if not metric.startswith("accuracy"):
-        return []
-    ending = f"_{metric}"
-    return [(name.removesuffix(ending), value) for name, value in names.items() if name.endswith(ending)]
+def _scale(axis: Axes, values: Sequence[float]) -> None:
+    """Make the axis of positive values that lie far apart logarithmic, with plain numbers beside it."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite or min(finite) <= 0 or max(finite) < _FAR_APART * min(finite):
+        return
+    axis.set_yscale("log")
+    ratio = max(finite) / min(finite)
+    labelled = (1.0,) if ratio > 1000 else (1.0, 2.0, 5.0) if ratio > 10 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    axis.yaxis.set_major_locator(LogLocator(subs=labelled))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
 
 
 def forecast(
     history: np.ndarray,
     truth: np.ndarray,
     forecast: np.ndarray,
-    baseline: np.ndarray | None = None,
+    baseline: tuple[str, np.ndarray] | None = None,
+    unit: str = "value",
+    times: np.ndarray | None = None,
     title: str = "Forecasts of validation series",
 ) -> Figure:
     """Draw a few series with what followed and what was forecast, one panel a series.
@@ -109,32 +120,39 @@ def forecast(
         history: known values (N, T).
         truth: what followed (N, K).
         forecast: the model's forecasts (N, K).
-        baseline: another forecast to compare with (N, K), drawn in grey.
+        baseline: name and values (N, K) of another forecast to compare with.
+        unit: label of the value axis.
+        times: of each value (N, T+K): numbers or datetime64; None counts steps.
         title: says what the figure shows.
 
     Raises:
         ValueError: shapes do not fit together.
     """
     history, truth, forecast = np.asarray(history), np.asarray(truth), np.asarray(forecast)
-    others = [] if baseline is None else [np.asarray(baseline)]
-    if history.ndim != 2 or any(values.shape != truth.shape for values in (forecast, *others)):
-        shapes = ", ".join(str(values.shape) for values in (history, truth, forecast, *others))
+    name, other = ("", None) if baseline is None else (baseline[0], np.asarray(baseline[1]))
+    compared = [forecast] if other is None else [forecast, other]
+    if history.ndim != 2 or any(values.shape != truth.shape for values in compared):
+        shapes = ", ".join(str(values.shape) for values in (history, truth, *compared))
         raise ValueError(f"expected history (N, T) and truth, forecast, baseline (N, K), got shapes {shapes}")
-    known = np.arange(history.shape[1])
-    future = history.shape[1] + np.arange(truth.shape[1])
+    num_known, num_steps = history.shape[1], history.shape[1] + truth.shape[1]
+    time = np.tile(np.arange(num_steps), (len(history), 1)) if times is None else np.asarray(times)
     figure, axes = _grid(len(history), title, panel=(4.2, 2.7))
     for index, axis in enumerate(axes):
+        known, future = time[index, :num_known], time[index, num_known:]
         axis.plot(known, history[index], color=_BLUE, linewidth=1.2, label="known")
-        axis.axvline(history.shape[1] - 0.5, color=_GREY, linewidth=0.8, linestyle=":")
-        for values in others:
-            axis.plot(future, values[index], "s", color=_GREY, markersize=4, label="naive")
+        axis.axvspan(known[-1], future[-1], color=_GREY, alpha=0.1, linewidth=0)
+        if other is not None:
+            style = {"color": "black", "linestyle": "--", "linewidth": 1, "marker": ".", "markersize": 4}
+            axis.plot(future, other[index], **style, label=f"baseline {name}")
         axis.plot(future, truth[index], "o", color=_BLUE, markersize=5, markerfacecolor="white", label="truth")
         axis.plot(future, forecast[index], "x", color=_ORANGE, markersize=6, markeredgewidth=1.8, label="forecast")
-        error = float(np.mean((forecast[index] - truth[index]) ** 2))
-        axis.set_title(f"series {index + 1}: MSE {error:.2g}", fontsize=9)
-        axis.set_xlabel("time step")
-        axis.set_ylabel("value")
-    axes[0].legend(frameon=False, fontsize=8)
+        errors = [f"{np.mean((values[index] - truth[index]) ** 2):.2g}" for values in compared]
+        against = f" ({name} {errors[1]})" if other is not None else ""
+        axis.set_title(f"series {index + 1}: MSE {errors[0]}{against}", fontsize=9)
+        axis.set_ylabel(unit)
+        _label_times(axis, times)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     return figure
 
 
@@ -153,7 +171,7 @@ def level_forecast(
         series: all values in their own units (T,).
         first_target: index of the first value forecast.
         forecast: the model's forecasts, of consecutive values (N,).
-        baselines: other forecasts (N,) by name.
+        baselines: other forecasts (N,) by name, the first of which is drawn in black.
         unit: label of the value axis.
         times: what to write on the time axis for each value (T,): numbers or datetime64; None counts rows.
         title: says what the figure shows.
@@ -170,21 +188,33 @@ def level_forecast(
     time = np.arange(len(series)) if times is None else np.asarray(times)
     truth, span = series[first_target:stop], time[first_target:stop]
     figure, (top, bottom) = _stacked(title)
-    top.plot(time, series, color=_BLUE, linewidth=1.2, label="series")
+    # So much of what was known that the forecasts keep a fifth of the width.
+    first = max(0, first_target - 4 * len(forecast))
+    top.plot(time[first:], series[first:], color=_BLUE, linewidth=1.2, label="series")
     top.axvline(time[first_target], color=_GREY, linewidth=0.8, linestyle=":")
     for (name, values), colour in zip((baselines or {}).items(), _BASELINE_COLOURS, strict=False):
-        top.plot(
-            span, values, color=colour, linewidth=1, linestyle="--", label=f"{name}, RMSE {_rmse(values, truth):.4g}"
-        )
+        label = f"baseline {name}, RMSE {_rmse(values, truth):.4g}"
+        top.plot(span, values, color=colour, linewidth=1, linestyle="--", label=label)
         bottom.plot(span, np.asarray(values) - truth, color=colour, linewidth=1, linestyle="--")
     top.plot(span, forecast, color=_ORANGE, linewidth=1.4, label=f"forecast, RMSE {_rmse(forecast, truth):.4g}")
     bottom.plot(span, forecast - truth, color=_ORANGE, linewidth=1.4)
     bottom.axhline(0, color=_GREY, linewidth=0.8)
     top.set_ylabel(unit)
-    bottom.set_ylabel("error")
-    bottom.set_xlabel("row" if times is None else "time")
+    bottom.set_ylabel("forecast - truth")
+    _label_times(bottom, times, counted="row")
     top.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _label_times(axis: Axes, times: Any, counted: str = "time step") -> None:
+    """Name the time axis, and write dates no longer than it takes to tell them apart."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    axis.set_xlabel(counted if times is None else "time")
+    if times is not None and np.issubdtype(np.asarray(times).dtype, np.datetime64):
+        locator = AutoDateLocator(minticks=3, maxticks=7)
+        axis.xaxis.set_major_locator(locator)
+        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
 def _rmse(values: np.ndarray, truth: np.ndarray) -> float:
@@ -192,10 +222,10 @@ def _rmse(values: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _grid(num_panels: int, title: str, panel: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """Return a figure with this many panels, at most three a row, each of a size in inches."""
+    """Return a figure with this many panels, at most three a row and four in a square, each of a size in inches."""
     from matplotlib.figure import Figure
 
-    columns = min(3, num_panels)
+    columns = 2 if num_panels == 4 else min(3, num_panels)
     lines = math.ceil(num_panels / columns)
     figure = Figure(figsize=(panel[0] * columns, panel[1] * lines + 0.4), layout="constrained", dpi=120)
     axes = list(figure.subplots(lines, columns, squeeze=False).flat)

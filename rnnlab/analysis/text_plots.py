@@ -54,7 +54,7 @@ def learning_curve_bits(
     Args:
         rows: one mapping an epoch with 'epoch', 'train/loss' in nats and 'val/bits'; texts are read as numbers, empty,
             missing and non-finite entries are left out.
-        baselines: bits per character of n-grams under names as 'baseline/5gram_bits'; other names are left out.
+        baselines: bits per character of n-grams under names as 'baseline/5gram/val/bits'; other names are left out.
         title: says what the figure shows.
 
     Raises:
@@ -79,7 +79,7 @@ def learning_curve_bits(
         best = f", best {min(bits):.3f}" if name == "validation" and min(bits) < bits[-1] else ""
         labels.append(_Label(f"{name} {bits[-1]:.3f}{best}", bits[-1], colour))
     for key, value in (baselines or {}).items():
-        if match := re.fullmatch(r"(?:baseline/)?(\d+)gram_bits", key):
+        if match := re.fullmatch(r"baseline/(\d+)gram/val/bits", key):
             axis.axhline(value, color=_GREY, linestyle="--", linewidth=1)
             labels.append(_Label(f"{match[1]}-gram {value:.3f}", value, _GREY))
     axis.set_xlabel("epoch")

@@ -27,10 +27,7 @@ class LearningCurves(pl.Callback):
         from rnnlab.analysis.plots import learning_curves
 
         rows = read_rows(Path(trainer.default_root_dir) / "metrics.csv")
-        baselines = {
-            key.removeprefix("baseline/"): value for key, value in metrics.items() if key.startswith("baseline/")
-        }
-        save_figure(trainer, "learning_curves", learning_curves(rows, baselines))
+        save_figure(trainer, "learning_curves", learning_curves(rows, metrics))
 
 
 class Forecasts(pl.Callback):
@@ -55,33 +52,40 @@ def _predict(task: pl.LightningModule, x: torch.Tensor) -> torch.Tensor:
         return task.predict_step((x.to(task.device),), 0).cpu()
 
 
+def _best_baseline(data: pl.LightningDataModule, split: str, truth: np.ndarray) -> tuple[str, np.ndarray]:
+    """Return name and forecasts (N, K) of the baseline with the least squared error."""
+    forecasts = data.baseline_forecasts(split)
+    return min(forecasts.items(), key=lambda item: float(np.mean((item[1] - truth) ** 2)))
+
+
 def _of_windows(trainer: pl.Trainer, task: pl.LightningModule, num_series: int) -> Figure:
     """Draw the first validation series."""
     from rnnlab.analysis.plots import forecast
 
-    x, y = (tensor[:num_series] for tensor in trainer.datamodule.splits["val"])
-    history = x[:, :, 0].numpy()
+    x, y = trainer.datamodule.splits["val"]
     truth = (y if y.ndim == 2 else y[:, -1]).numpy()
-    baseline = np.repeat(history[:, -1:], truth.shape[1], axis=1)
-    return forecast(history, truth, _predict(task, x).numpy(), baseline)
+    name, baseline = _best_baseline(trainer.datamodule, "val", truth)
+    first = slice(num_series)
+    history = x[first, :, 0].numpy()
+    return forecast(history, truth[first], _predict(task, x[first]).numpy(), (name, baseline[first]))
 
 
 def _of_levels(trainer: pl.Trainer, task: pl.LightningModule, num_series: int) -> Figure:
-    """Draw the test part of a user's series in its own units."""
+    """Draw the test part of a user's series in its own units, the best baseline and the naive one beside it."""
     from rnnlab.analysis.plots import forecast, level_forecast
 
     data = trainer.datamodule
     x, _, origin = data.splits["test"]
     predicted = data.to_level(_predict(task, x), origin).numpy()  # (N, K)
-    rows = data.first_targets["test"]
+    rows, title = data.first_targets["test"], f"Forecasts of {data.column}, test part"
+    truth = data.levels[rows[:, None] + np.arange(data.horizon)]
+    name, baseline = _best_baseline(data, "test", truth)
     if data.horizon == 1:
-        others = {"persistence": data.levels[rows - 1]}
-        if data.season is not None:
-            others["seasonal naive"] = data.levels[rows - data.season]
-        return level_forecast(data.levels, int(rows[0]), predicted[:, 0], others, unit=data.column)
+        others = {name: baseline[:, 0], "naive": data.levels[rows - 1]}
+        return level_forecast(data.levels, int(rows[0]), predicted[:, 0], others, data.column, data.times, title)
     chosen = np.linspace(0, len(rows) - 1, min(num_series, len(rows))).astype(int)
-    starts = rows[chosen][:, None]
-    history = data.levels[starts + np.arange(-data.window, 0)]
-    truth = data.levels[starts + np.arange(data.horizon)]
-    naive = np.repeat(history[:, -1:], data.horizon, axis=1)
-    return forecast(history, truth, predicted[chosen], naive, title=f"Forecasts of {data.column}, test part")
+    steps = rows[chosen][:, None] + np.arange(-data.window, data.horizon)
+    history = data.levels[steps[:, : data.window]]
+    times = None if data.times is None else data.times[steps]
+    others = (name, baseline[chosen])
+    return forecast(history, truth[chosen], predicted[chosen], others, data.column, times, title)

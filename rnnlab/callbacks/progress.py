@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import lightning.pytorch as pl
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rnnlab.callbacks.console import console, say
+
+_WIDTH = 80  # characters of a line
+
+
+def epoch_line(epoch: int, max_epochs: int | None, metrics: Mapping[str, float], monitor: str) -> str:
+    """Return rich markup of at most 80 characters: the metric that picks the best checkpoint, then what else fits.
+
+    The training loss comes next, then what validation measured; metrics.csv has the rest.
+    """
+    total = f"/{max_epochs}" if max_epochs is not None and max_epochs > 0 else ""
+    line = f"epoch {epoch:>3}{total}"
+    width = len(line)
+    order = [monitor, "train/loss", *(key for key in sorted(metrics) if key.startswith("val/")), *sorted(metrics)]
+    for key in dict.fromkeys(order):
+        if key in metrics:
+            number = f"{metrics[key]:.5g}"
+            width += len(f"  {key} {number}")
+            if width > _WIDTH:
+                break
+            line += f"  {key} [bold]{number}[/bold]"
+    return line
 
 
 class EpochProgress(pl.Callback):
@@ -45,8 +67,8 @@ class EpochProgress(pl.Callback):
             self._next_update = time.monotonic() + self.refresh_s
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        metrics = (f"{key} [bold]{float(value):.5g}[/bold]" for key, value in sorted(trainer.callback_metrics.items()))
-        say(f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}  {'  '.join(metrics)}")
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        say(epoch_line(trainer.current_epoch + 1, trainer.max_epochs, metrics, pl_module.monitor[0]))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop()

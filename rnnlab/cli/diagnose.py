@@ -95,8 +95,7 @@ def diagnose(
             )
             figures["learning_curve"] = learning_curve_bits(rows, numbers, f"Learning curve of {name}")
         else:
-            baselines = {key: value for key, value in numbers.items() if key.startswith("baseline/")}
-            figures = {"learning_curves": learning_curves(rows, baselines)}
+            figures = {"learning_curves": learning_curves(rows, numbers, f"Learning curves of {name}")}
             if hasattr(data, "tags"):
                 figures["confusion"] = _confusion(data, task.model)
             else:

@@ -34,6 +34,7 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
     from rich.table import Table
     from rich.text import Text
 
+    from rnnlab.analysis.baselines import verdict
     from rnnlab.callbacks.console import console, readable
     from rnnlab.callbacks.files import write_json
     from rnnlab.cli import rundir
@@ -58,8 +59,10 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
     table.add_column("metric")
     table.add_column("value", justify="right")
     for key, value in metrics.items():
-        table.add_row(key, readable(value), style="dim" if key.startswith("baseline/") else None)
+        table.add_row(key, readable(value), style="dim" if key.startswith(("baseline/", "optimum/")) else None)
     console.print(table)
+    if (told := verdict(metrics, run.task.monitor[0])) is not None:
+        console.print(told, markup=False)
     results.mkdir(exist_ok=True)
     which = {"checkpoint": str(path), "epoch": epoch, "overrides": overrides}
     target = _target(results, which)

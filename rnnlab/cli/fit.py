@@ -117,7 +117,7 @@ def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:
             callback.on_run_end(run.trainer, run.task, metrics)
     for logger in run.trainer.loggers:
         logger.log_metrics({f"final/{key}": value for key, value in metrics.items()})
-    for line in compare(metrics):
+    for line in compare(metrics, run.task.monitor[0]):
         say(line)
     close_wandb()
     write_json(run_dir / "metrics.json", metrics)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import lightning.pytorch as pl
 
+from rnnlab.analysis.baselines import verdict
 from rnnlab.callbacks.console import readable
 from rnnlab.cli.build import Run
 
@@ -44,12 +45,20 @@ def measure(run: Run) -> dict[str, float]:
     return {**metrics, **run.data.baselines()}
 
 
-def compare(metrics: dict[str, float]) -> list[str]:
-    """Return lines of rich markup: every test and validation number, then the baselines to compare them with."""
+def compare(metrics: dict[str, float], monitor: str) -> list[str]:
+    """Return lines of rich markup: every validation and test number, those to compare them with, and the verdict.
+
+    Args:
+        metrics: as `measure` returns them.
+        monitor: the metric that picks the best checkpoint, as 'val/accuracy'.
+    """
     lines = []
-    for prefix, style in (("val/", ""), ("test/", "bold"), ("baseline/", "dim")):
-        for key, value in metrics.items():
-            if key.startswith(prefix):
-                text = f"{key:<28} {readable(value)}"
-                lines.append(f"[{style}]{text}[/{style}]" if style else text)
+    styles = {"val/": "", "test/": "bold", "baseline/": "dim", "optimum/": "dim"}
+    keys = [key for prefix in styles for key in metrics if key.startswith(prefix)]
+    width = max(map(len, keys), default=0)
+    for key in keys:
+        style, text = styles[key.partition("/")[0] + "/"], f"{key:<{width}}  {readable(metrics[key])}"
+        lines.append(f"[{style}]{text}[/{style}]" if style else text)
+    if (told := verdict(metrics, monitor)) is not None:
+        lines.append(f"[bold]{told}[/bold]")
     return lines

@@ -20,7 +20,7 @@ from rnnlab.data.batches import InMemoryData, Queries
 from rnnlab.data.checks import check_batch_size, check_choice, check_encoding, check_fraction, check_integer
 from rnnlab.data.csv_text import read_columns, write_number
 from rnnlab.data.files import find_file
-from rnnlab.data.times import check_regular_times
+from rnnlab.data.times import check_regular_times, read_times
 
 # How many roundings of a value two transformed ones may differ by and still be taken for equal.
 _ROUNDINGS = 8
@@ -99,7 +99,8 @@ class CSVData(InMemoryData):
             )
         self.arima_order, self.arima_seasonal_order = arima_order, arima_seasonal_order
 
-        self.levels = self._read(path, self.encoding)  # (rows,) in the series' own units
+        # (rows,) in the series' own units; when they were, if there is a time column
+        self.levels, self.times = self._read(path, self.encoding)
         self.sha256 = hashlib.sha256(find_file(path, "CSV file").read_bytes()).hexdigest()
         self.num_val = _part_size("val_size", val_size, len(self.levels))
         self.num_test = _part_size("test_size", test_size, len(self.levels))
@@ -111,6 +112,7 @@ class CSVData(InMemoryData):
 
         self.mean, self.deviation = self._scale() if scale else (0.0, 1.0)
         self.sizes = {"input_size": 1 + len(self.lags), "output_size": self.horizon}
+        self._forecasts: dict[str, np.ndarray] | None = None  # of the baselines, whose fit may take seconds
 
     def _scale(self) -> tuple[float, float]:
         """Return mean and deviation of the transformed training part.
@@ -155,8 +157,8 @@ class CSVData(InMemoryData):
         """How many rows before its first target a window needs."""
         return self.window + max((*self.lags, 1)) - 1 + int(self.difference)
 
-    def _read(self, path: str | Path, encoding: str) -> np.ndarray:
-        """Return the column in its own units, float64 (rows,)."""
+    def _read(self, path: str | Path, encoding: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the column in its own units, float64 (rows,), and the times as `read_times` does, if there are any."""
         names = [self.column] if self.time_column is None else [self.column, self.time_column]
         column, *times = read_columns(path, names, encoding)
         values = column.numbers()
@@ -169,7 +171,7 @@ class CSVData(InMemoryData):
                 raise ValueError(f"{column.place(index)}: transform=log needs positive values, got {values[index]:g}")
         for stamps in times:
             check_regular_times(stamps)
-        return values
+        return values, read_times(times[0]) if times else None
 
     def _first_targets(self) -> dict[str, np.ndarray]:
         """Return, for each part, the row of the first target of its windows."""
@@ -232,7 +234,7 @@ class CSVData(InMemoryData):
     def baselines(self) -> dict[str, float]:
         """Return RMSE, MAE and MAPE (%) of classical forecasts of the test windows, in the series' own units.
 
-        Keys are 'baseline/<name>_rmse' and so on with the names naive, seasonal_naive (given `season`), ols (same
+        Keys are 'baseline/<name>/test/rmse' and so on with the names naive, seasonal_naive (given `season`), ols (same
         inputs as the model) and arima (given `arima_order`); they compare with 'test/rmse'. What has to be fitted is
         fitted on train and validation together, since none of these needs a validation part.
         """
@@ -240,13 +242,24 @@ class CSVData(InMemoryData):
         rows = self.first_targets["test"]
         truth = self.levels[rows[:, None] + np.arange(self.horizon)]
         result = {}
-        for name, forecast in self._baseline_forecasts(rows).items():
+        for name, forecast in self.baseline_forecasts("test").items():
             for metric, value in _errors(forecast, truth).items():
-                result[f"baseline/{name}_{metric}"] = value
+                result[f"baseline/{name}/test/{metric}"] = value
         return result
 
-    def _baseline_forecasts(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Return forecasts (N, horizon) of the windows whose first targets are in these rows, by name of the method."""
+    def baseline_forecasts(self, split: str) -> dict[str, np.ndarray]:
+        """Return forecasts (N, horizon) of the windows of the test part by name of the method, as `baselines`.
+
+        Raises:
+            ValueError: another split is asked for.
+        """
+        check_choice("split", split, ("test",))
+        if self._forecasts is None:
+            self._forecasts = self._fit_baselines(self.first_targets["test"])
+        return self._forecasts
+
+    def _fit_baselines(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the forecasts of the windows whose first targets are in these rows."""
         history = self.levels[rows[:, None] + np.arange(-(self.season or 1), 0)]
         forecasts = {"naive": naive(history, self.horizon), "ols": self._ols_forecast()}
         if self.season is not None:
@@ -275,7 +288,7 @@ class CSVData(InMemoryData):
         Raises:
             ValueError: as the constructor, or the file has too few rows.
         """
-        levels = self._read(path, encoding or self.encoding)
+        levels, _ = self._read(path, encoding or self.encoding)
         if len(levels) < self.context:
             raise ValueError(f"{path}: a forecast needs at least {self.context} rows, got {len(levels)}")
         inputs = self._windows(levels, np.array([len(levels)]))

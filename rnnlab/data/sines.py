@@ -95,32 +95,36 @@ class TwoSineData(InMemoryData):
     def baselines(self) -> dict[str, float]:
         """Return the MSE of repeating the last value and of OLS on the T lags, both from the last step.
 
-        'baseline/naive' and 'baseline/ols' are on validation and compare with 'val/mse_last'; their '_test' forms with
-        'test/mse_last'. With target 'sequence', '_all' forms are the means over every step of validation, OLS being one
-        regression for each number of lags; they compare with 'val/mse'.
+        Keys are 'baseline/naive/val/mse_last' and so on, with the names naive and ols, for validation and test. With
+        target 'sequence', 'baseline/ols/val/mse' is the mean over every step of validation, OLS being one regression
+        for each number of lags; naive likewise.
         """
         self.setup()
-        windows = {split: _windows(*tensors) for split, tensors in self.splits.items()}
         result = {}
-        ols = fit_ols(*windows["train"])
-        for split, suffix in (("val", ""), ("test", "_test")):
-            history, future = windows[split]
-            result[f"baseline/naive{suffix}"] = _mse(naive(history, self.horizon), future)
-            result[f"baseline/ols{suffix}"] = _mse(ols(history), future)
+        for split in ("val", "test"):
+            _, future = _windows(*self.splits[split])
+            for name, forecast in self.baseline_forecasts(split).items():
+                result[f"baseline/{name}/{split}/mse_last"] = _mse(forecast, future)
         if self.target == "sequence":
             result |= self._all_step_baselines()
         return result
+
+    def baseline_forecasts(self, split: str) -> dict[str, np.ndarray]:
+        """Return forecasts (N, horizon) at the last step of the series of a split, by name of the method."""
+        history, _ = _windows(*self.splits[split])
+        ols = fit_ols(*_windows(*self.splits["train"]))
+        return {"naive": naive(history, self.horizon), "ols": ols(history)}
 
     def _all_step_baselines(self) -> dict[str, float]:
         (train_x, train_y), (x, y) = (
             tuple(tensor.double().numpy() for tensor in self.splits[split]) for split in ("train", "val")
         )
-        by_step: dict[str, list[float]] = {"baseline/naive_all": [], "baseline/ols_all": []}
+        by_step: dict[str, list[float]] = {"baseline/naive/val/mse": [], "baseline/ols/val/mse": []}
         for step in range(self.num_steps):
             history = x[:, : step + 1, 0]
             ols = fit_ols(train_x[:, : step + 1, 0], train_y[:, step])
-            by_step["baseline/naive_all"].append(_mse(naive(history, self.horizon), y[:, step]))
-            by_step["baseline/ols_all"].append(_mse(ols(history), y[:, step]))
+            by_step["baseline/naive/val/mse"].append(_mse(naive(history, self.horizon), y[:, step]))
+            by_step["baseline/ols/val/mse"].append(_mse(ols(history), y[:, step]))
         return {name: float(np.mean(values)) for name, values in by_step.items()}
 
     def read_queries(self, path: str | Path, encoding: str | None = None) -> Queries:

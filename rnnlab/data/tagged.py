@@ -191,9 +191,9 @@ class SentenceData(InMemoryData):
     def baselines(self) -> dict[str, float]:
         """Return the accuracy of taggers that count, learnt from the training part.
 
-        Keys are 'baseline/<name>_accuracy' and, on words that do not occur in training, '_accuracy_unseen', for the
-        validation part; '_test' is added for the test part. Names are most_frequent, suffix and hmm, the last left out
-        where the tags are so many that its search would take minutes.
+        Keys are 'baseline/<name>/val/accuracy' and, on words that do not occur in training, '.../accuracy_unseen', for
+        validation and test. Names are most_frequent, suffix and hmm, the last left out where the tags are so many that
+        its search would take minutes.
         """
         self.setup()
         pairs = {part: [(s.forms, s.tags) for s in sentences] for part, sentences in self.sentences.items()}
@@ -201,12 +201,12 @@ class SentenceData(InMemoryData):
         if len(self.tags) <= _MOST_HMM_TAGS:
             taggers["hmm"] = hmm
         result = {}
-        for part, ending in (("val", ""), ("test", "_test")):
+        for part in ("val", "test"):
             for name, tagger in taggers.items() if part in pairs else ():
                 scores = score_tags(pairs["train"], pairs[part], tagger(pairs["train"], pairs[part]))
-                result[f"baseline/{name}_accuracy{ending}"] = scores.accuracy
+                result[f"baseline/{name}/{part}/accuracy"] = scores.accuracy
                 if not math.isnan(scores.unseen_accuracy):
-                    result[f"baseline/{name}_accuracy_unseen{ending}"] = scores.unseen_accuracy
+                    result[f"baseline/{name}/{part}/accuracy_unseen"] = scores.unseen_accuracy
         return result
 
     def read_queries(self, path: str | Path, encoding: str | None = None) -> Queries:

@@ -198,10 +198,10 @@ class TextData(InMemoryData):
         )
 
     def baselines(self) -> dict[str, float]:
-        """Return the bits per character of interpolated Witten-Bell n-grams.
+        """Return bits per character and perplexity of interpolated Witten-Bell n-grams.
 
-        Keys are 'baseline/<order>gram_bits' for the validation part and 'baseline/test_<order>gram_bits'. Counts come
-        from the training part; contexts are read as the network reads them.
+        Keys are 'baseline/<order>gram/val/bits' and '.../perplexity', for validation and test. Counts come from the
+        training part; contexts are read as the network reads them.
         """
         if not self.ngram_order:
             return {}
@@ -213,9 +213,9 @@ class TextData(InMemoryData):
                 ids = [self._without_start(document.text) for document in documents]
                 contexts = [self._without_start(document.context) for document in documents]
                 nats = witten_bell(train, ids, len(self.vocabulary) - 1, self.ngram_order, contexts)  # (order, N)
-                prefix = "" if part == "val" else "test_"
                 for order, mean in enumerate(nats.mean(axis=1), start=1):
-                    result[f"baseline/{prefix}{order}gram_bits"] = float(mean / np.log(2))
+                    result[f"baseline/{order}gram/{part}/bits"] = float(mean / np.log(2))
+                    result[f"baseline/{order}gram/{part}/perplexity"] = float(np.exp(mean))
         return result
 
     def _without_start(self, text: str) -> np.ndarray:

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+import numpy as np
+
 from rnnlab.data.csv_text import Column, read_number
 
 _CLOCK = (
@@ -79,6 +81,42 @@ def check_regular_times(times: Column) -> None:
         raise ValueError(complaints[0])
 
 
+def read_times(times: Column) -> np.ndarray | None:
+    """Return regular stamps for a picture: datetime64[ms], or float64 where they are numbers; None if there are none.
+
+    Dates are those on the clock of their place, to the millisecond; of UTC where zones differ.
+    """
+    if not times.cells:
+        return None
+    numbers, first = np.array([]), times.cells[0]
+    if _DECIMAL.fullmatch(first) or not any(layout.fullmatch(first) for layout in _LAYOUTS):
+        numbers = np.array([read_number(cell, times.place(index)) for index, cell in enumerate(times.cells)])
+        rate = _per_second(numbers.min(), numbers.max())
+        if rate is not None:
+            return (numbers / rate * 1000).round().astype("datetime64[ms]")
+        if _complaint(times, next(_number_readings(times))) is None:
+            return numbers
+    for layout in _LAYOUTS:
+        stamps = [stamp for cell in times.cells if (stamp := _parse(layout, cell)) is not None]
+        if len(stamps) == len(times.cells) and any(
+            _complaint(times, reading) is None for reading in _date_readings(times, stamps)
+        ):
+            differ = len({stamp.zone for stamp in stamps}) > 1
+            milliseconds = [
+                1000 * (stamp.seconds - (stamp.zone or 0) * differ) + int(stamp.fraction.ljust(3, "0")[:3])
+                for stamp in stamps
+            ]
+            dates = np.array([stamp.date for stamp in stamps], dtype="datetime64[ms]")
+            return dates + np.array(milliseconds, dtype="timedelta64[ms]")
+    return numbers if len(numbers) else None
+
+
+def _per_second(least: float, greatest: float) -> int | None:
+    """Return how many units of whole numbers a second since 1970 has, if they may count such."""
+    rate = next((rate for start, rate in _EPOCHS.items() if least >= start), None)
+    return rate if rate is not None and greatest < _LAST_EPOCH * rate else None
+
+
 def _complaint(times: Column, reading: _Times) -> str | None:
     """Return what is irregular, or None."""
     values, is_fraction = reading
@@ -129,8 +167,8 @@ def _number_readings(times: Column) -> Iterator[_Times]:
     # The sign is that of the whole, also where that is -0.
     yield _Times([int(whole + fraction.ljust(num_digits, "0")) for whole, _, fraction in parts], num_digits > 0)
     numbers = [int(whole) for whole, _, _ in parts]
-    per_second = next((rate for least, rate in _EPOCHS.items() if min(numbers) >= least), None)
-    if per_second is not None and max(numbers) < _LAST_EPOCH * per_second:
+    per_second = _per_second(min(numbers), max(numbers))
+    if per_second is not None:
         days = [divmod(number, _DAY * per_second) for number in numbers]
         rests = [fraction.rstrip("0") for _, _, fraction in parts]
         yield from _months(

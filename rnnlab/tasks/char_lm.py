@@ -21,9 +21,10 @@ from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_op
 class CharLMTask(WindowedTask):
     """Learn to predict the characters of `TextData`, in windows whose state is carried from one to the next.
 
-    Logged for 'val/' and 'test/': 'loss' in nats and 'bits' in bits per character. Both are sums over all characters of
-    the part, divided by their number, and each character is predicted in the state that those before it left.
-    'train/loss' is the mean over the epoch, while the weights move.
+    Logged for 'val/' and 'test/': 'loss' in nats and 'bits' in bits per character, and 'perplexity', the
+    number of equally likely characters that would cost as much. All come from a sum over all characters of the part,
+    divided by their number, and each character is predicted in the state that those before it left. 'train/loss' is
+    the mean over the epoch, while the weights move.
 
     Args:
         model: ids (B, W) and a state -> logits (B, W, V) and a state, as `rnnlab.models.CharLM` does.
@@ -101,9 +102,10 @@ class CharLMTask(WindowedTask):
 
     def _log_means(self, split: str) -> None:
         loss = self.means[split].report()["loss"]
-        values = {"loss": loss, "bits": loss / math.log(2)}
+        values = {"loss": loss, "bits": loss / math.log(2), "perplexity": loss.exp()}
         if self.dynamic_lr is not None and self.trainer.state.fn != "fit":
-            values["bits_dynamic"] = torch.tensor(self._dynamic_nats(split) / math.log(2))
+            nats = torch.tensor(self._dynamic_nats(split), dtype=torch.float64)
+            values |= {"bits_dynamic": nats / math.log(2), "perplexity_dynamic": nats.exp()}
         self.log_dict({f"{split}/{name}": value for name, value in values.items()})
 
     def _dynamic_nats(self, split: str) -> float:

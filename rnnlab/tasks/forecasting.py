@@ -16,11 +16,11 @@ from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_op
 class ForecastingTask(WindowedTask):
     """Learn to forecast the series of a data module of `rnnlab.data`.
 
-    Logged for 'val/' and 'test/', all as sums over counts: 'mse' over every forecast and 'mse_last' over those made at
-    the last step; with targets for the last step only they are equal. Where batches end with an origin, the data
-    module's `to_level` brings forecasts back to the series' own units, and 'rmse', 'mae' and 'mape' (in %, left out if
-    a true value is 0) of the last step are logged too. 'val/loss' is 'val/mse'; 'train/loss' is the mean over the
-    epoch, while the weights move.
+    Logged for 'val/' and 'test/', all as sums over counts: 'mse_last' over the forecasts made at the last step and,
+    where the targets are at every step, 'mse' over all. Where batches end with an origin, the data module's `to_level`
+    brings forecasts back to the series' own units, and 'rmse', 'mae' and 'mape' (in %, left out if a true value is 0)
+    of the last step are logged too. 'train/loss' is the mean of what is minimised over the epoch, while the weights
+    move: the error of all targets.
 
     Training batches may be windows of longer series (`rnnlab.data.Window`): the state is carried from one to the next,
     cut off from its graph, and saved in checkpoints. Evaluation always reads whole series.
@@ -83,7 +83,9 @@ class ForecastingTask(WindowedTask):
         forecast = self._forecast(x, y)
         error = (forecast - y).double()
         means = self.means[split]
-        means.update(mse=error**2, mse_last=_last_step(error) ** 2)
+        means.update(mse_last=_last_step(error) ** 2)
+        if error.ndim == 3:
+            means.update(mse=error**2)
         if origin:
             to_level = self.trainer.datamodule.to_level
             truth = to_level(_last_step(y), *origin)
@@ -99,8 +101,6 @@ class ForecastingTask(WindowedTask):
 
     def _log_means(self, split: str) -> None:
         means = self.means[split].report()
-        if split == "val":
-            means["loss"] = means["mse"]
         if "level_mse" in means:
             means["rmse"] = means.pop("level_mse").sqrt()
             if not means["mape"].isfinite():

@@ -37,7 +37,7 @@ class Means(nn.Module):
 
 
 class EpochLoss:
-    """The mean training loss of an epoch, logged once: logging at each step costs a tenth of a small step."""
+    """The mean training loss and the rate of an epoch, logged once: at each step that costs a tenth of a small one."""
 
     def __init__(self) -> None:
         self._total: Tensor | float = 0.0
@@ -46,10 +46,14 @@ class EpochLoss:
     def add(self, task: pl.LightningModule, loss: Tensor, count: Tensor | int) -> None:
         """Add the mean `loss` of `count` items; with the last batch of the epoch, log 'train/loss' and start anew.
 
+        'train/lr', logged beside it, is the rate of the epoch's last update, that of the first group of parameters.
+
         A count that lies on a GPU is not looked at.
         """
         self._total = self._total + loss.detach() * count
         self._count = self._count + count
         if task.trainer.is_last_batch:
-            task.log("train/loss", self._total / self._count, on_step=False, on_epoch=True, batch_size=1)
+            rate = torch.tensor(float(task.trainer.optimizers[0].param_groups[0]["lr"]), dtype=torch.float64)
+            values = {"train/loss": self._total / self._count, "train/lr": rate}
+            task.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
             self._total, self._count = 0.0, 0

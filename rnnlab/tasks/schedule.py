@@ -100,7 +100,9 @@ def late_decay(
 
 
 def plateau(optimizer: Optimizer, total_steps: int, factor: float = 0.5, patience: int = 2) -> ReduceLROnPlateau:
-    """Lower the learning rate when 'val/loss' has not fallen for more than `patience` epochs.
+    """Lower the learning rate when the validation error has not fallen for more than `patience` epochs.
+
+    That is the metric that picks the best checkpoint, or 'val/loss' where that one is to rise.
 
     Args:
         optimizer: any.
@@ -136,8 +138,9 @@ def complete_optimisers(
             raise ValueError("schedule=plateau needs a validation in each epoch: trainer.check_val_every_n_epoch=1")
         # Counted in batches, it is stepped right after the epoch's validation. Counted in epochs, Lightning would step
         # it behind the callbacks, that is, after the checkpoint was written, and a resumed run would miss a step.
+        metric = task.monitor[0] if task.monitor[1] == "min" else "val/loss"
         every = {"interval": "step", "frequency": int(task.trainer.num_training_batches)}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss", **every}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": metric, **every}}
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

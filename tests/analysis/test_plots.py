@@ -34,17 +34,24 @@ def test_learning_curves_have_a_panel_for_each_metric(tmp_path):
 
 
 def test_learning_curves_show_the_baselines_in_their_panel():
-    rows = [{"epoch": 0, "val/mse": 0.1, "val/mse_last": 0.1, "val/rmse": 30.0, "train/loss": 0.2}]
-    baselines = {"baseline/naive": 0.02, "baseline/naive_test": 0.03, "baseline/ols_rmse": 15.0, "baseline/ols_mape": 3}
-    loss, last, rmse = plots.learning_curves(rows, baselines).axes  # equal panels of mse and mse_last are one
-    assert labels(loss) == ["train"]
-    assert labels(last) == ["val", "naive 0.02"]
+    rows = [{"epoch": 0, "val/mse_last": 0.1, "val/rmse": 30.0, "train/loss": 0.2}]
+    baselines = {
+        "baseline/naive/val/mse_last": 0.02,
+        "baseline/naive/test/mse_last": 0.03,
+        "baseline/ols/test/rmse": 15.0,
+    }
+    last, rmse = plots.learning_curves(rows, baselines).axes  # what is minimised is mse_last
+    assert labels(last) == ["train", "val", "naive 0.02"]
     assert labels(rmse) == ["val"]  # test baselines do not compare with a validation curve
 
 
-def test_baselines_of_accuracy_go_by_their_ending():
+def test_baselines_go_to_the_panel_of_their_metric():
     rows = [{"epoch": 0, "val/accuracy": 0.9, "val/accuracy_unseen": 0.7}]
-    baselines = {"baseline/hmm_accuracy": 0.92, "baseline/hmm_accuracy_unseen": 0.73, "baseline/hmm_accuracy_test": 0.9}
+    baselines = {
+        "baseline/hmm/val/accuracy": 0.92,
+        "baseline/hmm/val/accuracy_unseen": 0.73,
+        "baseline/hmm/test/accuracy": 0.9,
+    }
     every, unseen = plots.learning_curves(rows, baselines).axes
     assert labels(every) == ["val", "hmm 0.92"] and labels(unseen) == ["val", "hmm 0.73"]
     assert every.get_yscale() == "linear"
@@ -57,13 +64,14 @@ def test_learning_curves_need_a_metric():
 
 def test_forecast_draws_each_series(tmp_path):
     history, future = np.random.default_rng(0).standard_normal((4, 20)), np.ones((4, 3))
-    figure = plots.forecast(history, future, future + 0.5, baseline=future * 0)
+    figure = plots.forecast(history, future, future + 0.5, baseline=("naive", future * 0))
     assert len(figure.axes) == 4
-    assert labels(figure.axes[0]) == ["known", "naive", "truth", "forecast"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["known", "baseline naive", "truth", "forecast"]
     known, *_, forecast = figure.axes[1].get_lines()
     assert np.array_equal(known.get_ydata(), history[1])
     assert forecast.get_xydata().tolist() == [[20, 1.5], [21, 1.5], [22, 1.5]]
-    assert figure.axes[0].get_title() == "series 1: MSE 0.25"
+    assert figure.axes[0].get_title() == "series 1: MSE 0.25 (naive 1)"
     figure.savefig(tmp_path / "forecast.png")
 
 
@@ -76,12 +84,14 @@ def test_level_forecast_draws_series_forecast_and_error(tmp_path):
     series = np.arange(30.0)
     figure = plots.level_forecast(series, 20, series[20:] + 3, {"naive": series[19:-1]}, unit="passengers (thousands)")
     top, bottom = figure.axes
-    assert labels(top) == ["series", "naive, RMSE 1", "forecast, RMSE 3"]
-    assert top.get_ylabel() == "passengers (thousands)" and bottom.get_ylabel() == "error"
+    assert labels(top) == ["series", "baseline naive, RMSE 1", "forecast, RMSE 3"]
+    assert top.get_ylabel() == "passengers (thousands)" and bottom.get_ylabel() == "forecast - truth"
     assert bottom.get_lines()[1].get_ydata().tolist() == [3.0] * 10
     figure.savefig(tmp_path / "level.png")
     months = np.arange("1949-01", "1951-07", dtype="datetime64[M]")
-    plots.level_forecast(series, 20, series[20:], times=months).savefig(tmp_path / "months.png")
+    figure = plots.level_forecast(series, 20, series[20:], times=months)
+    figure.savefig(tmp_path / "months.png")
+    assert [tick.get_text() for tick in figure.axes[1].get_xticklabels()][:3] == ["1949", "Jul", "1950"]
 
 
 @pytest.mark.parametrize(("first", "count"), [(25, 6), (-1, 3), (0, 0)])

@@ -28,9 +28,9 @@ def written(axis):
 
 def test_learning_curve_is_in_bits_with_the_ngrams_beside_it(tmp_path):
     baselines = {
-        "baseline/1gram_bits": 4.5,
-        "baseline/5gram_bits": 2.4,
-        "baseline/test_5gram_bits": 9.0,
+        "baseline/1gram/val/bits": 4.5,
+        "baseline/5gram/val/bits": 2.4,
+        "baseline/5gram/test/bits": 9.0,
         "time/fit_s": 8,
     }
     (axis,) = learning_curve_bits(ROWS, baselines, "Shakespeare").axes

@@ -32,9 +32,9 @@ def test_split_is_the_published_one(data):
 def test_baselines_equal_the_published_ones(data):
     pytest.importorskip("statsmodels")
     baselines = data.baselines()
-    assert baselines["baseline/naive_rmse"] == pytest.approx(48.04, abs=0.005)
-    assert baselines["baseline/seasonal_naive_rmse"] == pytest.approx(41.85, abs=0.005)
-    assert baselines["baseline/arima_rmse"] == pytest.approx(13.74, abs=0.005)
+    assert baselines["baseline/naive/test/rmse"] == pytest.approx(48.04, abs=0.005)
+    assert baselines["baseline/seasonal_naive/test/rmse"] == pytest.approx(41.85, abs=0.005)
+    assert baselines["baseline/arima/test/rmse"] == pytest.approx(13.74, abs=0.005)
     # At the greatest likelihood. The 2.57% that goes with 13.74 in print is of a search that stopped 0.001 nats below.
-    assert baselines["baseline/arima_rmse"] == pytest.approx(13.7438, abs=0.0005)
-    assert baselines["baseline/arima_mape"] == pytest.approx(2.5757, abs=0.0005)
+    assert baselines["baseline/arima/test/rmse"] == pytest.approx(13.7438, abs=0.0005)
+    assert baselines["baseline/arima/test/mape"] == pytest.approx(2.5757, abs=0.0005)

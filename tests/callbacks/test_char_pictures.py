@@ -28,7 +28,7 @@ def finished(tmp_path, text):
 def test_pictures_are_written_at_the_end_of_a_run(tmp_path, length):
     trainer, task = finished(tmp_path, 50 * "What is past is prologue.\n")
     random = torch.get_rng_state()
-    CharPictures(length).on_run_end(trainer, task, {"baseline/5gram_bits": 2.2, "time/fit_s": 3.0})
+    CharPictures(length).on_run_end(trainer, task, {"baseline/5gram/val/bits": 2.2, "time/fit_s": 3.0})
     assert torch.equal(torch.get_rng_state(), random)
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["learning_curve.png", "surprise.png"]
     height, width, _ = matplotlib.image.imread(tmp_path / "figures" / "surprise.png").shape

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from rnnlab.callbacks.console import readable
+from rnnlab.callbacks.ledger import read_rows
 from rnnlab.cli.main import main
 
 
@@ -22,9 +23,9 @@ def test_evaluate_last_under_other_settings(addition_run, capsys):
     assert main(["evaluate", f"run_dir={addition_run}", "ckpt=last", "data.batch_size=7"]) == 0
     result = json.loads((addition_run / "evaluate.json").read_text())
     (addition_run / "evaluate.json").unlink()
-    final = json.loads((addition_run / "metrics.json").read_text())
+    last = read_rows(addition_run / "metrics.csv")[-1]
     assert result["overrides"] == ["data.batch_size=7"]
-    assert result["metrics"]["val/loss"] == pytest.approx(final["val/loss_last_epoch"])
+    assert result["metrics"]["val/loss"] == pytest.approx(last["val/loss"])
     assert "may hold what the run was trained on" not in capsys.readouterr().out
 
 

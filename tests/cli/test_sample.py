@@ -26,10 +26,16 @@ def test_records_of_a_character_run(char_run):
     assert [row[:3] for row in rows["data"]] == [[epoch, sample, 0.8] for epoch in (0, 1) for sample in (0, 1)]
     metrics = json.loads((char_run / "metrics.json").read_text())
     assert metrics["val/bits"] == pytest.approx(metrics["val/loss"] / 0.6931471805599453)
-    assert metrics.keys() >= {"baseline/1gram_bits", "baseline/5gram_bits", "time/characters_per_s", "memory/peak_mib"}
+    assert metrics["val/perplexity"] == pytest.approx(2 ** metrics["val/bits"])
+    assert metrics.keys() >= {
+        "baseline/1gram/val/bits",
+        "baseline/5gram/val/bits",
+        "time/characters_per_s",
+        "memory/peak_mib",
+    }
     assert not any(key.startswith("test/") for key in metrics)
     text = (char_run / "run.log").read_text()
-    assert "baseline/5gram_bits" in text and "    | " in text
+    assert "baseline/5gram/val/bits" in text and "    | " in text
 
 
 def test_one_sample_is_streamed_behind_its_prompt(char_run, capsys, text_file):
@@ -116,7 +122,7 @@ def test_a_character_run_is_evaluated_and_answers_no_queries(char_run, capsys, t
     code, out, _ = run(capsys, "evaluate", f"run_dir={char_run}", f"data.test={text_file}")
     assert out.splitlines()[-1] == str(char_run / "evaluate_2.json")  # another evaluation is kept
     found = json.loads((char_run / "evaluate_2.json").read_text())["metrics"]
-    assert code == 0 and found.keys() >= {"test/loss", "test/bits", "baseline/test_5gram_bits"}
+    assert code == 0 and found.keys() >= {"test/loss", "test/bits", "baseline/5gram/test/bits"}
     code, _, err = run(capsys, "predict", f"run_dir={char_run}", f"input={text_file}", f"output={tmp_path / 'x'}")
     assert code == 2 and "use `rnnlab sample`" in err
 

@@ -17,9 +17,9 @@ def test_records_of_a_tagger(tagger_run):
     assert metrics["val/accuracy"] > 0.95  # five rules and six words
     assert metrics.keys() >= {
         *("val/loss", "val/macro_f1", "val/sentence_accuracy", "time/tokens_per_s", "memory/peak_mib"),
-        *(f"baseline/{name}_accuracy" for name in ("most_frequent", "suffix", "hmm")),
+        *(f"baseline/{name}/val/accuracy" for name in ("most_frequent", "suffix", "hmm")),
     }
-    assert metrics["baseline/most_frequent_accuracy"] < metrics["baseline/hmm_accuracy"] <= 1
+    assert metrics["baseline/most_frequent/val/accuracy"] < metrics["baseline/hmm/val/accuracy"] <= 1
     with (tagger_run / "tags.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["tag"] for row in rows] == ["DET", "NOUN", "PUNCT", "VERB"]
@@ -87,7 +87,7 @@ def test_evaluate_takes_a_held_out_file(tagger_run, conllu_file, capsys):
     found = json.loads((tagger_run / "evaluate.json").read_text())["metrics"]
     stored = json.loads((tagger_run / "metrics.json").read_text())
     assert found["test/accuracy"] == found["val/accuracy"] == stored["val/accuracy"]
-    assert found["baseline/hmm_accuracy_test"] == stored["baseline/hmm_accuracy"]
+    assert found["baseline/hmm/test/accuracy"] == stored["baseline/hmm/val/accuracy"]
 
 
 def test_evaluate_refuses_another_training_file(tagger_run, tmp_path, conllu_file, capsys):

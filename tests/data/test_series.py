@@ -90,19 +90,23 @@ def test_baselines_are_in_original_units(write):
     values = levels(90)
     baselines = made(write(values), season=12, arima_order=(0, 1, 1)).baselines()
     test = np.arange(78, 90)
-    assert baselines["baseline/naive_rmse"] == pytest.approx(np.sqrt(np.mean((values[test] - values[test - 1]) ** 2)))
-    assert baselines["baseline/seasonal_naive_mae"] == pytest.approx(np.mean(np.abs(values[test] - values[test - 12])))
+    assert baselines["baseline/naive/test/rmse"] == pytest.approx(
+        np.sqrt(np.mean((values[test] - values[test - 1]) ** 2))
+    )
+    assert baselines["baseline/seasonal_naive/test/mae"] == pytest.approx(
+        np.mean(np.abs(values[test] - values[test - 12]))
+    )
     lags = np.stack([values[row - 4 : row] for row in range(4, 90)])
     ols = fit_ols(lags[:74], values[4:78, None])(lags[74:])[:, 0]
-    assert baselines["baseline/ols_mape"] == pytest.approx(100 * np.mean(np.abs(ols / values[test] - 1)), rel=1e-5)
-    assert baselines["baseline/arima_rmse"] > 0
+    assert baselines["baseline/ols/test/mape"] == pytest.approx(100 * np.mean(np.abs(ols / values[test] - 1)), rel=1e-5)
+    assert baselines["baseline/arima/test/rmse"] > 0
 
 
 def test_mape_is_left_out_where_a_true_value_is_zero(write):
     values = levels() - 50
     values[55] = 0
     baselines = made(write(values)).baselines()
-    assert "baseline/naive_rmse" in baselines and "baseline/naive_mape" not in baselines
+    assert "baseline/naive/test/rmse" in baselines and "baseline/naive/test/mape" not in baselines
 
 
 def test_queries_ask_for_what_follows_the_last_row(write):

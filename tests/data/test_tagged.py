@@ -307,9 +307,9 @@ def test_the_generated_corpus_is_a_function_of_its_seed():
 
 def test_the_generated_corpus_knows_its_optimum():
     found = GeneratedTaggerData().baselines()
-    for name in ("bayes_accuracy", "bayes_expected", "bayes_accuracy_test", "bayes_expected_test"):
-        assert 0.935 < found[f"baseline/{name}"] < 0.95
-    assert abs(found["baseline/bayes_accuracy"] - found["baseline/bayes_expected"]) < 0.006
+    for name in ("val/accuracy", "val/expected_accuracy", "test/accuracy", "test/expected_accuracy"):
+        assert 0.935 < found[f"optimum/{name}"] < 0.95
+    assert abs(found["optimum/val/accuracy"] - found["optimum/val/expected_accuracy"]) < 0.006
 
 
 def test_every_sentence_is_read_once_an_epoch_in_batches_of_their_size():

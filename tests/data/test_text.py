@@ -156,9 +156,10 @@ def test_baselines_are_in_bits(tmp_path):
     data = TextData(tmp_path / "ab.txt", batch_size=2, ngram_order=2)
     data.setup()
     baselines = data.baselines()
-    assert baselines.keys() == {"baseline/1gram_bits", "baseline/2gram_bits"}
-    assert baselines["baseline/1gram_bits"] == pytest.approx(1, abs=0.01)
-    assert baselines["baseline/2gram_bits"] < 0.02
+    assert baselines.keys() == {f"baseline/{n}gram/val/{metric}" for n in (1, 2) for metric in ("bits", "perplexity")}
+    assert baselines["baseline/1gram/val/perplexity"] == pytest.approx(2 ** baselines["baseline/1gram/val/bits"])
+    assert baselines["baseline/1gram/val/bits"] == pytest.approx(1, abs=0.01)
+    assert baselines["baseline/2gram/val/bits"] < 0.02
     assert TextData(tmp_path / "ab.txt", batch_size=2, ngram_order=0).baselines() == {}
 
 
@@ -166,6 +167,6 @@ def test_baselines_are_in_bits(tmp_path):
 def test_five_grams_of_tinyshakespeare(split, nats):
     data = TextData(corpus("tinyshakespeare/input.txt"), split=split)
     data.setup()
-    assert data.baselines()["baseline/5gram_bits"] * math.log(2) == pytest.approx(nats, abs=5e-4)
+    assert data.baselines()["baseline/5gram/val/bits"] * math.log(2) == pytest.approx(nats, abs=5e-4)
     if split == "90/10":
         assert [sum(map(len, data.texts[part])) for part in ("train", "val")] == [1_003_854, 111_540]

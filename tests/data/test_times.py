@@ -1,9 +1,10 @@
 """Time stamps in equal steps pass, however they are written; what is irregular is named by file, line and column."""
 
+import numpy as np
 import pytest
 
 from rnnlab.data.csv_text import read_columns
-from rnnlab.data.times import check_regular_times
+from rnnlab.data.times import check_regular_times, read_times
 
 
 @pytest.fixture
@@ -60,6 +61,30 @@ REGULAR = {
 def test_regular_times_pass(write, stamps):
     (times,) = read_columns(write("\n".join(["t", *stamps])), ["t"])
     check_regular_times(times)
+
+
+@pytest.mark.parametrize("stamps", REGULAR.values(), ids=REGULAR)
+def test_regular_times_are_read_for_pictures(write, stamps):
+    (times,) = read_columns(write("\n".join(["t", *stamps]) + "\n"), ["t"])
+    found = read_times(times)
+    assert len(found) == len(stamps) and (found[1:] >= found[:-1]).all()  # to the millisecond
+
+
+TOLD = {
+    "months": (["1949-11", "1949-12", "1950-01"], ["1949-11-01", "1949-12-01", "1950-01-01"]),
+    "days first": (["30.1.2020", "31.1.2020", "1.2.2020"], ["2020-01-30", "2020-01-31", "2020-02-01"]),
+    "months first": (["1/2/2020", "2/2/2020", "3/2/2020"], ["2020-01-02", "2020-02-02", "2020-03-02"]),
+    "seconds since 1970": (["1577836800", "1577836860"], ["2020-01-01T00:00", "2020-01-01T00:01"]),
+    "as one number": (["20191230", "20191231", "20200101"], ["2019-12-30", "2019-12-31", "2020-01-01"]),
+    "years": (["1949", "1950"], [1949.0, 1950.0]),
+}
+
+
+@pytest.mark.parametrize(("stamps", "expected"), TOLD.values(), ids=TOLD)
+def test_times_of_pictures_are_what_the_file_says(write, stamps, expected):
+    (times,) = read_columns(write("\n".join(["t", *stamps]) + "\n"), ["t"])
+    found = read_times(times)
+    assert (found == np.array(expected, dtype=found.dtype)).all()
 
 
 IRREGULAR = {

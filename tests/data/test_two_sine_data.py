@@ -14,18 +14,18 @@ from rnnlab.data.sines import two_sines
 )
 def test_baselines_equal_the_published_ones(horizon, naive, ols, naive_test, ols_test):
     baselines = TwoSineData(horizon=horizon).baselines()
-    assert baselines["baseline/naive"] == pytest.approx(naive, abs=5e-7)
-    assert baselines["baseline/ols"] == pytest.approx(ols, abs=5e-7)
-    assert baselines["baseline/naive_test"] == pytest.approx(naive_test, abs=6e-6)
-    assert baselines["baseline/ols_test"] == pytest.approx(ols_test, abs=5e-7)
+    assert baselines["baseline/naive/val/mse_last"] == pytest.approx(naive, abs=5e-7)
+    assert baselines["baseline/ols/val/mse_last"] == pytest.approx(ols, abs=5e-7)
+    assert baselines["baseline/naive/test/mse_last"] == pytest.approx(naive_test, abs=6e-6)
+    assert baselines["baseline/ols/test/mse_last"] == pytest.approx(ols_test, abs=5e-7)
 
 
 def test_baselines_of_sequence_targets():
     baselines = TwoSineData(horizon=10, target="sequence").baselines()
-    assert baselines["baseline/naive"] == pytest.approx(0.256974, abs=5e-7)
-    assert baselines["baseline/ols"] == pytest.approx(0.015488, abs=5e-7)
-    assert baselines["baseline/naive_all"] == pytest.approx(0.2589, abs=5e-5)
-    assert baselines["baseline/ols_all"] == pytest.approx(0.02936, abs=1e-5)
+    assert baselines["baseline/naive/val/mse_last"] == pytest.approx(0.256974, abs=5e-7)
+    assert baselines["baseline/ols/val/mse_last"] == pytest.approx(0.015488, abs=5e-7)
+    assert baselines["baseline/naive/val/mse"] == pytest.approx(0.2589, abs=5e-5)
+    assert baselines["baseline/ols/val/mse"] == pytest.approx(0.02936, abs=1e-5)
 
 
 def test_sizes_and_shapes():

@@ -73,7 +73,13 @@ def test_metrics_start_anew_each_time(tmp_path, data):
 
 def test_logged_names(tmp_path, data):
     _, trainer = fitted(data, tmp_path, max_epochs=1)
-    assert set(trainer.callback_metrics) == {"train/loss", "val/loss", "val/exact_match", "val/char_accuracy"}
+    assert set(trainer.callback_metrics) == {
+        "train/loss",
+        "train/lr",
+        "val/loss",
+        "val/exact_match",
+        "val/char_accuracy",
+    }
     assert AdditionTask.monitor == ("val/exact_match", "max")
 
 

@@ -51,7 +51,8 @@ def test_loss_is_that_of_one_forward_pass_over_each_document(tmp_path, rnn, spli
             count += len(text)
         assert logged[f"{part}/loss"] == pytest.approx(total / count, rel=1e-5)
         assert logged[f"{part}/bits"] == pytest.approx(total / count / math.log(2), rel=1e-5)
-        assert logged.keys() == {f"{part}/loss", f"{part}/bits"}
+        assert logged[f"{part}/perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)
+        assert logged.keys() == {f"{part}/loss", f"{part}/bits", f"{part}/perplexity"}
 
 
 def test_a_short_text_is_learnt_by_heart(tmp_path, text_file):

@@ -84,7 +84,7 @@ def test_one_batch_is_learnt_by_heart(crf, tmp_path):
     trainer = quiet_trainer(tmp_path, max_epochs=80, check_val_every_n_epoch=80)
     trainer.fit(task, datamodule=Given(batch))
     logged = trainer.callback_metrics
-    assert set(logged) == {"train/loss", *(f"val/{name}" for name in METRICS)}
+    assert set(logged) == {"train/loss", "train/lr", *(f"val/{name}" for name in METRICS)}
     assert logged["val/accuracy"] == logged["val/sentence_accuracy"] == logged["val/macro_f1"] == 1
     assert logged["val/loss"] < 0.05
     assert task.predict_step(batch)[2].tolist() == [0, 0, 1, 3, 2]
