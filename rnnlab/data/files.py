@@ -13,27 +13,27 @@ from rnnlab.data.checks import check_encoding
 from rnnlab.data.corpora import FILES, data_root, fetch
 
 
-def find_file(path: str | Path, kind: str = "file") -> Path:
+def find_file(path: str | Path | int, kind: str = "file") -> Path:
     """Return `path` as given or, if relative and absent, under the folder that RNNLAB_DATA names.
 
     A file of a known corpus (`rnnlab.data.corpora`) that is in neither place is downloaded.
 
     Args:
-        path: the file, or the name of one of a known corpus.
+        path: the file, or the name of one of a known corpus; the command line reads a file called 2016 as a number.
         kind: what is looked for, for the message: 'CSV file'.
 
     Raises:
         ValueError: there is no such file; the message lists where it was looked for.
     """
-    root = data_root()
+    root, path = data_root(), str(path)
     candidates = [Path(path)]
     if root and not candidates[0].is_absolute():
         candidates.append(root / path)
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    if str(path) in FILES:
-        return fetch(str(path))
+    if path in FILES:
+        return fetch(path)
     hint = "" if root else "; RNNLAB_DATA, where relative paths are looked for too, is not set"
     raise ValueError(f"no {kind} at {' or '.join(map(str, candidates))}{hint}")
 

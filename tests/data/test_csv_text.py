@@ -98,3 +98,9 @@ def test_relative_paths_are_looked_for_under_the_data_root(tmp_path, monkeypatch
     assert find_file("folder/s.csv", "CSV file") == tmp_path / "folder" / "s.csv"
     with pytest.raises(ValueError, match=r"no CSV file at folder/t\.csv or .*folder/t\.csv$"):
         find_file("folder/t.csv", "CSV file")
+
+
+def test_a_file_may_be_called_by_a_number(tmp_path, monkeypatch):
+    monkeypatch.setenv("RNNLAB_DATA", str(tmp_path))
+    (tmp_path / "2016").write_text("y\n1\n")
+    assert find_file(2016) == tmp_path / "2016"
