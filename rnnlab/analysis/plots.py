@@ -146,7 +146,7 @@ def forecast(
             axis.plot(future, other[index], **style, label=f"baseline {name}")
         axis.plot(future, truth[index], "o", color=_BLUE, markersize=5, markerfacecolor="white", label="truth")
         axis.plot(future, forecast[index], "x", color=_ORANGE, markersize=6, markeredgewidth=1.8, label="forecast")
-        errors = [f"{np.mean((values[index] - truth[index]) ** 2):.2g}" for values in compared]
+        errors = [_short(float(np.mean((values[index] - truth[index]) ** 2))) for values in compared]
         against = f" ({name} {errors[1]})" if other is not None else ""
         axis.set_title(f"series {index + 1}: MSE {errors[0]}{against}", fontsize=9)
         axis.set_ylabel(unit)
@@ -215,6 +215,11 @@ def _label_times(axis: Axes, times: Any, counted: str = "time step") -> None:
         locator = AutoDateLocator(minticks=3, maxticks=7)
         axis.xaxis.set_major_locator(locator)
         axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+def _short(value: float) -> str:
+    """Return two digits of a number, and all that stand before its point."""
+    return f"{value:.0f}" if 100 <= value < 1e6 else f"{value:.2g}"
 
 
 def _rmse(values: np.ndarray, truth: np.ndarray) -> float:

@@ -164,6 +164,12 @@ def _luminance(colours: np.ndarray) -> np.ndarray:
     return linear @ np.array([0.2126, 0.7152, 0.0722])
 
 
+def without_glyph(text: str) -> list[str]:
+    """Return the distinct characters of a text that a grid shows as boxes."""
+    drawn = zip(text, _glyphs(text), strict=True)
+    return sorted({character for character, glyph in drawn if glyph == _NO_GLYPH != character})
+
+
 def _glyphs(text: str) -> list[str]:
     """Return what to write for each character: itself, a mark for white space, a box where the font has no glyph."""
     from matplotlib.font_manager import FontProperties, findfont, get_font

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from rnnlab.callbacks.figures import save_figure
+from rnnlab.callbacks.figures import save_figure, tell_missing
 from rnnlab.callbacks.ledger import read_rows
 from rnnlab.callbacks.recording import choose_document, surprise
 
@@ -29,6 +29,7 @@ class CharPictures(pl.Callback):
         self.length = length
 
     def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
+        from rnnlab.analysis.text_grid import without_glyph
         from rnnlab.analysis.text_plots import learning_curve_bits, surprise_map
 
         rows = read_rows(Path(trainer.default_root_dir) / "metrics.csv")
@@ -37,4 +38,5 @@ class CharPictures(pl.Callback):
         document = choose_document(data.documents["val"], self.length)
         text = document.text[: self.length]
         nats = surprise(task.model, data.vocabulary, text, document.context)
+        tell_missing("surprise.png", without_glyph(text))
         save_figure(trainer, "surprise", surprise_map(text, nats, "Surprise at a validation text"))

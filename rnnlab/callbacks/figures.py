@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lightning.pytorch as pl
 
+from rnnlab.callbacks.console import say
 from rnnlab.callbacks.files import write_atomically
 
 if TYPE_CHECKING:
@@ -26,9 +30,32 @@ def save_figure(trainer: pl.Trainer, name: str, figure: Figure) -> None:
     """Save a figure as PNG below the trainer's root directory and log it to W&B as figures/NAME."""
     path = Path(trainer.default_root_dir) / "figures" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=150))
+    write_png(path, figure)
     for logger in wandb_loggers(trainer):
         logger.log_image(f"figures/{name}", images=[str(path)])
+
+
+def write_png(path: Path, figure: Figure) -> None:
+    """Write a figure as PNG, atomically, and tell in one line which characters no font of it has."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", message=r"Glyph \d+ .*missing from")
+        write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=150))
+    missing = []
+    for warning in caught:
+        if match := re.match(r"Glyph (\d+) .*missing from", str(warning.message)):
+            missing.append(chr(int(match[1])))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if missing:
+        tell_missing(path.name, missing)
+
+
+def tell_missing(name: str, characters: Iterable[str]) -> None:
+    """Print and note one line about characters that a picture shows as boxes, for want of a font; nothing for none."""
+    codes = [f"U+{ord(character):04X}" for character in sorted(set(characters))]
+    if codes:
+        more = f" and {len(codes) - 10} more" if len(codes) > 10 else ""
+        say(f"note: {name}: boxes stand for characters that the font lacks: {', '.join(codes[:10])}{more}")
 
 
 def close_wandb(exit_code: int = 0) -> None:

@@ -52,8 +52,10 @@ def _predict(task: pl.LightningModule, x: torch.Tensor) -> torch.Tensor:
         return task.predict_step((x.to(task.device),), 0).cpu()
 
 
-def _best_baseline(data: pl.LightningDataModule, split: str, truth: np.ndarray) -> tuple[str, np.ndarray]:
-    """Return name and forecasts (N, K) of the baseline with the least squared error."""
+def _best_baseline(data: pl.LightningDataModule, split: str, truth: np.ndarray) -> tuple[str, np.ndarray] | None:
+    """Return name and forecasts (N, K) of the baseline with the least squared error; None of data without any."""
+    if not hasattr(data, "baseline_forecasts"):
+        return None
     forecasts = data.baseline_forecasts(split)
     return min(forecasts.items(), key=lambda item: float(np.mean((item[1] - truth) ** 2)))
 
@@ -64,10 +66,9 @@ def _of_windows(trainer: pl.Trainer, task: pl.LightningModule, num_series: int) 
 
     x, y = trainer.datamodule.splits["val"]
     truth = (y if y.ndim == 2 else y[:, -1]).numpy()
-    name, baseline = _best_baseline(trainer.datamodule, "val", truth)
-    first = slice(num_series)
+    best, first = _best_baseline(trainer.datamodule, "val", truth), slice(num_series)
     history = x[first, :, 0].numpy()
-    return forecast(history, truth[first], _predict(task, x[first]).numpy(), (name, baseline[first]))
+    return forecast(history, truth[first], _predict(task, x[first]).numpy(), best and (best[0], best[1][first]))
 
 
 def _of_levels(trainer: pl.Trainer, task: pl.LightningModule, num_series: int) -> Figure:
@@ -79,13 +80,13 @@ def _of_levels(trainer: pl.Trainer, task: pl.LightningModule, num_series: int) -
     predicted = data.to_level(_predict(task, x), origin).numpy()  # (N, K)
     rows, title = data.first_targets["test"], f"Forecasts of {data.column}, test part"
     truth = data.levels[rows[:, None] + np.arange(data.horizon)]
-    name, baseline = _best_baseline(data, "test", truth)
+    best = _best_baseline(data, "test", truth)
     if data.horizon == 1:
-        others = {name: baseline[:, 0], "naive": data.levels[rows - 1]}
+        others = {**({best[0]: best[1][:, 0]} if best else {}), "naive": data.levels[rows - 1]}
         return level_forecast(data.levels, int(rows[0]), predicted[:, 0], others, data.column, data.times, title)
     chosen = np.linspace(0, len(rows) - 1, min(num_series, len(rows))).astype(int)
     steps = rows[chosen][:, None] + np.arange(-data.window, data.horizon)
     history = data.levels[steps[:, : data.window]]
     times = None if data.times is None else data.times[steps]
-    others = (name, baseline[chosen])
-    return forecast(history, truth[chosen], predicted[chosen], others, data.column, times, title)
+    shown = best and (best[0], best[1][chosen])
+    return forecast(history, truth[chosen], predicted[chosen], shown, data.column, times, title)

@@ -139,9 +139,9 @@ def _confusion(data: Any, model: Any) -> Figure:
 
 def _save(folder: Path, name: str, figure: Figure) -> Path:
     """Save a figure as PNG where those of training are."""
-    from rnnlab.callbacks.files import write_atomically
+    from rnnlab.callbacks.figures import write_png
 
     path = folder / "figures" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=150))
+    write_png(path, figure)
     return path

@@ -71,8 +71,10 @@ def draw_reading(model: Any, vocabulary: Any, passage: Passage, length: int, nam
             but on no less than the second half of the passage.
         name: of the run, for titles.
     """
+    from rnnlab.analysis.text_grid import without_glyph
     from rnnlab.analysis.text_plots import surprise_map
     from rnnlab.callbacks.console import console
+    from rnnlab.callbacks.figures import tell_missing
     from rnnlab.callbacks.recording import record
     from rnnlab.callbacks.text_samples import outside
 
@@ -82,6 +84,7 @@ def draw_reading(model: Any, vocabulary: Any, passage: Passage, length: int, nam
         print(f"rnnlab: not in the vocabulary, read as unknown: {unknown}", file=sys.stderr)
     with console.status(f"reading {len(context + text):,} characters"):
         recording = record(model, vocabulary, text, context)
+    tell_missing("the pictures", without_glyph(text[:length]))
     title = f"Surprise at {source} ({name})"
     figures = {"surprise": surprise_map(text[:length], recording.nats[:length], title, _WIDTH)}
     shown = slice(min(length, len(text) // 2))
