@@ -1,68 +1,101 @@
 """One differentiable operator, `rnnlab::run`, that torch.compile and torch.export take as it is, whatever runs inside.
 
 Traced as it stands, a recurrence is a loop that is unrolled, and compiled loops or kernels are a break in the graph.
-As an operator it is one node, of which fake kernels say shapes for any T and B. What runs is an `Engine`, found by its
-name; all but tensors goes in a `config`, a string of JSON, since operators take no other objects. Behind its results
-forward gives out what backward needs: as tensors whose number does not depend on sizes.
+As an operator it is one node, of which fake kernels say shapes for any T and B. What runs is an engine, found by its
+name (schedules/engines.py); all else of a call but tensors goes in a `config`, a string of JSON, since operators take
+no other objects. Chains and cells go by their keys, masks by their seeds, which are tensors: under torch.compile nobody
+knows their values. Behind its results forward gives out what backward needs: as tensors whose number does not depend
+on sizes. What an engine plans it plans when a program runs, for the sizes and the device it then has.
 
-In eager mode the schedules have autograd functions of their own: no copies, second derivatives, counts of clipping.
-Nothing imports this module before it is needed: torch.library takes a second to import.
+In eager mode the same engines run in an autograd node of their own (schedules/node.py): no copies, second derivatives,
+counts of clipping. Nothing imports this module before it is needed: torch.library takes a second to import.
 """
 
 import json
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rnnlab_kernels.schedules.noise import masks as noise
-
-Tensors = Sequence[Tensor]
-
-
-class Engine(Protocol):
-    """Something that runs as `rnnlab::run`. Results and gradients are new memory and contiguous.
-
-    Attributes:
-        keeps_results: backward gets the results before what else is kept.
-    """
-
-    keeps_results: bool
-
-    def num_results(self, config: Any) -> int:
-        """Return how many results there are."""
-
-    def forward(self, config: Any, tensors: Tensors, keep: bool) -> list[Tensor]:
-        """Return the results and, with `keep`, what backward needs."""
-
-    def fake(self, config: Any, tensors: Tensors, keep: bool) -> list[Tensor]:
-        """Return tensors of the same shapes and dtypes, of any values."""
-
-    def backward(
-        self, config: Any, tensors: Tensors, kept: Tensors, grads: list[Tensor | None], needed: list[bool]
-    ) -> list[Tensor | None]:
-        """Return the gradient of each tensor that needs one; None stands for zeros."""
-
-
-ENGINES: dict[str, Engine] = {}
+from rnnlab_kernels.cells.bind import CELLS_BY_KEY, find
+from rnnlab_kernels.cells.chain import CHAINS_BY_KEY
+from rnnlab_kernels.schedules.additions import Walk, noise_config, noise_of
+from rnnlab_kernels.schedules.engines import ENGINES, Call, Tensors
+from rnnlab_kernels.schedules.layout import settled
+from rnnlab_kernels.schedules.noise import operator  # noqa: F401  register what saved programs run
 
 
 @torch.compiler.assume_constant_result
 def encoded(*config: Any) -> str:
-    """Return what an engine gets decoded, out of numbers, strings and lists."""
+    """Return what `decoded` reads, out of numbers, strings and lists."""
     return json.dumps(config)
+
+
+def decoded(engine: str, config: str, tensors: Tensors, fake: bool = False) -> tuple[Call, list[Tensor]]:
+    """Return the call of a program, and its inputs. A seed is read, which waits for it, unless all is `fake`."""
+    method, key, names, given, reverse, noise, limit = _config(engine, json.loads(config), len(tensors))
+    count = len(tensors) - len(given)
+    flags = dict(zip(given, tensors[count:], strict=True))
+    seeds = tuple(
+        0 if fake else int(value) for name, value in zip(given, tensors[count:], strict=True) if name == "seed"
+    )
+    maths = CHAINS_BY_KEY[key] if key in CHAINS_BY_KEY else find(CELLS_BY_KEY, key) if key else None
+    clip = None if limit is None else float.fromhex(limit)
+    walk = Walk(flags.get("reset"), noise_of(noise, seeds[0] if seeds else 0), clip)
+    call = Call(engine, method, maths, tuple(names), reverse, flags.get("mask"), walk, seeds, replays=False)
+    return call, list(tensors[:count])
+
+
+def _config(engine: str, config: list[Any], num_tensors: int) -> list[Any]:
+    """Return a config as programs have it now; those saved by version 0.1 had one of another form for each engine."""
+    if len(config) == 7:
+        return config
+    if engine in ("sequence", "stages"):
+        key, names, given, reverse, noise, *whole = config
+        num_states = len(find(CHAINS_BY_KEY, key).states)
+        num_seeds = num_tensors - 1 - len(names) - num_states - len(given)
+        method = "" if engine == "stages" else "sequence" if whole[0] else "step"
+        return [method, key, names, [*given, *["seed"] * num_seeds], reverse, noise, None]
+    if engine == "elementwise":
+        method, key, reverse, has_mask = config
+        return [method, key, [], ["mask"] if has_mask else [], reverse, [], None]
+    method, reverse = config if engine == "scan" else ("", *config)
+    return [method, "", [], [], reverse, [], None]
+
+
+def _on_device(tensors: Tensors) -> AbstractContextManager[Any]:
+    return torch.cuda.device(tensors[0].device) if tensors[0].is_cuda else nullcontext()
+
+
+def _own(values: Sequence[Tensor], given: Tensors) -> Iterator[Tensor]:
+    """Yield values contiguous and each in memory of its own, all of it: as a copy unless it is."""
+    taken = {value.untyped_storage().data_ptr() for value in given}
+    for value in values:
+        storage = value.untyped_storage()
+        filled = storage.nbytes() == value.numel() * value.element_size()
+        if not filled or storage.data_ptr() in taken or not value.is_contiguous() or value.is_conj() or value.is_neg():
+            value = value.clone(memory_format=torch.contiguous_format).resolve_conj().resolve_neg()
+        taken.add(value.untyped_storage().data_ptr())
+        yield value
 
 
 @torch.library.custom_op("rnnlab::run", mutates_args=())
 def run(tensors: Sequence[Tensor], engine: str, config: str, keep: bool) -> list[Tensor]:
     """Run an engine."""
-    return ENGINES[engine].forward(json.loads(config), tensors, keep)
+    call, inputs = decoded(engine, config, tensors)
+    with _on_device(tensors):
+        call = ENGINES[engine].planned(call._replace(keep=keep), inputs)
+        results, kept = ENGINES[engine].forward(call, inputs)
+        stacked = [torch.stack(part) if isinstance(part, list) else part for part in kept] if keep else []
+        return list(_own([*results, *stacked], tensors))
 
 
 @run.register_fake
 def _(tensors: Sequence[Tensor], engine: str, config: str, keep: bool) -> list[Tensor]:
-    return ENGINES[engine].fake(json.loads(config), tensors, keep)
+    call, inputs = decoded(engine, config, tensors, fake=True)
+    return ENGINES[engine].fake(call._replace(keep=keep), inputs)
 
 
 @torch.library.custom_op("rnnlab::run_backward", mutates_args=())
@@ -77,13 +110,17 @@ def run_backward(
 ) -> list[Tensor]:
     """Return the gradients of those of `tensors` that are `needed`; `grads` are of the results that have one."""
     remaining = iter(grads)
-    upstream = [next(remaining) if has else None for has in given]
-    found = ENGINES[engine].backward(json.loads(config), tensors, kept, upstream, list(needed))
-    return [
-        torch.zeros_like(value, memory_format=torch.contiguous_format) if grad is None else grad
-        for value, grad, need in zip(tensors, found, needed, strict=True)
-        if need
-    ]
+    upstream = [settled(next(remaining)) if has else None for has in given]
+    call, inputs = decoded(engine, config, tensors)
+    with _on_device(tensors):
+        call = ENGINES[engine].planned(call._replace(keep=True), inputs)
+        found = ENGINES[engine].backward(call, inputs, list(kept), upstream, list(needed[: len(inputs)]))
+        made = [
+            torch.zeros_like(value, memory_format=torch.contiguous_format) if grad is None else grad.to(value.dtype)
+            for value, grad, need in zip(inputs, found, needed, strict=False)
+            if need
+        ]
+        return list(_own(made, [*tensors, *kept, *grads]))
 
 
 @run_backward.register_fake
@@ -93,7 +130,8 @@ def _(tensors: Tensors, kept: Tensors, grads: Tensors, given: Any, needed: Any, 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     tensors, engine, config, keep = inputs
-    ctx.num_results = ENGINES[engine].num_results(json.loads(config))
+    call, _ = decoded(engine, config, tensors, fake=True)
+    ctx.num_results = ENGINES[engine].num_results(call)
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, *output[0 if ENGINES[engine].keeps_results else ctx.num_results :])
     ctx.num_tensors, ctx.names = len(tensors), (engine, config)
@@ -123,23 +161,26 @@ torch.library.register_autograd("rnnlab::run_backward", _refuse)
 
 
 def call(engine: str, config: str, tensors: Tensors) -> list[Tensor]:
-    """Return the results of an engine, differentiable once."""
-    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    """Return the results of an engine and what it keeps, differentiable once."""
+    keep = torch.is_grad_enabled() and any([tensor.requires_grad for tensor in tensors])
     keep = keep and not torch.compiler.is_exporting()  # programs are for inference
     return torch.ops.rnnlab.run(list(tensors), engine, config, keep)
 
 
-@torch.library.custom_op("rnnlab::keep_mask", mutates_args=())
-def keep_mask(
-    seed: Tensor, stream: int, first: int, shape: Sequence[int], p: float, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """Return `schedules.noise.keep_mask` for a seed whose value is not known before the graph runs."""
-    num_steps, batch, hidden = shape
-    return noise.keep_mask(int(seed), stream, first, (num_steps, batch, hidden), p, device, dtype)
-
-
-@keep_mask.register_fake
-def _(
-    seed: Tensor, stream: int, first: int, shape: Sequence[int], p: float, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    return torch.empty(shape, device=device, dtype=dtype)
+def run_call(given: Call, inputs: Tensors) -> list[Tensor]:
+    """Return the results of a call as an operator."""
+    walk, noise = given.walk, given.walk.noise
+    flags = [(name, flag) for name, flag in (("mask", given.mask), ("reset", walk.reset)) if flag is not None]
+    if noise is not None and noise.training:
+        flags += [("seed", torch.as_tensor(seed)) for seed in given.seeds or (noise.seed,)]
+    config = encoded(
+        given.method,
+        "" if given.maths is None else given.maths.key,
+        list(given.names),
+        [name for name, _ in flags],
+        given.reverse,
+        noise_config(noise),
+        None if walk.clip is None else float(walk.clip).hex(),
+    )
+    found = call(given.engine, config, [*inputs, *(flag for _, flag in flags)])
+    return found[: ENGINES[given.engine].num_results(given)]

@@ -35,10 +35,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from rnnlab.nn import checks
 from rnnlab.nn.layer import Layer
+from rnnlab_kernels import ops  # noqa: F401  register what saved programs run
 from rnnlab_kernels.cells import CELLS
-from rnnlab_kernels.schedules import opaque  # noqa: F401  register what saved programs run
 from rnnlab_kernels.schedules.layout import Weights, lengths_to_mask
-from rnnlab_kernels.schedules.library import onednn  # noqa: F401  register what saved programs run
 from rnnlab_kernels.schedules.stepwise.kit_torch import eager
 
 _ATEN: dict[str, Callable[..., tuple[Tensor, ...]]] = {

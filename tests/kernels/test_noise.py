@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from rnnlab_kernels.schedules.noise import masks as noise
-from rnnlab_kernels.schedules.noise.masks import draw_seed, keep_mask, keep_threshold, philox
+from rnnlab_kernels.schedules.noise import counter, draw
+from rnnlab_kernels.schedules.noise.counter import keep_threshold, philox
+from rnnlab_kernels.schedules.noise.masks import draw_seed, keep_mask
 from tests.conftest import INTERPRETING
 
 SHAPES = [(1, 1, 1), (3, 2, 5), (4, 3, 64), (2, 33, 7), (2, 1, 131), (0, 2, 3), (2, 0, 3)]
@@ -40,7 +41,7 @@ def assert_fills_alike(fill, shape, dtype, device="cpu"):
     expected, actual = torch.empty(shape, dtype=dtype), torch.empty(shape, dtype=dtype, device=device)
     for key in KEYS:
         for threshold in (0, 1 << 22, 1 << 24):
-            noise.fill(expected, *key, threshold)
+            counter.fill(expected, *key, threshold)
             fill(actual.fill_(-1), *key, threshold)
             assert torch.equal(actual.cpu(), expected), (key, threshold)
 
@@ -114,7 +115,7 @@ def test_the_kernel_compiles_without_spilling(type_name, hidden, capability):
 
 def test_torch_serves_where_numba_is_missing(monkeypatch):
     expected = mask()
-    monkeypatch.setattr(noise.launch, "has_numba", lambda: False)
+    monkeypatch.setattr(draw.launch, "has_numba", lambda: False)
     assert torch.equal(mask(), expected)
     assert mask(shape=(2, 3, 4)).shape == (2, 3, 4)
     assert keep_mask(3, 0, 0, (2, 3, 4), 0.25, "meta", torch.float32).shape == (2, 3, 4)

@@ -1,6 +1,5 @@
 """The operators of torch.library: torch's own checks of schema, fake kernels and autograd, for each engine."""
 
-import json
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.derive import derive
 from rnnlab_kernels.cells.min_rnn import MIN_LSTM
 from rnnlab_kernels.cells.vocabulary import tanh
-from rnnlab_kernels.schedules import opaque
 from rnnlab_kernels.schedules.additions import Noise, Walk
+from rnnlab_kernels.schedules.engines import ENGINES, Call
 from rnnlab_kernels.schedules.reference import reference
 from tests.conftest import INTERPRETING
 from tests.kernels.test_chains import make
@@ -51,8 +50,8 @@ def checked(recorder: Recorder, leaves_gaps: bool = False) -> None:
     torch.library.opcheck(torch.ops.rnnlab.run.default, (leaves, engine, config, True), test_utils=checks)
     torch.library.opcheck(torch.ops.rnnlab.run.default, (tensors, engine, config, False), test_utils=checks)
     every = torch.ops.rnnlab.run(tensors, engine, config, True)
-    count = ops.ENGINES[engine].num_results(json.loads(config))
-    kept = every if ops.ENGINES[engine].keeps_results else every[count:]
+    count = ENGINES[engine].num_results(ops.decoded(engine, config, tensors)[0])
+    kept = every if ENGINES[engine].keeps_results else every[count:]
     needed = [leaf.requires_grad for leaf in leaves]
     arguments = (tensors, kept, [torch.ones_like(value) for value in every[:count]], [True] * count, needed)
     backward = torch.ops.rnnlab.run_backward.default
@@ -91,8 +90,10 @@ def _recurrence(kit: str, name: str, walk: Walk, monkeypatch: Any) -> None:
     if walk.noise is not None:
         walk = walk._replace(noise=walk.noise._replace(zoneout=(0.2,) * len(state_0)))
     recorder = Recorder(monkeypatch)
-    actual = opaque.recurrence(kit, chain, x, state_0, named, None, False, walk)
-    torch.testing.assert_close(actual, reference(chain, x, state_0, named, walk=walk))
+    output, *state_n = ops.run_call(
+        Call("recurrence", kit, chain, (*named,), walk=walk), [x, *named.values(), *state_0]
+    )
+    torch.testing.assert_close((output, tuple(state_n)), reference(chain, x, state_0, named, walk=walk))
     checked(recorder)
 
 
@@ -113,7 +114,8 @@ def test_a_cell_that_keeps_more_when_candidates_are_dropped(kit, monkeypatch):
     assert len(cell.dropped.saved) > len(cell.saved)
     recorder, weights = Recorder(monkeypatch), {"ih": torch.randn(5, 2), "hh": torch.randn(5, 5)}
     walk = Walk(noise=Noise(3, candidate=0.4))
-    opaque.recurrence(kit, chain, torch.randn(4, 3, 2), (torch.randn(3, 5),), weights, None, False, walk)
+    inputs = [torch.randn(4, 3, 2), *weights.values(), torch.randn(3, 5)]
+    ops.run_call(Call("recurrence", kit, chain, (*weights,), walk=walk), inputs)
     checked(recorder)
 
 
@@ -122,7 +124,9 @@ def test_a_cell_that_keeps_more_when_candidates_are_dropped(kit, monkeypatch):
 def test_elementwise(is_masked, monkeypatch):
     recorder = Recorder(monkeypatch)
     mask = torch.rand(4, 3, 1) < 0.5 if is_masked else None
-    opaque.elementwise("numba", MIN_LSTM, torch.randn(4, 3, 15), (torch.randn(3, 5),), (), mask, True)
+    ops.run_call(
+        Call("elementwise", "numba", MIN_LSTM, reverse=True, mask=mask), [torch.randn(4, 3, 15), torch.randn(3, 5)]
+    )
     checked(recorder, is_masked)
 
 
@@ -131,7 +135,7 @@ def test_elementwise(is_masked, monkeypatch):
 @pytest.mark.parametrize("method", ["sequential", *(["numba"] if launch.has_numba() else [])])
 def test_scan(method, dtype, monkeypatch):
     recorder = Recorder(monkeypatch)
-    opaque.scan(method, *torch.randn(2, 4, 3, 5, dtype=dtype), torch.randn(3, 5, dtype=dtype), False)
+    ops.run_call(Call("scan", method), [*torch.randn(2, 4, 3, 5, dtype=dtype), torch.randn(3, 5, dtype=dtype)])
     checked(recorder)
 
 
@@ -143,7 +147,9 @@ def test_onednn(bias, monkeypatch):
     recorder, weights = Recorder(monkeypatch), {"ih": torch.randn(20, 2), "hh": torch.randn(20, 5)}
     weights |= {name: torch.randn(20) for name in ("bias_ih", "bias_hh") if bias}
     x, states = torch.randn(4, 3, 2), (torch.randn(3, 5), torch.randn(3, 5))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     output, final = onednn(CELLS["lstm"], x, states, weights, reverse=True)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: False)
     expected, expected_final = reference(CELLS["lstm"], x, states, weights, reverse=True)
     torch.testing.assert_close((output, *final), (expected, *expected_final))
     with pytest.raises(ValueError, match="plain LSTM"):
@@ -154,7 +160,7 @@ def test_onednn(bias, monkeypatch):
 @pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted here")
 def test_second_derivatives_name_the_reference_backend():
     a, b = torch.rand(2, 4, 3, 5).requires_grad_().unbind(0)
-    h = opaque.scan("sequential", a, b, torch.zeros(3, 5), False)
+    (h,) = ops.run_call(Call("scan", "sequential"), [a, b, torch.zeros(3, 5)])
     (grad,) = torch.autograd.grad(h.square().sum(), b, create_graph=True)
     with pytest.raises(RuntimeError, match='backend="reference"'):
         grad.sum().backward()
@@ -189,9 +195,9 @@ def test_a_mask_of_any_strides():
 
 
 def _mask_of_any_strides(method: str) -> None:
-    gates, start, mask = torch.randn(7, 2, 12), (torch.randn(2, 4),), (torch.rand(2, 7) < 0.5).t().unsqueeze(-1)
-    expected = opaque.elementwise(method, MIN_LSTM, gates, start, (), mask.contiguous(), False)
-    actual = opaque.elementwise(method, MIN_LSTM, gates, start, (), mask, False)
+    inputs, mask = [torch.randn(7, 2, 12), torch.randn(2, 4)], (torch.rand(2, 7) < 0.5).t().unsqueeze(-1)
+    call = Call("elementwise", method, MIN_LSTM, mask=mask)
+    expected, actual = (ops.run_call(each, inputs) for each in (call._replace(mask=mask.contiguous()), call))
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
     assert actual[0].is_contiguous()
 

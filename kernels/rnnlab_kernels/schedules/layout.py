@@ -9,6 +9,9 @@ from torch import Tensor
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain, as_chain
 
+HALF = (torch.float16, torch.bfloat16)
+REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}  # dtype of the two parts
+
 
 class Weights(NamedTuple):
     """Parameters of one layer in one direction, in torch's shapes.
@@ -84,3 +87,25 @@ def settled(x: Tensor) -> Tensor:
 def zero_padding(x: Tensor, mask: Tensor) -> Tensor:
     """Return `x` (T, B, N) with zeros outside the mask, whatever stood there (NaN included)."""
     return torch.where(mask, x, x.new_zeros(()))
+
+
+def work(x: Tensor) -> Tensor:
+    """Return `x` in the dtype in which the recurrence is computed: fp32 for half precision, else its own."""
+    return x.float() if x.dtype in HALF else x
+
+
+def compact(a: Tensor) -> Tensor:
+    """Return `a` (T, B, H) with a single step or row where all are the same by stride: (1 or T, 1 or B, H)."""
+    for dim in (0, 1):
+        if a.stride(dim) == 0 and a.shape[dim] > 1:
+            a = a.narrow(dim, 0, 1)
+    return a.resolve_conj().resolve_neg()
+
+
+def rows(a: Tensor, shape: torch.Size) -> tuple[Tensor, tuple[int, int]]:
+    """Return compact coefficients (1 or T, 1 or R, N), and R and N, for a sequence of shape (T, B, H)."""
+    _, batch, hidden = shape
+    if a.shape[1] < batch and a.shape[0] > 1:
+        return a.contiguous(), (batch, hidden)
+    # One step of coefficients is small: written out for all rows, the whole tile is one row.
+    return a.expand(-1, batch, -1).reshape(-1, 1, batch * hidden), (1, batch * hidden)

@@ -12,19 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnlab_kernels import ops
 from rnnlab_kernels.cells import CELLS, Cell
 from rnnlab_kernels.cells.chain import Chain, as_chain
+from rnnlab_kernels.schedules import node
 from rnnlab_kernels.schedules.additions import PLAIN, Walk
+from rnnlab_kernels.schedules.engines import Call, Engine, Kept, Tensors
 from rnnlab_kernels.schedules.layout import Weights, named_weights
 
 _CHAIN = as_chain(CELLS["lstm"])
 _LSTM = 2  # in oneDNN's numbering of cells
-Tensors = Sequence[Tensor]
 
 
-class OneDNN:
-    """Engine of ops.py. Tensors: x, weights ih, hh, bias_ih, bias_hh, then h_0 and c_0 (B, H).
+class OneDNN(Engine):
+    """Inputs: x, weights ih, hh, bias_ih, bias_hh, then h_0 and c_0 (B, H).
 
     For backward it keeps its results and a workspace, of a size that only oneDNN knows. Backward writes into scratch
     in it, not into what it reads: a second one gives the same.
@@ -32,49 +32,44 @@ class OneDNN:
 
     keeps_results = True
 
-    def num_results(self, config: Any) -> int:
+    def num_results(self, call: Call) -> int:
         return 3
 
-    def _options(self, tensors: Tensors) -> tuple[Any, ...]:
+    def _options(self, inputs: Tensors) -> tuple[Any, ...]:
         """Return mode, H, number of layers, whether there are biases, and whether it is bidirectional."""
-        return _LSTM, tensors[-1].shape[1], 1, True, False
+        return _LSTM, inputs[-1].shape[1], 1, True, False
 
-    def forward(self, config: Any, tensors: Tensors, keep: bool) -> list[Tensor]:
-        (reverse,) = config
-        if not tensors[0].shape[1]:  # no rows, which oneDNN refuses
-            x, h_0, c_0 = tensors[0], tensors[-2], tensors[-1]
+    def forward(self, call: Call, inputs: Tensors) -> tuple[list[Tensor], Kept]:
+        if not inputs[0].shape[1]:  # no rows, which oneDNN refuses
+            x, h_0, c_0 = inputs[0], inputs[-2], inputs[-1]
             results = [x.new_empty(*x.shape[:2], h_0.shape[1]), h_0.clone(), c_0.clone()]
-            return [*results, *([x.new_empty(0, dtype=torch.uint8)] if keep else [])]
-        inputs = [tensor.contiguous() for tensor in tensors]
+            return results, [x.new_empty(0, dtype=torch.uint8)]
+        given = [tensor.detach().contiguous() for tensor in inputs]
         layer = torch.ops.aten.mkldnn_rnn_layer.default
-        with torch.set_grad_enabled(keep):  # this, not its argument, tells oneDNN to fill a workspace
-            y, h_n, c_n, workspace = layer(*inputs, reverse, [], *self._options(tensors), False, keep)
-        return [y, h_n.clone(), c_n, *([workspace] if keep else [])]
+        with torch.set_grad_enabled(call.keep):  # this, not its argument, tells oneDNN to fill a workspace
+            y, h_n, c_n, workspace = layer(*given, bool(call.reverse), [], *self._options(inputs), False, call.keep)
+        return [y, h_n.clone(), c_n], [workspace]
 
-    def fake(self, config: Any, tensors: Tensors, keep: bool) -> list[Tensor]:
-        x, h_0, c_0 = tensors[0], tensors[-2], tensors[-1]
+    def fake(self, call: Call, inputs: Tensors) -> list[Tensor]:
+        x, h_0, c_0 = inputs[0], inputs[-2], inputs[-1]
         found = [x.new_empty(*x.shape[:2], h_0.shape[1]), h_0.new_empty(h_0.shape), c_0.new_empty(c_0.shape)]
-        if keep:
+        if call.keep:
             found.append(x.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.uint8))
         return found
 
     def backward(
-        self, config: Any, tensors: Tensors, kept: Tensors, grads: list[Tensor | None], needed: list[bool]
-    ) -> list[Tensor | None]:
-        (reverse,), (y, h_n, c_n, workspace) = config, kept
-        if not tensors[0].shape[1]:
-            return [None] * len(tensors)
-        inputs = [tensor.contiguous() for tensor in tensors]
+        self, call: Call, inputs: Tensors, kept: Kept, grads: Sequence[Tensor | None], needed: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
+        y, h_n, c_n, workspace = kept
+        if not inputs[0].shape[1]:
+            return [None] * len(inputs)
+        given = [tensor.contiguous() for tensor in inputs]
         upstream = [None if grad is None else grad.contiguous() for grad in grads]
-        mode, hidden, layers, biases, both_ways = self._options(tensors)
-        found = torch.ops.aten.mkldnn_rnn_layer_backward.default(
-            *(*inputs, y, h_n, c_n, *upstream),
-            *(reverse, mode, hidden, layers, biases, True, both_ways, [], False, workspace),
+        mode, hidden, layers, biases, both_ways = self._options(inputs)
+        return torch.ops.aten.mkldnn_rnn_layer_backward.default(
+            *(*given, y, h_n, c_n, *upstream),
+            *(bool(call.reverse), mode, hidden, layers, biases, True, both_ways, [], False, workspace),
         )
-        return [grad.clone(memory_format=torch.contiguous_format) for grad in found]
-
-
-ops.ENGINES["onednn"] = OneDNN()
 
 
 def onednn(
@@ -98,5 +93,5 @@ def onednn(
     zeros = x.new_zeros(4 * state_0[0].shape[1])
     biases = [named.get(name, zeros) for name in ("bias_ih", "bias_hh")]
     tensors = [x, named["ih"], named["hh"], *biases, *state_0]
-    output, h_n, c_n, *_ = ops.call("onednn", ops.encoded(reverse), tensors)
+    output, h_n, c_n = node.run(Call("onednn", reverse=reverse), *tensors)
     return output, (h_n, c_n)

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnnlab_kernels.schedules.noise.masks import KEY_STEPS, MULTIPLIERS, ROUNDS, THRESHOLD_BITS, key_words
+from rnnlab_kernels.schedules.noise.counter import KEY_STEPS, MULTIPLIERS, ROUNDS, THRESHOLD_BITS, key_words
 
 U = np.uint32
 _M0, _M1 = (np.uint64(multiplier) for multiplier in MULTIPLIERS)

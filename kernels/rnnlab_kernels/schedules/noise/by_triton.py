@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rnnlab_kernels.launch import Block, pointwise_block
-from rnnlab_kernels.schedules.noise.masks import ROUNDS, THRESHOLD_BITS, as_int32, key_words
+from rnnlab_kernels.schedules.noise.counter import ROUNDS, THRESHOLD_BITS, as_int32, key_words
 
 _ROUNDS = tl.constexpr(ROUNDS)
 _SHIFT = tl.constexpr(32 - THRESHOLD_BITS)

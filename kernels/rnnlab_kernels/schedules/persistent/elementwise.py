@@ -32,15 +32,16 @@ import importlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import Cell
-from rnnlab_kernels.schedules.layout import settled, step_order, zero_padding
-from rnnlab_kernels.schedules.scan.linear_scan import work
+from rnnlab_kernels.schedules import engines, node
+from rnnlab_kernels.schedules.engines import Engine, Kept, backward_through
+from rnnlab_kernels.schedules.layout import settled, step_order, work, zero_padding
 
 Tensors = tuple[Tensor, ...]
 METHODS = ("loop", "numba", "triton")
@@ -140,36 +141,65 @@ def walk_backward(
     return (dgates, *dstate.unbind(1), *dconstants.sum(0).unbind(0))
 
 
-class _Elementwise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, call: Call, method: str, gates_x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        num_states = len(call.cell.states)
-        results, (h, rest, saved) = walk_forward(method, call, gates_x, tensors[:num_states], tensors[num_states:])
-        ctx.call, ctx.method, kernels = call._replace(mask=None), method, _kernels(method)
-        # Of gates_x only a graph of the gradients needs the values; without one, its dtype is enough.
-        inputs = gates_x if kernels.DIFFERENTIABLE else gates_x.new_empty(0)
-        ctx.save_for_backward(inputs, *tensors, h, rest, saved, call.mask)
-        return tuple(results)
+class Elementwise(Engine):
+    """The compiled methods as an engine. Inputs: gates_x, initial states, constants."""
 
-    @staticmethod
-    def backward(ctx: Any, doutput: Tensor | None, *dstate_n: Tensor | None) -> tuple[Tensor | None, ...]:
-        *inputs, h, rest, saved, mask = ctx.saved_tensors
-        call: Call = ctx.call._replace(mask=mask)
-        needed = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled():
-            if not _kernels(ctx.method).DIFFERENTIABLE:
-                raise RuntimeError(
-                    "the fused backward pass of this recurrence cannot itself be differentiated: for create_graph=True "
-                    'build the module with backend="reference"'
-                )
-            return None, None, *_differentiable_backward(call, inputs, needed, doutput, dstate_n)
-        split = 1 + len(call.cell.states)
-        grads = walk_backward(
-            ctx.method, call, inputs[0].dtype, inputs[1:split], inputs[split:], (h, rest, saved), (doutput, *dstate_n)
-        )
-        pairs = zip(inputs, grads, needed, strict=True)
-        return None, None, *(grad.to(value.dtype) if need else None for value, grad, need in pairs)
+    def _parts(self, call: engines.Call, inputs: Sequence[Tensor]) -> tuple[Call, Sequence[Tensor], Sequence[Tensor]]:
+        """Return the call for the kernels, initial states and constants."""
+        cell, mask = call.maths, call.mask
+        assert isinstance(cell, Cell)
+        steps = None if mask is None else mask.squeeze(-1).contiguous().view(torch.uint8)
+        split = 1 + len(cell.states)
+        return Call(cell, steps, bool(call.reverse), call.keep), inputs[1:split], inputs[split:]
+
+    def forward(self, call: engines.Call, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Kept]:
+        own, state_0, constants = self._parts(call, inputs)
+        given = [settled(tensor) for tensor in (*state_0, *constants)]
+        num_states = len(state_0)
+        results, kept = walk_forward(call.method, own, settled(inputs[0]), given[:num_states], given[num_states:])
+        return results, list(kept)
+
+    def fake(self, call: engines.Call, inputs: Sequence[Tensor]) -> list[Tensor]:
+        own, state_0, _ = self._parts(call, inputs)
+        gates_x, (batch, hidden) = inputs[0], state_0[0].shape
+        num_steps = gates_x.shape[0]
+        found = [gates_x.new_empty(num_steps, batch, hidden), *(gates_x.new_empty(value.shape) for value in state_0)]
+        if call.keep:
+            found += [gates_x.new_empty(num_steps, batch, hidden)]
+            found += [gates_x.new_empty(num_steps, batch, len(state_0) - 1, hidden, dtype=torch.float32)]
+            found += [gates_x.new_empty(num_steps, batch, len(own.cell.saved), hidden)]
+        return found
+
+    def backward(
+        self,
+        call: engines.Call,
+        inputs: Sequence[Tensor],
+        kept: Kept,
+        grads: Sequence[Tensor | None],
+        needed: Sequence[bool],
+    ) -> Sequence[Tensor | None]:
+        own, state_0, constants = self._parts(call, inputs)
+        found = walk_backward(call.method, own, inputs[0].dtype, state_0, constants, kept, grads)
+        return [grad.to(value.dtype) for value, grad in zip(inputs, found, strict=True)]
+
+    def backward_with_graph(
+        self,
+        call: engines.Call,
+        inputs: Sequence[Tensor],
+        kept: Kept,
+        grads: Sequence[Tensor | None],
+        needed: Sequence[bool],
+    ) -> Sequence[Tensor | None]:
+        if not _kernels(call.method).DIFFERENTIABLE:
+            return super().backward_with_graph(call, inputs, kept, grads, needed)
+        cell, mask, reverse = call.maths, call.mask, bool(call.reverse)
+        assert isinstance(cell, Cell)
+        split = 1 + len(cell.states)
+
+        def run(gates_x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+            return _loop(cell, gates_x, rest[: split - 1], rest[split - 1 :], mask, reverse)
+
+        return backward_through(run, inputs, grads, needed)
 
 
 def _stacked(gates_x: Tensor, state_0: Sequence[Tensor], constants: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -183,31 +213,6 @@ def _stacked(gates_x: Tensor, state_0: Sequence[Tensor], constants: Sequence[Ten
         torch.stack(rest, 1) if rest else like.new_empty(len(h_0), 0, h_0.shape[1]),
         torch.stack(fixed) if fixed else like.new_empty(0, h_0.shape[1]),
     )
-
-
-def _differentiable_backward(
-    call: Call,
-    inputs: Sequence[Tensor],
-    needed: tuple[bool, ...],
-    doutput: Tensor | None,
-    dstate_n: tuple[Tensor | None, ...],
-) -> list[Tensor | None]:
-    """Return the gradients with a graph behind them, through the plain loop on aliases of the inputs.
-
-    Aliases, since the inputs may have a history through each other, and a gradient must stop at this call.
-    """
-    gates_x, *rest = aliases = [tensor.view_as(tensor) for tensor in inputs]
-    num_states = len(call.cell.states)
-    mask = None if call.mask is None else call.mask.unsqueeze(-1).bool()
-    results = _loop(call.cell, gates_x, tuple(rest[:num_states]), tuple(rest[num_states:]), mask, call.reverse)
-    pairs = [(y, dy) for y, dy in zip(results, (doutput, *dstate_n), strict=True) if dy is not None]
-    wanted = [tensor for tensor, need in zip(aliases, needed, strict=True) if need]
-    grads = iter(
-        torch.autograd.grad(
-            [y for y, _ in pairs], wanted, [dy for _, dy in pairs], create_graph=True, allow_unused=True
-        )
-    )
-    return [next(grads) if need else None for need in needed]
 
 
 def _check(cell: Cell, gates_x: Tensor, state_0: Tensors, constants: Tensors, mask: Tensor | None) -> None:
@@ -270,13 +275,6 @@ def elementwise(
     if method == "loop" or not gates_x.numel():
         output, *state_n = _loop(cell, gates_x, state_0, constants, mask, reverse)
         return output, tuple(state_n)
-    if torch.compiler.is_compiling():
-        from rnnlab_kernels.schedules import opaque
-
-        return opaque.elementwise(method, cell, gates_x, state_0, constants, mask, reverse)
-    tensors = (settled(gates_x), *map(settled, state_0), *map(settled, constants))
-    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    steps = None if mask is None else mask.squeeze(-1).contiguous().view(torch.uint8)
-    with torch.cuda.device(gates_x.device) if gates_x.is_cuda else nullcontext():
-        output, *state_n = _Elementwise.apply(Call(cell, steps, reverse, keep), method, *tensors)
+    call = engines.Call("elementwise", method, cell, reverse=reverse, mask=mask)
+    output, *state_n = node.run(call, gates_x, *state_0, *constants)
     return output, tuple(state_n)

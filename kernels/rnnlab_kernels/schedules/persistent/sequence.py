@@ -35,12 +35,11 @@ from torch import Tensor
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.launch import SequencePlan
-from rnnlab_kernels.schedules import node
+from rnnlab_kernels.schedules import engines, node
 from rnnlab_kernels.schedules.additions import PLAIN, Walk
+from rnnlab_kernels.schedules.engines import BOTH
 from rnnlab_kernels.schedules.layout import Weights, named_weights
-from rnnlab_kernels.schedules.persistent import sequence_walk
-from rnnlab_kernels.schedules.persistent.sequence_call import BOTH, Call, gates_of, obstacle_of, plan_for, supports
-from rnnlab_kernels.schedules.persistent.sequence_walk import as_bytes, padded
+from rnnlab_kernels.schedules.persistent.sequence_call import gates_of, obstacle_of, supports
 
 Tensors = tuple[Tensor, ...]
 
@@ -64,25 +63,13 @@ def _run(
     weight = named["hh"]
     named["hh"] = weight = weight if weight.dim() == 3 else weight.unsqueeze(0)
     heads, units = weight.shape[0], weight.shape[2]
-    if torch.compiler.is_compiling():
-        if reason := obstacle_of(chain, walk, units, heads):
-            raise ValueError(f"the {name} schedule cannot run this: {reason}")
-        if plan is not None:
-            raise ValueError("a compiled program plans its tiles as it runs, from the sizes it gets: give no plan")
-        from rnnlab_kernels.schedules import opaque_sequence
-
-        return opaque_sequence.sequence(chain, x, state_0, named, mask, reverse, walk, seeds, whole)
-    if plan is None:
-        plan, reason = plan_for(chain, walk, x.shape[1], units, x.dtype, x.device, heads, whole)
-    else:  # the caller answers for the sizes
-        reason = obstacle_of(chain, walk, units, heads)
-        plan = None if reason else plan
-    if plan is None:
+    if reason := obstacle_of(chain, walk, units, heads):
         raise ValueError(f"the {name} schedule cannot run this: {reason}")
-    tensors = *named.values(), *state_0
-    reset = padded(as_bytes(walk.reset))
-    call = Call(chain, tuple(named), plan, reverse, as_bytes(mask), reset, walk.noise, seeds, node.keeps(x, *tensors))
-    return node.run(sequence_walk, call, x, *tensors)
+    if plan is not None and torch.compiler.is_compiling():
+        raise ValueError("a compiled program plans its tiles as it runs, from the sizes it gets: give no plan")
+    call = engines.Call("sequence", name, chain, tuple(named), reverse, mask, walk, seeds, plan=plan)
+    output, *state_n = node.run(call, x, *named.values(), *state_0)
+    return output, tuple(state_n)
 
 
 def sequence(

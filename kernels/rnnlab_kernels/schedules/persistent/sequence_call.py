@@ -10,10 +10,9 @@ from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain, Gates, Product
 from rnnlab_kernels.launch import SequencePlan, chip_of, plan_sequence, plan_step
 from rnnlab_kernels.schedules.additions import Noise, Walk, draw_masks
-from rnnlab_kernels.schedules.noise.masks import as_int32, keep_threshold, key_words
+from rnnlab_kernels.schedules.noise.counter import as_int32, keep_threshold, key_words
 
 MAX_GATES = 4  # of one product
-BOTH = 2  # as `reverse`: the first half of the units along time, the second half from the end
 
 
 def zone_of(noise: Noise | None) -> int:

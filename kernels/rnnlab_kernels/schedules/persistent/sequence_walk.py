@@ -1,6 +1,6 @@
 """What sequence.py computes, forward and backward: the launch and the large products around it.
 
-Plain functions of tensors, which its autograd function and its operator (opaque_sequence.py) share.
+Plain functions of tensors, which engines.py makes an engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from rnnlab_kernels.cells import bind_triton
+from rnnlab_kernels.schedules.engines import BOTH
 from rnnlab_kernels.schedules.layout import settled, zero_padding
-from rnnlab_kernels.schedules.persistent.sequence_call import BOTH, Call
+from rnnlab_kernels.schedules.persistent.sequence_call import Call
 from rnnlab_kernels.schedules.persistent.sequence_launch import run_kernel
 
 Tensors = Sequence[Tensor]

@@ -35,11 +35,9 @@ from torch import Tensor
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.launch import SequencePlan
-from rnnlab_kernels.schedules import node
+from rnnlab_kernels.schedules import engines, node
 from rnnlab_kernels.schedules.additions import PLAIN, Walk
 from rnnlab_kernels.schedules.layout import Weights, named_weights
-from rnnlab_kernels.schedules.persistent import stages_walk
-from rnnlab_kernels.schedules.persistent.sequence_walk import as_bytes
 from rnnlab_kernels.schedules.persistent.stages_call import Call, obstacle_of, plan_for, plan_stages, supports
 
 __all__ = ["Call", "plan_for", "plan_stages", "stages", "supports"]
@@ -66,19 +64,10 @@ def stages(
         ValueError: the step is of another kind, the walk has clipping, or the recurrent weights do not fit on the chip.
     """
     chain, named = named_weights(cell, weights)
-    if torch.compiler.is_compiling():
-        if reason := obstacle_of(chain, walk):
-            raise ValueError(f"the schedule of several stages cannot run this: {reason}")
-        if plan is not None:
-            raise ValueError("a compiled program plans its tiles as it runs, from the sizes it gets: give no plan")
-        from rnnlab_kernels.schedules import opaque_sequence
-
-        return opaque_sequence.stages(chain, x, state_0, named, mask, reverse, walk)
-    planned, reason = plan_for(chain, walk, x.shape[1], state_0[0].shape[1], x.dtype, x.device)
-    plan = plan or planned
-    if planned is None or plan is None:
+    if reason := obstacle_of(chain, walk):
         raise ValueError(f"the schedule of several stages cannot run this: {reason}")
-    tensors = *named.values(), *state_0
-    keep = node.keeps(x, *tensors)
-    call = Call(chain, tuple(named), plan, reverse, as_bytes(mask), as_bytes(walk.reset), walk.noise, keep)
-    return node.run(stages_walk, call, x, *tensors)
+    if plan is not None and torch.compiler.is_compiling():
+        raise ValueError("a compiled program plans its tiles as it runs, from the sizes it gets: give no plan")
+    call = engines.Call("stages", "", chain, tuple(named), reverse, mask, walk, plan=plan)
+    output, *state_n = node.run(call, x, *named.values(), *state_0)
+    return output, tuple(state_n)

@@ -10,7 +10,7 @@ from rnnlab_kernels.cells import bind_triton
 from rnnlab_kernels.cells.chain import EPS, Chain
 from rnnlab_kernels.launch import MIN_TILE, SequencePlan, chip_of
 from rnnlab_kernels.schedules.additions import Noise, Walk
-from rnnlab_kernels.schedules.noise.masks import as_int32, key_words
+from rnnlab_kernels.schedules.noise.counter import as_int32, key_words
 from rnnlab_kernels.schedules.persistent.sequence_call import dropped_units, rates_inside, zone_of
 from rnnlab_kernels.schedules.persistent.stages_wiring import (
     Stage,

@@ -1,6 +1,6 @@
 """What stages.py computes, forward and backward: the launches and the large products around them.
 
-Plain functions of tensors, which its autograd function and its operator (opaque_sequence.py) share.
+Plain functions of tensors, which engines.py makes an engine.
 """
 
 from collections.abc import Mapping, Sequence

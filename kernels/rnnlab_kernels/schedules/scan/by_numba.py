@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rnnlab_kernels.cells.compiled import FASTMATH
-from rnnlab_kernels.schedules.scan.linear_scan import rows
+from rnnlab_kernels.schedules.layout import rows
 
 compiled = numba.njit(fastmath=FASTMATH, error_model="numpy")
 
@@ -59,7 +59,7 @@ def _array(x: Tensor, *shape: int) -> np.ndarray:
 
 
 def forward(a: Tensor, b: Tensor, h_0: Tensor, reverse: bool) -> Tensor:
-    """Return h (T, B, H); `a` is compact (see `schedules.scan.compact`)."""
+    """Return h (T, B, H); `a` is compact (see `schedules.layout.compact`)."""
     h = torch.empty_like(b, memory_format=torch.contiguous_format)
     a, (num_rows, width) = rows(a, b.shape)
     tile, all_steps = (num_rows, width), (len(b), num_rows, width)

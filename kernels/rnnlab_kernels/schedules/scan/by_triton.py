@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rnnlab_kernels.launch import Block
-from rnnlab_kernels.schedules.scan.linear_scan import rows
+from rnnlab_kernels.schedules.layout import rows
 
 
 @triton.jit
@@ -196,7 +196,7 @@ def _common(a: Tensor, num_rows: int, width: int, num_steps: int, reverse: bool)
 
 
 def forward(a: Tensor, b: Tensor, h_0: Tensor, reverse: bool) -> Tensor:
-    """Return h (T, B, H); `a` is compact (see `schedules.scan.compact`)."""
+    """Return h (T, B, H); `a` is compact (see `schedules.layout.compact`)."""
     h = torch.empty_like(b, memory_format=torch.contiguous_format)
     a, (num_rows, width) = rows(a, b.shape)
     block = scan_block(num_rows, width, b.is_complex())

@@ -22,18 +22,17 @@ No method divides or takes logarithms: a = 0 and |a| = 1 are ordinary values. T 
 backward: a and h_0 as given, and h.
 """
 
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from rnnlab_kernels import launch
-from rnnlab_kernels.schedules.layout import step_order
+from rnnlab_kernels.schedules import node
+from rnnlab_kernels.schedules.engines import Call, Engine, Kept, Tensors
+from rnnlab_kernels.schedules.layout import HALF, compact, step_order, work
 
 METHODS = ("loop", "sequential", "parallel", "numba", "triton")
-REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}  # dtype of the two parts
-HALF = (torch.float16, torch.bfloat16)
 
 
 def supports(method: str, device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
@@ -58,28 +57,6 @@ def choose_method(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
         return "sequential", reason if not taken else "double precision on a CPU"
     taken, reason = supports("triton", device, dtype) if device.type == "cuda" else (False, f"device {device.type}")
     return ("triton" if taken else "parallel"), reason
-
-
-def work(x: Tensor) -> Tensor:
-    """Return `x` in the dtype in which the recurrence is computed: fp32 for half precision, else its own."""
-    return x.float() if x.dtype in HALF else x
-
-
-def compact(a: Tensor) -> Tensor:
-    """Return `a` (T, B, H) with a single step or row where all are the same by stride: (1 or T, 1 or B, H)."""
-    for dim in (0, 1):
-        if a.stride(dim) == 0 and a.shape[dim] > 1:
-            a = a.narrow(dim, 0, 1)
-    return a.resolve_conj().resolve_neg()
-
-
-def rows(a: Tensor, shape: torch.Size) -> tuple[Tensor, tuple[int, int]]:
-    """Return compact coefficients (1 or T, 1 or R, N), and R and N, for a sequence of shape (T, B, H)."""
-    _, batch, hidden = shape
-    if a.shape[1] < batch and a.shape[0] > 1:
-        return a.contiguous(), (batch, hidden)
-    # One step of coefficients is small: written out for all rows, the whole tile is one row.
-    return a.expand(-1, batch, -1).reshape(-1, 1, batch * hidden), (1, batch * hidden)
 
 
 def _sequential(a: Tensor, b: Tensor, h_0: Tensor, reverse: bool) -> Tensor:
@@ -148,47 +125,52 @@ def backward(
     return da, dh, dh[first] * a[first].conj()
 
 
-def _walk_back(method: str, a: Tensor, g: Tensor, reverse: bool) -> Tensor:
+def _walk_back(method: str, a: Tensor, g: Tensor, reverse: bool, with_graph: bool = False) -> Tensor:
     """Return dh: the scan of g against the walk, which starts from the gradient of the last step visited."""
     if len(g) == 1:
         return g.clone()
+    scan = _differentiable if with_graph else forward
     if reverse:
-        dh = _Scan.apply(method, False, a[:-1].conj(), g[1:], g[0])
-        return torch.cat((g[:1], dh))
-    dh = _Scan.apply(method, True, a[1:].conj(), g[:-1], g[-1])
-    return torch.cat((dh, g[-1:]))
+        return torch.cat((g[:1], scan(method, a[:-1].conj(), g[1:], g[0], False)))
+    return torch.cat((scan(method, a[1:].conj(), g[:-1], g[-1], True), g[-1:]))
 
 
-def _differentiable_backward(
-    method: str, a: Tensor, h_0: Tensor, h: Tensor, g: Tensor, reverse: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return da, db, dh_0 with a graph behind them: the same formulas, out of operators that have gradients."""
-    dh = _walk_back(method, a, g, reverse)
-    start = h_0.unsqueeze(0)
-    before = torch.cat((h[1:], start) if reverse else (start, h[:-1]))
-    first = -1 if reverse else 0
-    return dh * before.conj(), dh, dh[first] * a[first].conj()
+def _differentiable(method: str, a: Tensor, b: Tensor, h_0: Tensor, reverse: bool) -> Tensor:
+    return node.run(Call("scan", method, reverse=reverse), a, b, h_0)[0]
 
 
-class _Scan(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, method: str, reverse: bool, a: Tensor, b: Tensor, h_0: Tensor) -> Tensor:
-        h = forward(method, a, b, h_0, reverse)
-        ctx.method, ctx.reverse = method, reverse
-        ctx.save_for_backward(a, h_0, h)
-        return h
+class Scan(Engine):
+    """The methods as an engine. Inputs: a, b, h_0."""
 
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        a, h_0, h = ctx.saved_tensors
-        needed = ctx.needs_input_grad[2:]
-        grads: tuple[Tensor | None, ...]
-        with torch.cuda.device(g.device) if g.is_cuda else nullcontext():
-            if torch.is_grad_enabled():
-                grads = _differentiable_backward(ctx.method, a, h_0, h, g, ctx.reverse)
-            else:
-                grads = backward(ctx.method, a, h_0, h, g, ctx.reverse, needed[0])
-        return (None, None, *(grad if need else None for grad, need in zip(grads, needed, strict=True)))
+    keeps_results = True
+
+    def num_results(self, call: Call) -> int:
+        return 1
+
+    def forward(self, call: Call, inputs: Tensors) -> tuple[list[Tensor], Kept]:
+        a, b, h_0 = inputs
+        return [forward(call.method, a, b, h_0, bool(call.reverse))], []
+
+    def fake(self, call: Call, inputs: Tensors) -> list[Tensor]:
+        return [inputs[1].new_empty(inputs[1].shape)]
+
+    def backward(
+        self, call: Call, inputs: Tensors, kept: Kept, grads: Sequence[Tensor | None], needed: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
+        (a, _, h_0), (h,) = inputs, kept
+        g = torch.zeros_like(h) if grads[0] is None else grads[0]
+        return backward(call.method, a, h_0, h, g, bool(call.reverse), needed[0])
+
+    def backward_with_graph(
+        self, call: Call, inputs: Tensors, kept: Kept, grads: Sequence[Tensor | None], needed: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
+        (a, _, h_0), (h,) = inputs, kept
+        g = torch.zeros_like(h) if grads[0] is None else grads[0]
+        dh = _walk_back(call.method, a, g, bool(call.reverse), with_graph=True)
+        start = h_0.unsqueeze(0)
+        before = torch.cat((h[1:], start) if call.reverse else (start, h[:-1]))
+        first = -1 if call.reverse else 0
+        return dh * before.conj(), dh, dh[first] * a[first].conj()
 
 
 def _loop(a: Tensor, b: Tensor, h_0: Tensor, reverse: bool) -> Tensor:
@@ -245,9 +227,4 @@ def linear_scan(a: Tensor, b: Tensor, h_0: Tensor, *, reverse: bool = False, met
         raise RuntimeError(f"linear_scan: method {method!r} cannot run here: {reason}")
     if method == "loop":
         return _loop(a, b, h_0, reverse)
-    if torch.compiler.is_compiling():
-        from rnnlab_kernels.schedules import opaque
-
-        return opaque.scan(method, a, b, h_0, reverse)
-    with torch.cuda.device(b.device) if b.is_cuda else nullcontext():
-        return _Scan.apply(method, reverse, a, b, h_0)
+    return _differentiable(method, a, b, h_0, reverse)

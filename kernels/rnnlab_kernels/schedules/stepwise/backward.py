@@ -10,21 +10,29 @@ from torch import Tensor
 
 from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.additions import clamped
+from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import step_order, zero_padding
-from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, affine
+from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, Tensors, affine
 from rnnlab_kernels.schedules.stepwise.products import bind_product, scratch, weight_gradient
 
 
 def walk_backward(
     frame: Frame,
-    kept: list[list[Tensor]],
+    kept: Kept,
     doutput: Tensor | None,
     dstate_n: tuple[Tensor | None, ...],
     needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
     """Walk back over time writing gate gradients only, then form all other gradients from them at once."""
     call, chain, work = frame.call, frame.chain, frame.work
-    buffers, values, *memories = kept
+    num_states, num_values = len(chain.states), len(frame.own)
+    buffers, values = kept[:num_states], kept[num_states : num_states + num_values]
+    memories, start = [], num_states + num_values
+    for each in chain.stages:
+        parts = kept[start : (start := start + len(frame.kept_by(each)))]
+        memories.append(
+            list(zip(*(part.unbind(0) if isinstance(part, Tensor) else part for part in parts), strict=True))
+        )
     num_steps, mask, reset = frame.num_steps, call.mask, call.walk.reset
     frame.set_states(buffers, values)
     before = {name: frame.ends(buffer)[0] for name, buffer in zip(chain.states, buffers, strict=True)}
@@ -39,7 +47,7 @@ def walk_backward(
         buffer.new_zeros(buffer.shape[1:], dtype=work) if grad is None else grad.to(work)
         for grad, buffer in zip(dstate_n, buffers, strict=True)
     ]
-    for position, t in reversed(list(enumerate(step_order(num_steps, call.reverse)))):
+    for position, t in reversed(list(enumerate(step_order(num_steps, frame.reverse)))):
         held: list[Tensor | None] = [None] * len(dstate)
         dout = None if doutput is None else doutput[t].to(work)
         if mask is not None:  # outside its length a row only hands its state on: the gradient passes it untouched
@@ -78,7 +86,7 @@ def walk_backward(
 class _Backward:
     """The stages in reverse, and the buffers of pre-activation gradients from which weight gradients are made."""
 
-    def __init__(self, frame: Frame, buffers: list[Tensor], memories: list[list[Tensor]]) -> None:
+    def __init__(self, frame: Frame, buffers: list[Tensor], memories: list[list[Tensors]]) -> None:
         self.frame, self.buffers = frame, buffers
         self.memories = memories
         self.grads: dict[str, Tensor] = {}
@@ -151,13 +159,13 @@ class _Backward:
 
         return run
 
-    def _norm(self, stage: Norm, memory: list[Tensor]) -> Callable[[int, int], None]:
+    def _norm(self, stage: Norm, memory: list[Tensors]) -> Callable[[int, int], None]:
         frame = self.frame
         steps = self.dpre[stage.out].unbind(0)
         into = self.dpre[stage.source].unbind(0) if stage.source in self.dpre else None
         lasting = stage.out in frame.lasting
         gain, shift = affine(frame, stage)
-        norm_bwd, num_saved = frame.call.kit.norm_bwd, len(memory) // frame.num_steps
+        norm_bwd = frame.kit.norm_bwd
         # Norms may share their parameters.
         dgain = self.dweights.setdefault(stage.gain, torch.zeros_like(gain))
         dshift = None
@@ -165,10 +173,9 @@ class _Backward:
             dshift = self.dweights.setdefault(stage.shift, torch.zeros_like(shift))
 
         def run(t: int, position: int) -> None:
-            saved = tuple(memory[position * num_saved : (position + 1) * num_saved])
             if lasting:
                 steps[t].copy_(self.take(stage.out, t))
-            dsource = norm_bwd(steps[t].to(frame.work), saved, gain, dgain, dshift)
+            dsource = norm_bwd(steps[t].to(frame.work), memory[position], gain, dgain, dshift)
             if into is None:
                 self.add(stage.source, dsource)
             else:
@@ -176,11 +183,10 @@ class _Backward:
 
         return run
 
-    def _gates(self, stage: Gates, memory: list[Tensor]) -> Callable[[int, int], None]:
+    def _gates(self, stage: Gates, memory: list[Tensors]) -> Callable[[int, int], None]:
         frame, rows = self.frame, self.frame.rows
         cell = frame.cell_of(stage)
-        step: Step = frame.call.kit(cell, stage.first or 0)
-        num_saved = len(memory) // frame.num_steps
+        step: Step = frame.kit(cell, stage.first or 0)
         hidden = frame.width[stage.out[0]]
         empty = [None] * frame.num_steps
         merged, shared = stage.recurrent in frame.whole, stage.recurrent in frame.shared
@@ -191,7 +197,7 @@ class _Backward:
         carried, outs = frame.carried(stage), [rows[name] for name in stage.out]
 
         def run(t: int, position: int) -> None:
-            saved = tuple(memory[position * num_saved : (position + 1) * num_saved])
+            saved = memory[position] if memory else ()
             before, state = tuple([row[t] for row in carried]), tuple([out[t] for out in outs])
             dstate = tuple([self.take(name, t) for name in stage.out])
             dcarried = step.bwd(dstate, saved, before, state, dx[t], dh[t])

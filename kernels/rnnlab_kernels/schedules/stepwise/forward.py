@@ -11,13 +11,14 @@ from torch import Tensor
 
 from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.additions import take_part
+from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import step_order, zero_padding
 from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, affine
 from rnnlab_kernels.schedules.stepwise.products import bind_product, bind_product_added, blockwise
 
 
-def walk_forward(frame: Frame) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
-    """Run all steps; return the output, the last states, and what backward needs: states, values, then by stage."""
+def walk_forward(frame: Frame) -> tuple[Tensor, list[Tensor], Kept]:
+    """Run all steps; return the output, the last states, and what backward needs: states, values, by stage and step."""
     call, chain, rows, x = frame.call, frame.chain, frame.rows, frame.x
     num_steps, mask, reset = frame.num_steps, call.mask, call.walk.reset
     buffers = [
@@ -25,7 +26,7 @@ def walk_forward(frame: Frame) -> tuple[Tensor, list[Tensor], list[list[Tensor]]
         for name, value in zip(chain.states, frame.state_0, strict=True)
     ]
     for buffer, value in zip(buffers, frame.state_0, strict=True):
-        buffer[num_steps if call.reverse else 0].copy_(value)
+        buffer[num_steps if frame.reverse else 0].copy_(value)
     values = []
     for name in frame.own:
         length = num_steps if call.keep or name == chain.output else 1
@@ -39,10 +40,10 @@ def walk_forward(frame: Frame) -> tuple[Tensor, list[Tensor], list[list[Tensor]]
     input_part = _input_part(frame)
 
     runs: list[Callable[[int], None]] = []
-    kept: list[list[Tensor]] = []
+    memories: list[list[Tensor]] = []
     for stage in chain.stages:
         memory: list[Tensor] = []
-        kept.append(memory)
+        memories.append(memory)
         if not isinstance(stage, Gates) and stage.out not in frame.lasting:
             rows[stage.out] = [None] * num_steps
         if isinstance(stage, Product):
@@ -52,7 +53,7 @@ def walk_forward(frame: Frame) -> tuple[Tensor, list[Tensor], list[list[Tensor]]
         else:
             runs.append(_gates_fwd(frame, stage, memory))
 
-    for t in step_order(num_steps, call.reverse):
+    for t in step_order(num_steps, frame.reverse):
         gates_x[t] = next(input_part)
         if reset is not None:
             for name in chain.states:
@@ -69,7 +70,7 @@ def walk_forward(frame: Frame) -> tuple[Tensor, list[Tensor], list[list[Tensor]]
                 after = rows[f"{name}_next"][t]
                 after.copy_(torch.where(mask[t], after, rows[f"{name}_prev"][t]))
 
-    last = 0 if call.reverse else num_steps
+    last = 0 if frame.reverse else num_steps
     state_n = [buffer[last].to(x.dtype, copy=True) for buffer in buffers]
     if chain.output in chain.states:
         output = frame.ends(buffers[chain.states.index(chain.output)])[1]
@@ -77,12 +78,18 @@ def walk_forward(frame: Frame) -> tuple[Tensor, list[Tensor], list[list[Tensor]]
         output = values[frame.own.index(chain.output)]
     # A copy, so that callers may change the output in place, as they may with torch.nn.
     output = output.clone() if mask is None else zero_padding(output, mask)
-    return output, state_n, [buffers, values, *kept] if call.keep else []
+    if not call.keep:
+        return output, state_n, []
+    kept: Kept = [*buffers, *values]
+    for memory in memories:
+        count = len(memory) // num_steps
+        kept += [memory[k::count] for k in range(count)]
+    return output, state_n, kept
 
 
 def _input_part(frame: Frame) -> Iterator[Tensor]:
     """Yield the input part of the gates (B, N) step by step, the biases of `whole` products in it where it is ours."""
-    weights, x, reverse = frame.weights, frame.x, frame.call.reverse
+    weights, x, reverse = frame.weights, frame.x, frame.reverse
     if "ih" not in weights:
         x = x.contiguous()
         return iter(x.unbind(0)[::-1] if reverse else x.unbind(0))
@@ -130,7 +137,7 @@ def _product_fwd(frame: Frame, stage: Product) -> Callable[[int], None]:
 def _norm_fwd(frame: Frame, stage: Norm, memory: list[Tensor], lasting: bool) -> Callable[[int], None]:
     rows, out, keep = frame.rows[stage.source], frame.rows[stage.out], frame.call.keep
     gain, shift = affine(frame, stage)
-    norm_fwd = frame.call.kit.norm_fwd
+    norm_fwd = frame.kit.norm_fwd
 
     def run(t: int) -> None:
         source = rows[t].to(frame.work)
@@ -147,7 +154,7 @@ def _norm_fwd(frame: Frame, stage: Norm, memory: list[Tensor], lasting: bool) ->
 
 def _gates_fwd(frame: Frame, stage: Gates, memory: list[Tensor]) -> Callable[[int], None]:
     rows, keep = frame.rows, frame.call.keep
-    step: Step = frame.call.kit(frame.cell_of(stage), stage.first or 0)
+    step: Step = frame.kit(frame.cell_of(stage), stage.first or 0)
     merged = stage.recurrent in frame.whole
     from_h = None if stage.recurrent is None or merged else rows[stage.recurrent]
     carried, outs = frame.carried(stage), [rows[name] for name in stage.out]

@@ -4,14 +4,15 @@ T time, B batch, N columns of the input part, W width of a value.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain, Gates, Norm, Product
-from rnnlab_kernels.schedules.additions import Walk, draw_masks
+from rnnlab_kernels.schedules.additions import draw_masks
+from rnnlab_kernels.schedules.engines import Call
 from rnnlab_kernels.schedules.layout import settled, zero_padding
 
 Tensors = tuple[Tensor, ...]
@@ -28,7 +29,6 @@ class Step(Protocol):
     A step is made with `(cell, first)`: `first` is its first block of H columns in the input part of the gates.
     """
 
-    name: str  # of the schedule
     differentiable: bool  # may gradients be recomputed on the plain loop when a graph of them is asked for?
 
     def fwd(self, gates_x: Tensor | None, gates_h: Tensor | None, carried: Tensors, out: Tensors) -> Tensors:
@@ -62,18 +62,6 @@ class Step(Protocol):
         """Return dx (B, W); add the gradients of gain and shift to `dgain` and `dshift`, each (W,)."""
 
 
-class Call(NamedTuple):
-    """One call of a recurrence: everything that is not differentiated."""
-
-    kit: Any  # (cell, first) -> Step
-    chain: Chain
-    names: tuple[str, ...]  # of the weights
-    reverse: bool
-    mask: Tensor | None
-    walk: Walk
-    keep: bool
-
-
 class _Same:
     """A tensor as its value at each step. Not a tuple of it, which would ask torch.compile for the number of steps."""
 
@@ -97,7 +85,11 @@ class Frame:
     """
 
     def __init__(self, call: Call, x: Tensor, weights: dict[str, Tensor], state_0: Tensors) -> None:
-        self.call, self.chain, self.weights, self.state_0 = call, call.chain, weights, state_0
+        self.call, self.weights, self.state_0 = call, weights, state_0
+        assert isinstance(call.maths, Chain)
+        self.chain = call.maths
+        self.kit: Any = call.plan  # (cell, first) -> Step
+        self.reverse = bool(call.reverse)
         self.num_steps, self.batch = x.shape[:2]
         self.x = settled(x) if call.mask is None else zero_padding(x, call.mask)
         self.work = working_dtype(x.dtype)
@@ -151,6 +143,14 @@ class Frame:
     def dtype_of(self, name: str) -> torch.dtype:
         return self.x.dtype if name == self.chain.output else self.work
 
+    def kept_by(self, stage: Product | Norm | Gates) -> list[tuple[tuple[int, ...], torch.dtype]]:
+        """Return shapes and dtypes of what a stage keeps of a step."""
+        if isinstance(stage, Norm):
+            return [(shape, self.work) for shape in self.kit.norm_keeps(self.batch, self.width[stage.source])]
+        if isinstance(stage, Gates):
+            return self.kit.keeps(self.cell_of(stage), self.batch, self.width[stage.out[0]], self.x.dtype)
+        return []
+
     def cell_of(self, stage: Gates) -> Cell:
         """Return the gate maths of an update: the variant that takes a mask, when candidates are dropped."""
         if self.masks.candidate is None or stage.cell.dropped is None:
@@ -174,7 +174,7 @@ class Frame:
             self.rows[name] = buffer.unbind(0) if len(buffer) == self.num_steps else tuple(buffer) * self.num_steps
 
     def ends(self, rows: Any) -> tuple[Any, Any]:
-        return (rows[1:], rows[:-1]) if self.call.reverse else (rows[:-1], rows[1:])
+        return (rows[1:], rows[:-1]) if self.reverse else (rows[:-1], rows[1:])
 
     def source(self, stage: Product, t: int) -> Tensor:
         """Return what a product multiplies at step t (B, K)."""

@@ -168,7 +168,6 @@ def _backward_loop(cell: Cell, first: int, into_x: bool, into_h: bool) -> Callab
 class FusedStep:
     """Gate maths by one compiled loop; see `recurrence.Step`."""
 
-    name = "fused"
     differentiable = True
     norm_fwd, norm_bwd = staticmethod(norm_fwd), staticmethod(norm_bwd)
 
@@ -248,4 +247,4 @@ def fused(
     possible, reason = fused_supported(x.device, x.dtype)
     if not possible:
         raise RuntimeError(f"the fused schedule cannot run this: {reason}")
-    return recurrence(FusedStep, cell, x, state_0, weights, mask, reverse=reverse, walk=walk)
+    return recurrence("fused", cell, x, state_0, weights, mask, reverse=reverse, walk=walk)

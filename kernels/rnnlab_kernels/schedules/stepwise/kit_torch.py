@@ -15,7 +15,6 @@ from rnnlab_kernels.schedules.stepwise.run import Tensors, recurrence, working_d
 class TorchStep:
     """Gate maths by torch operators; see `recurrence.Step`."""
 
-    name = "eager"
     differentiable = True
 
     def __init__(self, cell: Cell, first: int) -> None:
@@ -118,4 +117,4 @@ def eager(
     Returns:
         output (T, B, W) aligned with `x`, and the states after the last visited step.
     """
-    return recurrence(TorchStep, cell, x, state_0, weights, mask, reverse=reverse, walk=walk)
+    return recurrence("eager", cell, x, state_0, weights, mask, reverse=reverse, walk=walk)

@@ -136,7 +136,6 @@ def _pointwise_bwd_kernel(
 class PointwiseStep:
     """Gate maths by one Triton launch; see `recurrence.Step`."""
 
-    name = "pointwise"
     differentiable = False
     norm_keeps, norm_fwd, norm_bwd = TorchStep.norm_keeps, TorchStep.norm_fwd, TorchStep.norm_bwd
 
@@ -241,4 +240,4 @@ def pointwise(
     """
     assert working_dtype(x.dtype) == torch.float32
     with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
-        return recurrence(PointwiseStep, cell, x, state_0, weights, mask, reverse=reverse, walk=walk)
+        return recurrence("pointwise", cell, x, state_0, weights, mask, reverse=reverse, walk=walk)

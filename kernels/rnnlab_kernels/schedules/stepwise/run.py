@@ -22,92 +22,104 @@ saved tensor and no incoming gradient. When the caller asks for a graph of the g
 plain loop, which can be differentiated any number of times.
 """
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain
+from rnnlab_kernels.schedules import node
 from rnnlab_kernels.schedules.additions import PLAIN, Walk
-from rnnlab_kernels.schedules.layout import Weights, named_weights, settled
+from rnnlab_kernels.schedules.engines import Call, Engine, Kept, backward_through
+from rnnlab_kernels.schedules.layout import Weights, named_weights
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.stepwise.backward import walk_backward
 from rnnlab_kernels.schedules.stepwise.forward import walk_forward
-from rnnlab_kernels.schedules.stepwise.frame import Call, Frame, Step, Tensors, working_dtype
+from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, Tensors, working_dtype
 
 __all__ = ["Step", "Tensors", "recurrence", "working_dtype"]
 
 
-class _Recurrence(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, call: Call, x: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        state_0 = tensors[len(call.names) :]
-        frame = Frame(call, x, dict(zip(call.names, tensors, strict=False)), state_0)
-        output, state_n, kept = walk_forward(frame)
-        # Masks are saved as tensors are, so that autograd notices when one was written into.
-        ctx.call = call._replace(mask=None, walk=call.walk._replace(reset=None))
-        ctx.counts = [len(part) for part in kept]
-        kept_flat = (tensor for part in kept for tensor in part)
-        ctx.save_for_backward(call.mask, call.walk.reset, x, *tensors, *kept_flat)
-        return output, *state_n
-
-    @staticmethod
-    def backward(ctx: Any, doutput: Tensor | None, *dstate_n: Tensor | None) -> tuple[Tensor | None, ...]:
-        mask, reset, x, *rest = ctx.saved_tensors
-        call: Call = ctx.call._replace(mask=mask, walk=ctx.call.walk._replace(reset=reset))
-        inputs = len(call.names) + len(call.chain.states)
-        weights, state_0 = dict(zip(call.names, rest, strict=False)), tuple(rest[len(call.names) : inputs])
-        needed = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled():
-            if not call.kit.differentiable:
-                raise RuntimeError(
-                    "the fused backward pass of this recurrence cannot itself be differentiated: for create_graph=True "
-                    'build the module with backend="reference"'
-                )
-            grads = _differentiable_backward(call, x, weights, state_0, needed, doutput, dstate_n)
-        else:
-            upstream = [grad if grad is None else settled(grad) for grad in (doutput, *dstate_n)]
-            kept, start = [], inputs
-            for count in ctx.counts:
-                # As they were, whatever hooks on saved tensors have done to them.
-                kept.append([tensor.contiguous() for tensor in rest[start : start + count]])
-                start += count
-            grads = walk_backward(Frame(call, x, weights, state_0), kept, upstream[0], tuple(upstream[1:]), needed)
-        return (None, *(grad if need else None for grad, need in zip(grads, needed, strict=True)))
+_KITS = {
+    "eager": ("kit_torch", "TorchStep"),
+    "fused": ("kit_numba", "FusedStep"),
+    "pointwise": ("kit_triton", "PointwiseStep"),
+}
 
 
-def _differentiable_backward(
-    call: Call,
-    x: Tensor,
-    weights: dict[str, Tensor],
-    state_0: Tensors,
-    needed: tuple[bool, ...],
-    doutput: Tensor | None,
-    dstate_n: tuple[Tensor | None, ...],
-) -> list[Tensor | None]:
-    """Return the same gradients with a graph behind them, through the plain loop.
+class Stepwise(Engine):
+    """The recurrence with the gate maths of a kit, the call's method. Inputs: x, weights, initial states."""
 
-    It runs on aliases of the inputs: the originals may be the same tensor twice, or have a history through each other,
-    and a gradient must stop at this call.
-    """
-    aliases = [tensor.view_as(tensor) for tensor in (x, *weights.values(), *state_0)]
-    named = dict(zip(weights, aliases[1:], strict=False))
-    start = tuple(aliases[1 + len(weights) :])
-    output, state_n = reference(call.chain, aliases[0], start, named, call.mask, reverse=call.reverse, walk=call.walk)
-    pairs = [(y, dy) for y, dy in zip((output, *state_n), (doutput, *dstate_n), strict=True) if dy is not None]
-    inputs = [tensor for tensor, need in zip(aliases, needed, strict=True) if need]
-    found = torch.autograd.grad(
-        [y for y, _ in pairs], inputs, [dy for _, dy in pairs], create_graph=True, allow_unused=True
-    )
-    grads = iter(found)
-    return [next(grads) if need else None for need in needed]
+    def _kit(self, call: Call) -> Any:
+        module, name = _KITS[call.method]
+        return getattr(importlib.import_module(f"rnnlab_kernels.schedules.stepwise.{module}"), name)
+
+    def planned(self, call: Call, inputs: Sequence[Tensor]) -> Call:
+        return call._replace(plan=self._kit(call))
+
+    def _frame(self, call: Call, inputs: Sequence[Tensor]) -> Frame:
+        names, (x, *rest) = call.names, inputs
+        return Frame(call, x, dict(zip(names, rest, strict=False)), tuple(rest[len(names) :]))
+
+    def forward(self, call: Call, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Kept]:
+        output, state_n, kept = walk_forward(self._frame(call, inputs))
+        return [output.contiguous(), *state_n], kept
+
+    def fake(self, call: Call, inputs: Sequence[Tensor]) -> list[Tensor]:
+        x, noise, kit = inputs[0], call.walk.noise, self._kit(call)
+        if noise is not None:  # draws nothing, as in evaluation; which values there are is the same
+            call = call._replace(walk=call.walk._replace(noise=noise._replace(training=False)))
+        frame = self._frame(call._replace(plan=kit), inputs)
+        if noise is not None and noise.candidate and noise.training:
+            frame.masks = frame.masks._replace(candidate=x)  # decides which gate maths run
+        num_steps, batch, chain = frame.num_steps, frame.batch, frame.chain
+        found = [x.new_empty(num_steps, batch, frame.width[chain.output])]
+        found += [x.new_empty(value.shape) for value in frame.state_0]
+        if not call.keep:
+            return found
+        for name, value in zip(chain.states, frame.state_0, strict=True):
+            found.append(x.new_empty(num_steps + 1, *value.shape, dtype=frame.dtype_of(name)))
+        for name in frame.own:
+            found.append(x.new_empty(num_steps, batch, frame.width[name], dtype=frame.dtype_of(name)))
+        for stage in chain.stages:
+            found += [x.new_empty(num_steps, *shape, dtype=dtype) for shape, dtype in frame.kept_by(stage)]
+        return found
+
+    def backward(
+        self,
+        call: Call,
+        inputs: Sequence[Tensor],
+        kept: Kept,
+        grads: Sequence[Tensor | None],
+        needed: Sequence[bool],
+    ) -> Sequence[Tensor | None]:
+        return walk_backward(self._frame(call, inputs), kept, grads[0], tuple(grads[1:]), tuple(needed))
+
+    def backward_with_graph(
+        self,
+        call: Call,
+        inputs: Sequence[Tensor],
+        kept: Kept,
+        grads: Sequence[Tensor | None],
+        needed: Sequence[bool],
+    ) -> Sequence[Tensor | None]:
+        if not call.plan.differentiable:
+            return super().backward_with_graph(call, inputs, kept, grads, needed)
+        chain, count = call.maths, len(call.names)
+        assert chain is not None
+
+        def run(x: Tensor, *rest: Tensor) -> Tensors:
+            named, start = dict(zip(call.names, rest, strict=False)), rest[count:]
+            output, state_n = reference(chain, x, start, named, call.mask, reverse=bool(call.reverse), walk=call.walk)
+            return output, *state_n
+
+        return backward_through(run, inputs, grads, needed)
 
 
 def recurrence(
-    kit: Any,
+    kit: str,
     cell: Cell | Chain,
     x: Tensor,
     state_0: Tensors,
@@ -119,11 +131,6 @@ def recurrence(
 ) -> tuple[Tensor, Tensors]:
     """Run a cell over time with the gate maths of `kit`; see `eager` for the other arguments and results."""
     chain, named = named_weights(cell, weights)
-    if torch.compiler.is_compiling():
-        from rnnlab_kernels.schedules import opaque
-
-        return opaque.recurrence(kit.name, chain, x, state_0, named, mask, reverse, walk)
-    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *named.values(), *state_0))
-    call = Call(kit, chain, tuple(named), reverse, mask, walk, keep)
-    output, *state_n = _Recurrence.apply(call, x, *named.values(), *state_0)
+    call = Call("recurrence", kit, chain, tuple(named), reverse, mask, walk)
+    output, *state_n = node.run(call, x, *named.values(), *state_0)
     return output, tuple(state_n)
