@@ -48,7 +48,7 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
             config = {**config, "provenance": {**rundir.provenance(), "overrides": given, "sweep": _sweep()}}
             with rundir.claim(config) as run_dir:
                 return _train(build(config, run_dir), run_dir, None)
-        run_dir, config, is_longer = stored_config(config, given)
+        run_dir, config, is_longer = stored_config(config, given, whole=_sweep() is not None)
         if (run_dir / METRICS).exists() and not is_longer:
             console.print(f"run {run_dir} is finished already, nothing to resume", markup=False)
             console.print(str(run_dir), markup=False)

@@ -18,12 +18,13 @@ _NAME_ALL = {"experiment", "debug", "machine"}  # groups that say something of e
 _ANY_LENGTH = "rnnlab.tasks.schedule.plateau"  # the one schedule that is not laid out over the whole training
 
 
-def stored_config(config: dict[str, Any], given: list[str]) -> tuple[Path, dict[str, Any], bool]:
+def stored_config(config: dict[str, Any], given: list[str], whole: bool) -> tuple[Path, dict[str, Any], bool]:
     """Return directory and configuration of the run to resume, with the length that the command asks for.
 
     Args:
         config: what the command line composes.
         given: its overrides. What they name has to be as it was, or longer; defaults of other keys say nothing.
+        whole: all keys have to be as they were: of a job of a sweep, which is not asked for by its directory.
 
     Returns:
         Directory, configuration, and whether its length is another one.
@@ -38,7 +39,7 @@ def stored_config(config: dict[str, Any], given: list[str]) -> tuple[Path, dict[
     words = {word.lstrip("+~").partition("=")[0].partition("@")[0] for word in given}
     old, new, is_other = flatten(stored), flatten(config), False
     for key in sorted(old.keys() | new.keys()):
-        is_named = words & _NAME_ALL or any(key == word or key.startswith(f"{word}.") for word in words)
+        is_named = whole or words & _NAME_ALL or any(key == word or key.startswith(f"{word}.") for word in words)
         if key.startswith(_FREE) or not is_named or old.get(key) == new.get(key):
             continue
         if key not in _LENGTH or key not in words:
