@@ -12,7 +12,7 @@ def let_threads_sleep() -> None:
     """Let OpenMP's threads sleep while they wait, unless the user has said how they should; before torch is loaded.
 
     By default they spin. Two runs on the same cores then take each other's time: an epoch of half a second takes half a
-    minute (experiments/000_layers_cpu).
+    minute.
     """
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
         os.environ["OMP_WAIT_POLICY"] = "passive"
