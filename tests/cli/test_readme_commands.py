@@ -1,0 +1,74 @@
+"""The commands of README.md run as they stand, but for sizes: words are added that make them small."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rnnlab.cli.main import main
+from tests.covering import few
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
+IN_TEXT = re.findall(r"`(rnnlab \w+ [^`]+)`", README)
+COMMANDS = [shlex.split(line, comments=True)[1:] for line in SHELL.splitlines() if line.startswith("rnnlab ")]
+COMMANDS += [shlex.split(command)[1:] for command in IN_TEXT if "..." not in command and "--help" not in command]
+
+SMALL = ["+trainer.limit_train_batches=2", "+trainer.limit_val_batches=2", "trainer.max_epochs=1", "logger=csv"]
+SMALL += ["trainer.accelerator=cpu", "rnn.hidden_size=4"]
+# By experiment, or what it begins with; "" is the default.
+SMALLER = {
+    "": ["data.num_questions=300", "data.num_test=50"],
+    "addition": ["data.num_questions=300", "data.num_test=50"],
+    "char_lm": ["data.batch_size=2", "data.ngram_order=1"],
+}
+
+
+def value_of(words, key):
+    return next((word.partition("=")[2] for word in words if word.startswith(f"{key}=")), "")
+
+
+@pytest.fixture
+def ready(tmp_path, monkeypatch, text_file, conllu_file):
+    """A working directory with the files that the commands name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (tmp_path / "books").mkdir()
+    shutil.copy(text_file, tmp_path / "books" / "a.txt")
+    shutil.copy(conllu_file, tmp_path / "FILE.conllu")
+    (tmp_path / "FILE.csv").write_text("NAME\n" + "".join(f"{k % 7 + k % 12}\n" for k in range(200)))
+    (tmp_path / "FILE").write_text("1+34\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("words", few(COMMANDS, [words for words in COMMANDS if words[0] != "train"]), ids=" ".join)
+def test_command_runs(words, ready, addition_run, char_run, tagger_run, capsys):
+    verb, experiment = words[0], value_of(words, "experiment")
+    if words[1:2] == ["plugins=[mylab]"] or "cell=mylab" in " ".join(words):
+        return  # tests/cli/test_plugins.py
+    run = {"sample": char_run, "diagnose": char_run}.get(verb, addition_run)
+    if "data.test=FILE" in words:
+        run, words = tagger_run, [word.replace("FILE", "FILE.conllu") for word in words]
+    words = [word.replace("run_dir=DIR", f"run_dir={run}").replace("column=xpos", "column=upos") for word in words]
+    words = [word.replace("output=FILE", "output=ANSWERS") for word in words]
+    if verb == "train" and "resume=true" in words:
+        assert main(words) == 0  # it is finished; tests/invariants/test_resume.py goes on with killed ones
+        return
+    if verb == "train":
+        family = experiment if experiment in SMALLER else experiment.split("/")[0]
+        words += [
+            word for word in [*SMALL, *SMALLER.get(family, [])] if f"{word.split('=')[0]}=" not in " ".join(words)
+        ]
+        words += ["paths.root=runs"]
+    if verb == "sample":
+        words = [*words, "prompt=bird", "length=20"]
+    if verb == "bench":
+        return  # tests/cli/test_bench.py: two minutes
+    assert main(words) == 0, capsys.readouterr().err
+
+
+def test_commands_are_found():
+    assert {words[0] for words in COMMANDS} >= {"train", "evaluate", "predict", "sample", "diagnose", "doctor"}
+    assert len(COMMANDS) > 12
