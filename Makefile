@@ -6,18 +6,26 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 PINS := pyproject.toml constraints.txt
 
-.PHONY: demo setup test test-gpu sanitize check bench gpu
+.PHONY: demo setup test test-all test-gpu sanitize check bench gpu
 
 demo: $(VENV)/.runtime
 	$(BIN)/rnnlab train
 
 setup: $(VENV)/.dev
 
-# Two cores are shared by two workers, hence one thread each. The interpreter has a process of its own: Triton reads
-# TRITON_INTERPRET when kernels are defined.
+# Two cores are shared by two workers, hence one thread each; a worker takes whole files, since what they compile and train
+# first is used again. The interpreter has a process of its own: Triton reads TRITON_INTERPRET when kernels are defined.
+PYTEST := $(BIN)/python -m pytest -q -n 2
+# The short set ends within five minutes: tests/covering.py says what stands for the rest, experiments/007_short_tests what
+# it catches.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not interpret"
-	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/python -m pytest -q -n 2 -m interpret tests/kernels tests/nn
+	OMP_NUM_THREADS=1 $(PYTEST) --dist loadfile --short -m "not interpret and not gpu"
+	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(PYTEST) --short -m "interpret and not gpu" tests/kernels tests/nn
+	$(BIN)/python -m rnnlab_kernels.aot --only lstm
+
+test-all: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(PYTEST) --dist loadfile -m "not interpret"
+	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(PYTEST) -m interpret tests/kernels tests/nn
 	$(BIN)/python -m rnnlab_kernels.aot
 
 # What needs a GPU can run where nothing may be installed: `make gpu PY=python3` with that interpreter's torch and Triton.

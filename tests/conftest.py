@@ -1,21 +1,61 @@
-"""Fixtures and markers for all tests."""
+"""Fixtures and markers for all tests, and the short set of them."""
 
 import os
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
+from tests.covering import covering, options_of
+
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "of each parametrised test only cases in which all pairs of its options stand, and nothing slow"
+    parser.addoption("--short", action="store_true", help=text)
+
+
+@pytest.hookimpl(trylast=True)  # after -m and -k have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine or this process cannot run. Interpreted kernels cannot be compiled in the same process."""
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="torch sees no CUDA device"))
         if item.get_closest_marker("interpret") and not INTERPRETING:
             item.add_marker(pytest.mark.skip(reason="needs TRITON_INTERPRET=1 in a process of its own"))
+    if config.getoption("short"):
+        short = _short(items)
+        config.hook.pytest_deselected(items=[item for item in items if item not in short])
+        items[:] = [item for item in items if item in short]
+
+
+def _short(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return the short set: what is not slow, and of each parametrised test a covering part."""
+    groups: dict[Any, list[Any]] = defaultdict(list)
+    for item in items:
+        if not item.get_closest_marker("slow"):
+            # Cases that run in another process, or not here, cover nothing for the others.
+            markers = tuple(bool(item.get_closest_marker(name)) for name in ("interpret", "gpu"))
+            groups[item.nodeid.partition("[")[0], markers].append(item)
+    short = set()
+    for cases in groups.values():
+        options = [
+            options_of(case.callspec.params, case.callspec.indices) for case in cases if hasattr(case, "callspec")
+        ]
+        short |= {cases[place] for place in (covering(options) if options else range(len(cases)))}
+    return short
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Count the skipped tests by reason."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])
+    )
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"skipped {count}: {reason}")
 
 
 @pytest.fixture(autouse=True)

@@ -77,10 +77,7 @@ def diagnose(
 
     rundir.read_config(run_dir)
     results = results_dir(run_dir)
-    try:
-        rows = read_rows(run_dir / "metrics.csv")
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    rows = read_rows(run_dir / "metrics.csv")
     if not rows:
         raise UsageError(f"{run_dir / 'metrics.csv'} is missing or empty: no epoch of this run was finished")
     data, task, checkpoint = load(run_dir, ckpt, overrides)

@@ -19,10 +19,10 @@ def interruptible(trainer: pl.Trainer) -> Iterator[None]:
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SystemExit as error:
+    except SystemExit:
         signal.signal(signal.SIGINT, handler)
         if trainer.interrupted:
-            raise type(error.__context__)() from None  # Ctrl-C or SIGTERM
+            raise KeyboardInterrupt from None
         raise
 
 

@@ -14,6 +14,7 @@ from rnnlab.cli.compose import flatten, settings
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.groups import conf_dir, groups, options, questions
 from rnnlab.cli.instantiate import instantiate
+from tests.covering import few
 
 # Overrides by experiment that make its data and model small.
 SMALL = {
@@ -26,6 +27,10 @@ SMALL = {
     "pos_tagging": ["rnn.hidden_size=4"],
 }
 EXPERIMENTS = options("experiment")
+ONE_OF_EACH_TASK = (
+    *("addition/gru", "cells/ten_step", "char_lm/tinyshakespeare", "forecasting/air_passengers"),
+    *("forecasting/sequence_tbptt_lstm", "pos_tagging/ewt_crf"),
+)
 
 
 def composed(*overrides):
@@ -37,7 +42,7 @@ def composed(*overrides):
         return checked(config)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", few(EXPERIMENTS, ONE_OF_EACH_TASK))
 def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conllu_file):
     overrides = [
         f"experiment={experiment}",

@@ -151,6 +151,7 @@ def test_a_treebank_of_ones_own_is_validated_on_itself(tmp_path, conllu_file, ca
     assert found["val/accuracy"] == stored["val/accuracy"] and "test/accuracy" in found
 
 
+@pytest.mark.slow
 def test_one_batch_can_be_overfitted(tmp_path, conllu_file):
     words = [f"data.train={conllu_file}", f"data.val={conllu_file}", "rnn.hidden_size=8", "trainer.accelerator=cpu"]
     run_dir = tmp_path / "run"

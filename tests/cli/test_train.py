@@ -13,6 +13,7 @@ import yaml
 from rnnlab.cli.errors import JobFailed
 from rnnlab.cli.main import main
 from tests.cli.conftest import TINY
+from tests.covering import few
 
 
 def read_rows(run_dir):
@@ -28,9 +29,7 @@ def test_run_directory_holds_the_records(addition_run):
         "metrics.json",
         "run.log",
         "checkpoints/best.ckpt",
-        "checkpoints/best.ckpt.sha256",
         "checkpoints/last.ckpt",
-        "checkpoints/last.ckpt.sha256",
         "figures/learning_curves.png",
     }
     assert (addition_run / "figures/learning_curves.png").read_bytes().startswith(b"\x89PNG")
@@ -192,7 +191,7 @@ def test_a_finished_run_is_not_resumed(addition_run, capsys):
     assert {path: path.stat().st_mtime_ns for path in addition_run.rglob("*")} == before
 
 
-@pytest.mark.parametrize("name", ["lr=0.1", "a,b", "it's", "[b]run[/b]", "(1)", "a b"])
+@pytest.mark.parametrize("name", few(["lr=0.1", "a,b", "it's", "[b]run[/b]", "(1)", "a b"], ["it's"]))
 def test_a_directory_may_have_any_name(name, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("rnnlab.cli.fit._fit", lambda *_: None)
     run_dir = tmp_path / name
@@ -207,7 +206,7 @@ def test_a_run_that_diverges_at_once_has_no_best_checkpoint(tmp_path, capsys):
     ruin = ["optim.lr=1e38", "schedule=constant", "trainer.gradient_clip_val=null"]
     assert main(["train", f"run_dir={tmp_path / 'run'}", *words, *small, *ruin]) == 1
     assert "training diverged: val/mse_last was not finite after any epoch" in capsys.readouterr().err
-    assert {path.name for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt")} == {"last.ckpt"}
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"last.ckpt"}
     assert math.isnan(float(read_rows(tmp_path / "run")[0]["val/mse_last"]))
 
 
@@ -234,5 +233,5 @@ def test_a_run_too_short_to_be_validated_is_measured_by_its_last_checkpoint(tmp_
     words = [f"run_dir={tmp_path / 'run'}", "logger=csv", "callbacks=none", *TINY]
     assert main(["train", *words, "trainer.max_epochs=-1", "+trainer.max_steps=3"]) == 0
     assert "val/exact_match was never measured in training" in capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt")} == {"last.ckpt"}
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"last.ckpt"}
     assert math.isfinite(json.loads((tmp_path / "run" / "metrics.json").read_text())["test/loss"])

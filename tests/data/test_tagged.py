@@ -305,6 +305,7 @@ def test_the_generated_corpus_is_a_function_of_its_seed():
         first.load_state_dict(other.state_dict())
 
 
+@pytest.mark.slow
 def test_the_generated_corpus_knows_its_optimum():
     found = GeneratedTaggerData().baselines()
     for name in ("val/accuracy", "val/expected_accuracy", "test/accuracy", "test/expected_accuracy"):

@@ -18,6 +18,9 @@ SIZE_IDS = ["x".join(map(str, size)) for size in SIZES]
 CELL_NAMES = list(CELLS)
 # Every cell with every upstream gradient it can get: into all results, or into one alone.
 UPSTREAMS = [(name, up) for name, cell in CELLS.items() for up in ("all", "output", *(f"{s}_n" for s in cell.states))]
+# Those of the short set, where a cell costs seconds of compiling or interpreting: two states, and split gates.
+FEW_NAMES = ("lstm", "gru")
+FEW_UPSTREAMS = [pair for pair in UPSTREAMS if pair[0] in FEW_NAMES]
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "reverse": {"reverse": True},

@@ -14,6 +14,7 @@ from rnnlab_kernels.cells.min_rnn import MIN_GRU, MIN_LSTM
 from rnnlab_kernels.cells.vocabulary import fma, sigmoid, sigmoid_grad, tanh, tanh_grad
 from rnnlab_kernels.schedules.persistent.elementwise import choose_method, elementwise
 from tests.conftest import INTERPRETING
+from tests.covering import few
 from tests.kernels.problems import assert_within_ratio
 from tests.tolerances import EPS, FLOAT64, RATIO
 
@@ -69,6 +70,7 @@ OPTIONS = {"plain": {}, "reverse": {"reverse": True}, "ragged": {"ragged": True}
 OPTIONS["ragged-reverse"] = {"reverse": True, "ragged": True}
 needs_numba = pytest.mark.skipif(not launch.has_numba(), reason="Numba is not installed")
 EACH_CELL = pytest.mark.parametrize("name", CELLS)
+COMPILED_CELL = pytest.mark.parametrize("name", few(CELLS, ("indrnn_relu", "min_lstm", "two")))
 
 
 class Problem:
@@ -172,7 +174,7 @@ def test_the_identity_is_a_linear_scan():
 @needs_numba
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("size", SIZES, ids=SIZE_IDS)
-@EACH_CELL
+@COMPILED_CELL
 def test_compiled_loops_match_the_loop(name, size, option, poisoned_empty):
     assert_close_to_float64(Problem(name, size, **OPTIONS[option], dtype=torch.float32), "numba")
 
@@ -291,7 +293,7 @@ def test_what_does_not_fit_is_refused():
 @pytest.mark.interpret
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("size", [(1, 1, 1), (3, 2, 7), (5, 3, 63), (3, 2, 130)], ids=str)
-@EACH_CELL
+@COMPILED_CELL
 def test_interpreted_kernels_match_the_loop(name, size, option, poisoned_empty):
     assert_close_to_float64(Problem(name, size, **OPTIONS[option], dtype=torch.float32), "triton")
 

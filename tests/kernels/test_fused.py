@@ -8,8 +8,11 @@ import torch
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS, vocabulary
 from rnnlab_kernels.cells.bind import TORCH_NAMES
+from tests.covering import few
 from tests.kernels.problems import (
     CELL_NAMES,
+    FEW_NAMES,
+    FEW_UPSTREAMS,
     OPTIONS,
     SIZE_IDS,
     SIZES,
@@ -29,7 +32,7 @@ def fused(*args, **kwargs):
 
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("size", SIZES, ids=SIZE_IDS)
-@pytest.mark.parametrize(("name", "upstream"), UPSTREAMS)
+@pytest.mark.parametrize(("name", "upstream"), few(UPSTREAMS, FEW_UPSTREAMS, several=True))
 def test_fused_matches_reference(name, upstream, size, option, poisoned_empty):
     assert_close_in_float32(make_problem(CELLS[name], size, **OPTIONS[option]), fused, upstream)
 
@@ -46,7 +49,7 @@ def test_fused_is_finite_at_large_preactivations(name):
     assert all(value.isfinite().all() for value in problem.run(fused).values())
 
 
-@pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.parametrize("name", few(CELL_NAMES, FEW_NAMES))
 def test_fused_lets_nan_through(name):
     problem = make_problem(CELLS[name], (3, 2, 4, 5)).to(torch.float32)
     with torch.no_grad():

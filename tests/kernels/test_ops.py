@@ -17,6 +17,7 @@ from rnnlab_kernels.schedules.additions import Noise, Walk
 from rnnlab_kernels.schedules.engines import ENGINES, Call
 from rnnlab_kernels.schedules.reference import reference
 from tests.conftest import INTERPRETING
+from tests.covering import few
 from tests.kernels.test_chains import make
 
 KITS = ["eager", *(["fused"] if launch.has_numba() else [])]
@@ -64,14 +65,16 @@ def checked(recorder: Recorder, leaves_gaps: bool = False) -> None:
 
 @pytest.mark.interpret
 @pytest.mark.parametrize("walk", [Walk(), NOISE], ids=["plain", "noise"])
-@pytest.mark.parametrize("name", ["lstm", "cifg", "layer_norm_lstm", "peephole_lstm", "narx1"])
+@pytest.mark.parametrize("name", few(("lstm", "cifg", "layer_norm_lstm", "peephole_lstm", "narx1"), ("lstm",)))
 def test_interpreted_recurrence(name, walk, monkeypatch):
     _recurrence("pointwise", name, walk, monkeypatch)
 
 
 @pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted here")
 @pytest.mark.parametrize("walk", [Walk(), NOISE], ids=["plain", "noise"])
-@pytest.mark.parametrize("name", ["lstm", "gru", "cifg", "layer_norm_lstm", "peephole_lstm", "narx1"])
+@pytest.mark.parametrize(
+    "name", few(("lstm", "gru", "cifg", "layer_norm_lstm", "peephole_lstm", "narx1"), ("gru", "layer_norm_lstm"))
+)
 @pytest.mark.parametrize("kit", KITS)
 def test_recurrence(kit, name, walk, monkeypatch):
     _recurrence(kit, name, walk, monkeypatch)

@@ -53,6 +53,7 @@ def run(session, inputs):
     return tuple(torch.from_numpy(value) for value in values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_onnx_layers_run_at_any_size(session, name):
     case, opened = CASES[name], session(name)
@@ -62,6 +63,7 @@ def test_onnx_layers_run_at_any_size(session, name):
         torch.testing.assert_close(run(opened, (x, *hx, *lengths)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_onnx_inputs_and_outputs_have_names_and_free_axes(session, name):
     case, opened = CASES[name], session(name)
@@ -77,6 +79,7 @@ def test_onnx_inputs_and_outputs_have_names_and_free_axes(session, name):
     assert given[1].shape == returned[1].shape == [width // 2, "batch", 4]
 
 
+@pytest.mark.slow
 def test_streaming_onnx_equals_one_call(session):
     module, opened = CASES["lstm, streaming"].build(), session("lstm, streaming")
     x, hx = torch.randn(2, 7, 3), random_state(module, 2)
@@ -89,6 +92,7 @@ def test_streaming_onnx_equals_one_call(session):
     torch.testing.assert_close(tuple(state), states(final))
 
 
+@pytest.mark.slow
 def test_onnx_of_a_model_around_a_layer(session):
     opened, model = session("tagger"), build_tagger()
     for batch, num_steps in SIZES:
@@ -115,6 +119,7 @@ def test_programs_of_a_projecting_lstm_and_of_a_parametrised_one():
     torch.testing.assert_close(program(x, list(hx)), (output, *final))
 
 
+@pytest.mark.slow
 def test_a_saved_program_runs_in_a_process_that_imports_this_module(tmp_path):
     module = rnnlab.nn.GRU(3, 4)
     torch.export.save(export_program(module), tmp_path / "gru.pt2")

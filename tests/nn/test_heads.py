@@ -284,6 +284,7 @@ def test_initialisers_take_each_head_as_a_cell():
 
 
 @pytest.mark.skipif(INTERPRETING, reason="compiles for a CPU")
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "auto"])
 def test_compiled_whole(backend):
     torch._dynamo.reset()

@@ -371,6 +371,7 @@ def test_recurrent(case):
         compare(reference, expected(case))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_numba(), reason="needs Numba")
 @drawn(max_examples=24)
 @given(case=recurrent_cases(COMPILED))
