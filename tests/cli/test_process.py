@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.cli.conftest import TINY
+from tests.covering import few
 
 # Sends itself SIGINT, as Ctrl-C does, in the second epoch.
 INTERRUPTED = """
@@ -30,7 +31,12 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize(
-    ("step", "logger"), [("training_step", "csv"), ("training_step", "wandb"), ("test_step", "csv")]
+    ("step", "logger"),
+    few(
+        [("training_step", "csv"), ("training_step", "wandb"), ("test_step", "csv")],
+        [("training_step", "csv")],
+        several=True,
+    ),
 )
 def test_ctrl_c_says_so_and_exits_130(step, logger, tmp_path):
     words = ["train", f"run_dir={tmp_path / 'run'}", "callbacks=none", f"logger={logger}", *TINY, "data.num_test=600"]

@@ -12,6 +12,7 @@ import torch
 
 from rnnlab.callbacks import LastAndBest
 from rnnlab.cli.main import main
+from tests.covering import few
 
 pytestmark = pytest.mark.invariant
 
@@ -106,7 +107,7 @@ def uninterrupted(tmp_path_factory):
     return run_dir
 
 
-@pytest.mark.parametrize("moment", KILL_POINTS)
+@pytest.mark.parametrize("moment", few(KILL_POINTS, ("third_epoch",)))
 def test_killed_run_resumes_to_the_same_weights(moment, uninterrupted, tmp_path):
     *call, count, num_rows = KILL_POINTS[moment]
     run_dir = tmp_path / "killed"
@@ -119,6 +120,7 @@ def test_killed_run_resumes_to_the_same_weights(moment, uninterrupted, tmp_path)
     assert_equal_runs(run_dir, uninterrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEXT_RUNS)
 def test_killed_runs_on_text_resume_to_the_same_weights(name, tmp_path, text_file, conllu_file):
     step, files, words = TEXT_RUNS[name]
@@ -131,6 +133,7 @@ def test_killed_runs_on_text_resume_to_the_same_weights(name, tmp_path, text_fil
     assert_equal_runs(tmp_path / "killed", tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [10, 16])
 def test_killed_runs_of_so_many_steps_resume_to_the_same_weights(count, tmp_path):
     words = [*WORDS, "trainer.max_epochs=-1", "+trainer.max_steps=20"]
