@@ -90,6 +90,7 @@ def run_python(code: str) -> None:
         ("rnnlab", ["torch", "lightning", "hydra", "wandb", "matplotlib", "statsmodels"]),
         ("rnnlab.cli.main", ["torch", "lightning", "hydra", "wandb", "matplotlib", "rich"]),
         ("rnnlab.nn", ["lightning", "hydra", "wandb", "matplotlib", "statsmodels", "torchmetrics"]),
+        ("rnnlab.nn, rnnlab_kernels.plan", ["torch._dynamo", "torch._inductor", "triton", "numba"]),
         ("rnnlab_kernels", ["rnnlab", "lightning", "hydra", "wandb", "matplotlib"]),
         # Lightning itself loads matplotlib, by way of torchmetrics.
         pytest.param(

@@ -54,7 +54,6 @@ def fused_supported(device: torch.device, dtype: torch.dtype) -> tuple[bool, str
     return True, "float32 on a CPU, and Numba present"
 
 
-@torch.compiler.assume_constant_result  # it cannot follow Triton's reading of the environment
 def is_interpreting() -> bool:
     """Return whether kernels run in Triton's interpreter, on CPU tensors (`TRITON_INTERPRET=1`)."""
     if triton_version() is None:
@@ -62,6 +61,11 @@ def is_interpreting() -> bool:
     from triton import knobs
 
     return bool(knobs.runtime.interpret)
+
+
+# torch.compile cannot follow Triton's reading of the environment. This is what `torch.compiler.assume_constant_result`
+# does, which imports the whole compiler to do it: 1.5 seconds that everyone who imports these kernels would wait.
+is_interpreting._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def supported(device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:

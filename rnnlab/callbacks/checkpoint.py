@@ -10,14 +10,15 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
-from rnnlab.callbacks.files import write_atomically
+from rnnlab.callbacks.files import write_checked
 
 
 class LastAndBest(Checkpoint):
     """Save `last.ckpt` after every epoch and `best.ckpt` whenever the monitored metric improves.
 
     Both appear by renaming, the best one first. Killed at any moment, a run leaves a loadable `last.ckpt`, or none if
-    its first epoch was not over; the epochs after it are trained again on resume and give the same files.
+    its first epoch was not over; the epochs after it are trained again on resume and give the same files. Each has its
+    checksum beside it.
 
     An epoch whose metric is missing, for want of a validation, or not finite is never the best, so a run that diverged
     at once has no `best.ckpt`.
@@ -52,9 +53,9 @@ class LastAndBest(Checkpoint):
         def save(part: Path) -> None:
             trainer.save_checkpoint(part, weights_only=False)
             if is_best:
-                write_atomically(self.best_path, lambda best: shutil.copyfile(part, best))
+                write_checked(self.best_path, lambda best: shutil.copyfile(part, best))
 
-        write_atomically(self.last_path, save)
+        write_checked(self.last_path, save)
 
     def _is_better(self, value: float) -> bool:
         if not math.isfinite(value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import statistics
 import time
 from pathlib import Path
@@ -16,11 +17,23 @@ Row = dict[str, float]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read a metrics.csv; empty cells are left out, a missing file is an empty list."""
+    """Read a metrics.csv; empty cells are left out, a missing file is an empty list.
+
+    Raises:
+        ValueError: a row is none of ours, with file and line; a file that was cut off within a row, for example.
+    """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{key: _number(cell) for key, cell in row.items() if cell} for row in csv.DictReader(file)]
+    text = path.read_bytes().decode("utf-8", "replace")
+    reader, rows = csv.DictReader(io.StringIO(text, newline=""), strict=True), []
+    try:
+        for row in reader:
+            rows.append({key: _number(cell) for key, cell in row.items() if cell != ""})
+        if not text.endswith("\n") or "epoch" not in reader.fieldnames or any("epoch" not in row for row in rows):
+            raise ValueError("cut off")
+    except (ValueError, TypeError, AttributeError, csv.Error) as error:  # cells too few are None, too many a list
+        raise ValueError(f"{path}, line {reader.line_num}: not a whole row of metrics; bring back a copy") from error
+    return rows
 
 
 def _number(cell: str) -> float:
@@ -59,10 +72,20 @@ class Ledger(pl.Callback):
         self._num_old = len(self.rows)  # rows of a former process that the loggers of this one have not seen
         self._fit_before = 0.0
 
+    def check(self, num_epochs: int) -> None:
+        """Raise ValueError unless there are rows of all epochs that a checkpoint has seen."""
+        found = {row["epoch"] for row in self.rows}
+        missing = [epoch for epoch in range(num_epochs) if epoch not in found]
+        if missing:
+            raise ValueError(
+                f"{self.path} has no row of epoch {missing[0]}, but the last checkpoint is of epoch {num_epochs - 1}; "
+                "bring back a copy of the file"
+            )
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]
         self._log_old_rows(trainer)
-        self._fit_before = self.rows[-1]["time/fit_s"] if self.rows else 0.0
+        self._fit_before = self.rows[-1].get("time/fit_s", 0.0) if self.rows else 0.0
         self._fit_start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.plugins.precision import MixedPrecision
 
 from rnnlab.callbacks import LastAndBest, Ledger, Reseed, reseed
-from rnnlab.cli import naming, plugins, rundir
+from rnnlab.cli import checkpoints, naming, plugins, rundir
 from rnnlab.cli.compose import override
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.instantiate import instantiate, root_cause
@@ -25,6 +25,7 @@ from rnnlab.cli.rehearse import (
     rehearse_step,
     rehearse_update,
 )
+from rnnlab.cli.threads import use_threads
 
 # Of the W&B logger: where its records are, and what they hold.
 _RECORD_KEYS = {"save_dir", "dir", "id", "version", "config"}
@@ -69,16 +70,19 @@ def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[
         trainer = _trainer(config, callbacks=[], loggers=[])
         rehearse_step(task, data, trainer)
         return Run(data, task, trainer, None, None)
-    ledger = Ledger(run_dir / "metrics.csv")
-    checkpoints = LastAndBest(run_dir / "checkpoints", task.monitor, payload={"config": config})
+    try:
+        ledger = Ledger(run_dir / "metrics.csv")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    keeper = LastAndBest(run_dir / "checkpoints", task.monitor, payload={"config": config})
     extras = [instantiate(callback) for callback in config["callbacks"].values()]
-    callbacks = [Reseed(seed), ledger, *extras, checkpoints]
+    callbacks = [Reseed(seed), ledger, *extras, keeper]
     trainer = _trainer(config, callbacks, _loggers(config, run_dir), run_dir)
     check_callbacks(extras, trainer)
     task.optim = _fitting(task.optim, trainer)
     rehearse_step(task, data, trainer)
     rehearse_update(task, trainer)
-    return Run(data, task, trainer, ledger, checkpoints)
+    return Run(data, task, trainer, ledger, keeper)
 
 
 def load(run_dir: Path, ckpt: str, overrides: Sequence[str]) -> tuple[Any, Any, dict[str, Any]]:
@@ -96,10 +100,10 @@ def load(run_dir: Path, ckpt: str, overrides: Sequence[str]) -> tuple[Any, Any, 
     """
     config = override(rundir.read_config(run_dir), overrides)
     plugins.load(config.get("plugins"))
-    path = rundir.checkpoint_path(run_dir, ckpt)
-    checkpoint = rundir.load_checkpoint(path)
+    path = checkpoints.checkpoint_path(run_dir, ckpt)
+    checkpoint = checkpoints.load_checkpoint(path)
     data, task = _data_and_task(config, checkpoint, reads=False)
-    rundir.restore(data, task, checkpoint, path)
+    checkpoints.restore(data, task, checkpoint, path)
     return data, task.eval(), checkpoint
 
 
@@ -107,11 +111,12 @@ def _data_and_task(
     config: dict[str, Any], checkpoint: dict[str, Any] | None, reads: bool
 ) -> tuple[pl.LightningDataModule, pl.LightningModule]:
     """Build data and task; data that remembers is told by the checkpoint, and need not be set up then."""
+    use_threads(config.get("threads"))  # which runs of older versions lack
     try:
         data = instantiate(config["data"])
         remembers = checkpoint is not None and data.remembers
         if remembers:
-            data.load_state_dict(rundir.data_state(checkpoint, data))
+            data.load_state_dict(checkpoints.data_state(checkpoint, data))
         if reads or not remembers:
             data.setup()
         model = instantiate(config["model"])(rnn=instantiate(config["rnn"]), **data.sizes)

@@ -77,7 +77,10 @@ def diagnose(
 
     rundir.read_config(run_dir)
     results = results_dir(run_dir)
-    rows = read_rows(run_dir / "metrics.csv")
+    try:
+        rows = read_rows(run_dir / "metrics.csv")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if not rows:
         raise UsageError(f"{run_dir / 'metrics.csv'} is missing or empty: no epoch of this run was finished")
     data, task, checkpoint = load(run_dir, ckpt, overrides)

@@ -37,17 +37,17 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
     from rnnlab.analysis.baselines import verdict
     from rnnlab.callbacks.console import console, readable
     from rnnlab.callbacks.files import write_json
-    from rnnlab.cli import rundir
+    from rnnlab.cli import checkpoints, rundir
     from rnnlab.cli.build import build
     from rnnlab.cli.compose import override
     from rnnlab.cli.measure import measure
 
     config = override(rundir.read_config(run_dir), overrides)
     results = results_dir(run_dir)
-    path = rundir.checkpoint_path(run_dir, ckpt)
-    checkpoint = rundir.load_checkpoint(path)
+    path = checkpoints.checkpoint_path(run_dir, ckpt)
+    checkpoint = checkpoints.load_checkpoint(path)
     run = build(config, checkpoint=checkpoint)
-    rundir.restore(run.data, run.task, checkpoint, path)
+    checkpoints.restore(run.data, run.task, checkpoint, path)
     for note in run.data.notes:
         console.print(note, markup=False)
     metrics = measure(run)

@@ -14,16 +14,17 @@ from rnnlab.callbacks import LastAndBest, Ledger
 from rnnlab.callbacks.console import console, log, say
 from rnnlab.callbacks.figures import close_wandb
 from rnnlab.callbacks.files import write_json
-from rnnlab.cli import rundir
+from rnnlab.cli import checkpoints, rundir
 from rnnlab.cli.build import Run, build
-from rnnlab.cli.compose import flatten
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.measure import compare, interruptible, measure
 from rnnlab.cli.memory import keep_freed_memory, peak_memory_mib
 from rnnlab.cli.naming import name_of
+from rnnlab.cli.resume import last_checkpoint, stored_config
+from rnnlab.cli.stopping import sigterm_as_interrupt
+from rnnlab.cli.threads import use_threads
 
-# Keys that may differ between a stored run and the command that resumes it.
-_FREE_ON_RESUME = ("resume", "paths.", "provenance.")
+METRICS = "metrics.json"  # comes last and marks the end
 
 
 def train(config: dict[str, Any], given: list[str]) -> Path:
@@ -41,27 +42,53 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
     """
     keep_freed_memory()
     config = {**config, "name": name_of(config, given)}
-    if config["resume"]:
-        run_dir, config = _stored(config, given)
-        if (run_dir / "metrics.json").exists():
+    with sigterm_as_interrupt():
+        if not config["resume"]:
+            use_threads(config["threads"])
+            config = {**config, "provenance": {**rundir.provenance(), "overrides": given, "sweep": _sweep()}}
+            with rundir.claim(config) as run_dir:
+                return _train(build(config, run_dir), run_dir, None)
+        run_dir, config, is_longer = stored_config(config, given, whole=_sweep() is not None)
+        if (run_dir / METRICS).exists() and not is_longer:
             console.print(f"run {run_dir} is finished already, nothing to resume", markup=False)
             console.print(str(run_dir), markup=False)
             return run_dir
-        run = build(config, run_dir)
-    else:
-        config = {**config, "provenance": {**rundir.provenance(), "overrides": given, "sweep": _sweep()}}
-        with rundir.claim(config) as run_dir:
+        with rundir.reopen(run_dir):
+            checkpoint = last_checkpoint(config, run_dir)
             run = build(config, run_dir)
-    resume_from = run.checkpoints.last_path if config["resume"] and run.checkpoints.last_path.exists() else None
-    if resume_from is not None:
-        rundir.restore(
-            run.data, run.task, rundir.load_checkpoint(resume_from), resume_from
-        )  # says clearly what is wrong with a broken file
-    elif config["resume"]:
+            _take_up(run, checkpoint)
+            if is_longer:  # from here on the run is unfinished
+                (run_dir / METRICS).unlink(missing_ok=True)
+                rundir.replace_config(run_dir, {**config, "resume": False})
+            return _train(run, run_dir, run.checkpoints.last_path if checkpoint else None)
+
+
+def _take_up(run: Run, checkpoint: dict[str, Any] | None) -> None:
+    """Give a run what its last checkpoint holds, so that what does not fit is said before anything is written."""
+    assert run.ledger is not None and run.checkpoints is not None
+    if checkpoint is None:
+        if len(run.ledger.rows) > 1:  # one there may be: it is written before its checkpoint
+            raise UsageError(
+                f"{run.checkpoints.last_path} is missing, but {len(run.ledger.rows)} epochs are on record; "
+                "bring back a copy, or train anew"
+            )
         say("no epoch was finished yet, starting over")
+        return
+    checkpoints.restore(run.data, run.task, checkpoint, run.checkpoints.last_path)
+    try:
+        run.ledger.check(checkpoint["epoch"] + 1)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _train(run: Run, run_dir: Path, resume_from: Path | None) -> Path:
+    """Train with a log, and leave W&B in order however it ends."""
     handler = _open_log(run_dir)
     try:
         _fit(run, run_dir, resume_from)
+    except KeyboardInterrupt as stop:
+        close_wandb(exit_code=1)
+        raise type(stop)(f"go on with: rnnlab train {shlex.quote(f'run_dir={run_dir}')} resume=true") from None
     except BaseException:
         close_wandb(exit_code=1)  # or the next job of a sweep would go on with this W&B run
         raise
@@ -81,32 +108,15 @@ def _sweep() -> str | None:
     return HydraConfig.get().sweep.dir if is_job else None
 
 
-def _stored(config: dict[str, Any], given: list[str]) -> tuple[Path, dict[str, Any]]:
-    """Return directory and configuration of the run to resume, after making sure that they agree with the command."""
-    if config["paths"]["run_dir"] is None:
-        raise UsageError("resume=true needs run_dir=DIR, the run to go on with")
-    run_dir = Path(config["paths"]["run_dir"])
-    stored = rundir.read_config(run_dir)
-    if any(not word.startswith(_FREE_ON_RESUME) for word in given):
-        old, new = flatten(stored), flatten(config)
-        for key in sorted(old.keys() | new.keys()):
-            if not key.startswith(_FREE_ON_RESUME) and old.get(key) != new.get(key):
-                raise UsageError(
-                    f"{key} is {old.get(key)!r} in {run_dir} and {new.get(key)!r} on the command line; "
-                    "a resumed run keeps its configuration: give run_dir and resume=true only"
-                )
-    return run_dir, {**stored, "resume": True}
-
-
 def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:
-    """Train, measure the best checkpoint, and write the final numbers; metrics.json comes last and marks the end."""
+    """Train, measure the best checkpoint, and write the final numbers."""
     assert run.ledger is not None and run.checkpoints is not None
     for note in run.data.notes:
         say(escape(note))
     with interruptible(run.trainer):
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=resume_from, weights_only=True)
     peak = peak_memory_mib()  # of training, before what baselines take
-    best = rundir.load_weights(run.task, _checkpoint_to_measure(run.checkpoints, run.ledger))
+    best = checkpoints.load_weights(run.task, _checkpoint_to_measure(run.checkpoints, run.ledger))
     metrics = {**measure(run), **run.ledger.summary(), "best_epoch": best["epoch"] + 1}
     if run.trainer.limit_train_batches == 1.0 and not run.trainer.overfit_batches:
         metrics[f"time/{run.data.unit}_per_s"] = round(run.data.epoch_size / metrics["time/epoch_s"], 1)
@@ -120,21 +130,23 @@ def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:
     for line in compare(metrics, run.task.monitor[0]):
         say(line)
     close_wandb()
-    write_json(run_dir / "metrics.json", metrics)
+    write_json(run_dir / METRICS, metrics)
 
 
-def _checkpoint_to_measure(checkpoints: LastAndBest, ledger: Ledger) -> Path:
+def _checkpoint_to_measure(keeper: LastAndBest, ledger: Ledger) -> Path:
     """Return the best checkpoint, or the last one of a run so short that it was never validated.
 
     Raises:
-        RuntimeError: every validation gave NaN or infinity.
+        RuntimeError: every validation gave NaN or infinity, or the best checkpoint was taken away.
     """
-    if checkpoints.best_path.exists():
-        return checkpoints.best_path
-    if any(checkpoints.metric in row for row in ledger.rows):
-        raise RuntimeError(f"training diverged: {checkpoints.metric} was not finite after any epoch")
-    say(f"{checkpoints.metric} was never measured in training, the final numbers are of the last checkpoint")
-    return checkpoints.last_path
+    if keeper.best_path.exists():
+        return keeper.best_path
+    if keeper.best_epoch is not None:
+        raise RuntimeError(f"{keeper.best_path}, the checkpoint of epoch {keeper.best_epoch + 1}, was deleted")
+    if any(keeper.metric in row for row in ledger.rows):
+        raise RuntimeError(f"training diverged: {keeper.metric} was not finite after any epoch")
+    say(f"{keeper.metric} was never measured in training, the final numbers are of the last checkpoint")
+    return keeper.last_path
 
 
 def _open_log(run_dir: Path) -> logging.Handler:

@@ -12,6 +12,8 @@ from importlib import import_module
 from rnnlab import __version__
 from rnnlab.cli.errors import JobFailed, UsageError, nearest
 from rnnlab.cli.groups import questions
+from rnnlab.cli.stopping import Terminated
+from rnnlab.cli.threads import let_threads_sleep
 from rnnlab_kernels.cache import use_node_local_cache
 
 # What a verb does, and its options.
@@ -48,7 +50,7 @@ usage: rnnlab VERB [key=value ...] [--debug]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0 done, 2 bad input, 1 anything else that failed."""
+    """Run one verb and return the exit code: 0 done, 2 bad input, 130 Ctrl-C, 143 SIGTERM, 1 any other failure."""
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv or any(word.startswith("debug=") for word in argv)
     argv = [word for word in argv if word != "--debug"]
@@ -69,10 +71,12 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"\nexperiments:\n{_experiments()}\n\nconf/README.md has the other groups; --cfg job shows all")
             return 0
         use_node_local_cache()
+        let_threads_sleep()
         return import_module(f"rnnlab.cli.{verb}").main(words)
-    except KeyboardInterrupt:
-        print("rnnlab: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        name, code = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
+        print("; ".join([f"rnnlab: {name}", *map(str, stop.args)]), file=sys.stderr)
+        return code
     except BrokenPipeError:  # whoever reads has seen enough, as in `rnnlab sample ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere, without complaint
         return 128 + 13  # as if ended by the signal of a broken pipe

@@ -19,10 +19,10 @@ def interruptible(trainer: pl.Trainer) -> Iterator[None]:
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SystemExit:
+    except SystemExit as error:
         signal.signal(signal.SIGINT, handler)
         if trainer.interrupted:
-            raise KeyboardInterrupt from None
+            raise type(error.__context__)() from None  # Ctrl-C or SIGTERM
         raise
 
 

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import os
 import platform
 import secrets
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import yaml
 
 import rnnlab
-from rnnlab.callbacks.files import is_empty
+from rnnlab.callbacks.files import is_empty, write_text
 from rnnlab.cli.errors import UsageError, nearest
-
-if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule
+from rnnlab.cli.lock import locked
 
 CONFIG = "config.yaml"
 VERSIONED = ("torch", "triton", "lightning", "hydra-core", "wandb", "numpy", "numba")
@@ -30,10 +29,10 @@ VERSIONED = ("torch", "triton", "lightning", "hydra-core", "wandb", "numpy", "nu
 
 @contextmanager
 def claim(config: dict[str, Any]) -> Iterator[Path]:
-    """Make the directory of a new run: `paths.run_dir`, or a fresh one named after the experiment and the time.
+    """Make and lock the directory of a new run: `paths.run_dir`, or a fresh one named after experiment and time.
 
     Its first file is config.yaml, which no two processes can create: they never share a directory. If the block
-    fails, everything made here is gone again.
+    fails before it has written anything, what was made here is gone again.
 
     Raises:
         UsageError: the directory holds something already, or cannot be made.
@@ -41,25 +40,46 @@ def claim(config: dict[str, Any]) -> Iterator[Path]:
     given = config["paths"]["run_dir"]
     for run_dir in [Path(given)] if given is not None else _fresh_names(config):
         made = [path for path in (run_dir, *run_dir.parents) if not path.exists()]
+        with ExitStack() as lock:
+            try:
+                if not is_empty(run_dir):
+                    raise FileExistsError
+                run_dir.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(locked(run_dir))
+                _create_config(run_dir, config)
+            except (FileExistsError, BlockingIOError):
+                continue
+            except OSError as error:
+                lock.close()
+                _remove_empty(made)
+                raise UsageError(f"run_dir={run_dir} cannot be written: {error}") from error
+            try:
+                yield run_dir
+            except BaseException:
+                if all(entry.name.startswith(".") or entry.name == CONFIG for entry in run_dir.iterdir()):
+                    (run_dir / CONFIG).unlink()
+                    lock.close()
+                    _remove_empty(made)
+                raise
+            return
+    raise UsageError(f"run_dir={given} is not empty; add resume=true to go on with its run, or choose another")
+
+
+@contextmanager
+def reopen(run_dir: Path) -> Iterator[None]:
+    """Lock the directory of an existing run.
+
+    Raises:
+        UsageError: another process is at work there, or it cannot be written.
+    """
+    with ExitStack() as lock:
         try:
-            if not is_empty(run_dir):
-                raise FileExistsError
-            run_dir.mkdir(parents=True, exist_ok=True)
-            _create_config(run_dir, config)
-        except FileExistsError:
-            continue
+            lock.enter_context(locked(run_dir))
+        except BlockingIOError as error:
+            raise UsageError(f"another process is training in run_dir={run_dir}") from error
         except OSError as error:
-            _remove_empty(made)
             raise UsageError(f"run_dir={run_dir} cannot be written: {error}") from error
-        break
-    else:
-        raise UsageError(f"run_dir={given} is not empty; add resume=true to go on with its run, or choose another")
-    try:
-        yield run_dir
-    except BaseException:
-        (run_dir / CONFIG).unlink()
-        _remove_empty(made)
-        raise
+        yield
 
 
 def _fresh_names(config: dict[str, Any]) -> Iterator[Path]:
@@ -71,13 +91,33 @@ def _fresh_names(config: dict[str, Any]) -> Iterator[Path]:
 
 
 def _create_config(run_dir: Path, config: dict[str, Any]) -> None:
-    with (run_dir / CONFIG).open("x", encoding="utf-8") as file:
+    """Write config.yaml whole or not at all.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    part = run_dir / f".{CONFIG}.{secrets.token_hex(4)}.part"
+    try:
+        part.write_text(_dump(config), encoding="utf-8")
         try:
-            yaml.safe_dump(config, file, sort_keys=False, allow_unicode=True)
-            file.flush()
-        except BaseException:  # a full disk
-            (run_dir / CONFIG).unlink()
+            os.link(part, run_dir / CONFIG)
+        except FileExistsError:
             raise
+        except OSError:  # a file system without hard links
+            if (run_dir / CONFIG).exists():
+                raise FileExistsError from None
+            part.rename(run_dir / CONFIG)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def replace_config(run_dir: Path, config: dict[str, Any]) -> None:
+    """Write another config.yaml in place of the one that is there."""
+    write_text(run_dir / CONFIG, _dump(config))
+
+
+def _dump(config: dict[str, Any]) -> str:
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
 
 def _remove_empty(directories: Iterable[Path]) -> None:
@@ -99,6 +139,7 @@ def provenance() -> dict[str, Any]:
         "git_commit": commit,
         "git_dirty": is_dirty,
         "versions": {"rnnlab": rnnlab.__version__, "python": platform.python_version(), **package_versions()},
+        "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
     }
 
@@ -157,75 +198,3 @@ def _other_runs(run_dir: Path) -> str:
         return f"; did you mean {below[-1]}?"
     beside = [path.parent.name for path in run_dir.parent.glob("*/config.yaml")]
     return nearest(run_dir.name, beside)
-
-
-def checkpoint_path(run_dir: Path, ckpt: str) -> Path:
-    """Return the path of 'best', 'last' or a checkpoint file.
-
-    Raises:
-        UsageError: it does not exist.
-    """
-    path = run_dir / "checkpoints" / f"{ckpt}.ckpt" if ckpt in ("best", "last") else Path(ckpt)
-    if not path.is_file():
-        raise UsageError(f"ckpt={ckpt}: {path} does not exist; use best, last or the path of a checkpoint")
-    return path
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint of rnnlab, with `weights_only=True`.
-
-    Raises:
-        UsageError: the file is missing, unreadable, or not written by rnnlab.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a different type for every way in which a file can be broken
-        raise UsageError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(checkpoint, dict) or "rnnlab" not in checkpoint or "state_dict" not in checkpoint:
-        raise UsageError(f"checkpoint {path} was not written by rnnlab: it has no 'rnnlab' entry")
-    return checkpoint
-
-
-def load_weights(task: torch.nn.Module, path: Path) -> dict[str, Any]:
-    """Load a checkpoint's weights into a task and return the checkpoint.
-
-    Raises:
-        UsageError: the checkpoint cannot be loaded, or belongs to a different model.
-    """
-    checkpoint = load_checkpoint(path)
-    _take_weights(task, checkpoint, path)
-    return checkpoint
-
-
-def _take_weights(task: torch.nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
-    try:
-        task.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        raise UsageError(f"checkpoint {path} does not fit this model: {error}") from error
-
-
-def data_state(checkpoint: dict[str, Any], data: LightningDataModule) -> dict[str, Any]:
-    """Return what a data module left in a checkpoint, from where Lightning puts it; empty if it left nothing.
-
-    Raises:
-        UsageError: it should have, but the checkpoint is of other data.
-    """
-    state = checkpoint.get(type(data).__qualname__, {})
-    if data.remembers and not state:
-        raise UsageError(f"the checkpoint is not of a run on {type(data).__qualname__}")
-    return state
-
-
-def restore(data: LightningDataModule, task: torch.nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
-    """Give the weights of a checkpoint, read from `path`, to a task, and what its data remembers to the data.
-
-    Raises:
-        UsageError: as `load_weights`, or the run was trained on other data.
-    """
-    state = data_state(checkpoint, data)
-    if state:
-        try:
-            data.load_state_dict(state)  # other data say so; that the weights do not fit then says less
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    _take_weights(task, checkpoint, path)

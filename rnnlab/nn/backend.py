@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.schedules.additions import PLAIN, Walk
+from rnnlab_kernels.schedules.layout import unread_states
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.scan.linear_scan import choose_method, supports
 from rnnlab_kernels.schedules.stepwise.kit_torch import eager
@@ -130,14 +131,25 @@ def run_directions(
 
     Both in one launch, where the schedule `run` can do that.
     """
+    rows = [None if mask is None else unread_states(mask, walk.reset, k == 1) for k, (_, _, walk) in enumerate(calls)]
+    starts = [
+        state if row is None else tuple(part.masked_fill(row[0], 0) for part in state)
+        for row, (state, _, _) in zip(rows, calls, strict=True)
+    ]
     if len(calls) == 2 and run is schedule("sequence"):
         from rnnlab_kernels.plan import whole_both_ways
 
-        states, weights, walks = zip(*calls, strict=True)
-        yield from whole_both_ways(cell, x, states, weights, mask, walks)
-        return
-    for direction, (state, own, walk) in enumerate(calls):
-        yield run(cell, x, state, own, mask, reverse=direction == 1, walk=walk)
+        _, weights, walks = zip(*calls, strict=True)
+        found: Iterable[Any] = whole_both_ways(cell, x, starts, weights, mask, walks)
+    else:
+        found = (
+            run(cell, x, start, own, mask, reverse=k == 1, walk=walk)
+            for k, (start, (_, own, walk)) in enumerate(zip(starts, calls, strict=True))
+        )
+    for row, (state, _, _), (output, final) in zip(rows, calls, found, strict=True):
+        if row is not None:
+            final = tuple(torch.where(row[1], old, new) for old, new in zip(state, final, strict=True))
+        yield output, final
 
 
 def obstacle_of(backend: str, call: Call) -> str:

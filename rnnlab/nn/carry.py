@@ -45,7 +45,7 @@ class Carrying(nn.Module):
         if self.learned is None:
             return state
         # A cast of the module leaves complex parameters behind, or makes them real.
-        values = [self.learned[key].to(part.dtype).expand_as(part) for key, part in self._named(k, state)]
+        values = [self.learned[key].to(part.dtype).expand_as(part).clone() for key, part in self._named(k, state)]
         return self._in_form([tuple(values)], [state], True)[0]
 
     def _learn_initial_states(self) -> nn.ParameterDict:
@@ -80,7 +80,9 @@ class Carrying(nn.Module):
         """
         if not self.stateful:
             raise RuntimeError("only a module with stateful=True carries states from call to call")
-        self._carry = None if carry is None else tuple(tuple(part.detach() for part in state) for state in carry)
+        self._carry = (
+            None if carry is None else tuple(tuple(part.detach().clone() for part in state) for state in carry)
+        )
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         if self._carry is not None:  # goes with the module to another device or dtype

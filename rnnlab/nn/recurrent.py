@@ -313,7 +313,7 @@ class Recurrent(Stack):
 
     def _keep(self, finals: Sequence[Tensors]) -> None:
         if self.stateful:
-            self._carry = tuple(tuple(part.detach() for part in state) for state in finals)
+            self._carry = tuple(tuple(part.detach().clone() for part in state) for state in finals)
 
     def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Advance by one time step; in evaluation mode, T calls equal one call on T steps.

@@ -26,7 +26,7 @@ from rnnlab.nn.cells.protocol import elementwise_constants, kind, one_pass_maths
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells.chain import Chain, giving
 from rnnlab_kernels.schedules.additions import PLAIN, Walk, clip_gradient, draw_masks, take_part
-from rnnlab_kernels.schedules.layout import step_order, zero_padding
+from rnnlab_kernels.schedules.layout import step_order, unread_states, walked, work, zero_padding
 from rnnlab_kernels.schedules.persistent.elementwise import elementwise
 from rnnlab_kernels.schedules.scan.linear_scan import linear_scan
 
@@ -69,11 +69,11 @@ def unroll(
     """
     outputs: list[Tensor] = []
     every: list[Tensors] = []
-    run = partial(_RUN[kind(cell)], cell, backend, reverse, weights, collect)
+    run = partial(_run, cell, backend, reverse, weights, collect)
     if checkpoint_steps is None:
         return run(walk, mask, x, *state)
     for part in _windows(len(x), checkpoint_steps, reverse):
-        arguments = (_at(walk, part), None if mask is None else mask[part], x[part], *state)
+        arguments: tuple[Any, ...] = (_at(walk, part), None if mask is None else mask[part], x[part], *state)
         if torch.is_grad_enabled():
             # Masks come from a counter, but a cell of the user's may draw from torch's generators.
             window = run
@@ -91,6 +91,30 @@ def unroll(
         outputs.reverse()
         every.reverse()
     return torch.cat(outputs), state, tuple(torch.cat(values) for values in zip(*every, strict=True))
+
+
+def _run(
+    cell: Any,
+    backend: str,
+    reverse: bool,
+    weights: Mapping[str, Tensor] | None,
+    collect: bool,
+    walk: Walk,
+    mask: Tensor | None,
+    x: Tensor,
+    *state: Tensor,
+) -> Result:
+    """Run a window; initial states that no step reads, whatever stands in them, touch nothing but those held."""
+    run = partial(_RUN[kind(cell)], cell, backend, reverse, weights, collect, walk, mask, x)
+    if mask is None:
+        return run(*state)
+    unread, held = unread_states(mask, walk.reset, reverse)
+    y, final, every = run(*(part.masked_fill(unread, 0) for part in state))
+    final = tuple(torch.where(held, old.to(new.dtype), new) for old, new in zip(state, final, strict=True))
+    if collect:
+        begun = walked(mask if walk.reset is None else mask | walk.reset, reverse)
+        every = tuple(torch.where(begun, new, old.to(new.dtype)) for old, new in zip(state, every, strict=True))
+    return y, final, every
 
 
 class _Again(nn.Module):
@@ -181,7 +205,9 @@ def _run_chain(
             names = cell.chain.states
             # Schedules of one launch give out h alone.
             other = partial(run.func if backend not in OF_ONE_LAUNCH else schedule("triton"), **run.keywords)
-            states = tuple(y if name == cell.chain.output else other(giving(cell.chain, name))[0] for name in names)
+            states = tuple(
+                y.clone() if name == cell.chain.output else other(giving(cell.chain, name))[0] for name in names
+            )
             if mask is not None:
                 valid = mask if walk.reset is None else mask | walk.reset  # a reset ends what is held, output is zero
                 states = tuple(hold(part, valid, before, reverse) for part, before in zip(states, state, strict=True))
@@ -223,21 +249,26 @@ def _run_scan(
         a, held = a.masked_fill(walk.reset, 0), (~walk.reset).to(a.dtype)
     if mask is not None:
         a, b = torch.where(mask, a, held), zero_padding(b, mask)
-    if walk.clip is None:
+    if walk.clip is None and backend != "reference":
         h = linear_scan(a.expand_as(b), b, start, reverse=reverse, method=scan_method(backend, x.device))
     else:
-        h = _clipped_scan(a.expand_as(b), b, start, reverse, walk, mask)
+        h = _plain_scan(a.expand_as(b), b, start, reverse, walk, mask)
     output = autocast_to(autocast_dtype(x.device), cell.outputs(h, x))
-    last = (h[0 if reverse else -1],)
-    return output if mask is None else zero_padding(output, mask), last, (h,) if collect else ()
+    # Copies: callers may change in place what they get.
+    last = (h[0 if reverse else -1].clone(),)
+    return output if mask is None else zero_padding(output, mask), last, (h.clone(),) if collect else ()
 
 
-def _clipped_scan(a: Tensor, b: Tensor, state: Tensor, reverse: bool, walk: Walk, mask: Tensor | None) -> Tensor:
-    """Return all states, with the gradient clamped from step to step, which is not linear."""
-    states = [state] * len(b)
+def _plain_scan(a: Tensor, b: Tensor, state: Tensor, reverse: bool, walk: Walk, mask: Tensor | None) -> Tensor:
+    """Return all states by a plain loop, with the gradient clamped from step to step if it is to be."""
+    dtype, states = b.dtype, [state] * len(b)
+    a, b, state = work(a), work(b), work(state)
     for t in step_order(len(b), reverse):
-        state = states[t] = a[t] * _clipped(state, walk, mask, t) + b[t]
-    return torch.stack(states)
+        state = _clipped(state, walk, mask, t)
+        if walk.reset is not None:
+            state = zero_padding(state, ~walk.reset[t])
+        state = states[t] = a[t] * state + b[t]
+    return torch.stack(states).to(dtype)
 
 
 def _clipped(value: Tensor, walk: Walk, mask: Tensor | None, t: int) -> Tensor:
@@ -287,6 +318,7 @@ def _run_loop(
         every[t] = state
     output = torch.stack(outputs)
     states = tuple(torch.stack(values) for values in zip(*every, strict=True)) if collect else ()
+    state = tuple(part.clone() for part in state)  # a cell may hand on what it was given
     return output if mask is None else zero_padding(output, mask), state, states
 
 

@@ -4,7 +4,10 @@ import shutil
 
 import pytest
 import torch
+import yaml
 
+from rnnlab.callbacks.files import checksum_path
+from rnnlab.cli.lock import locked
 from rnnlab.cli.main import main
 
 
@@ -194,7 +197,7 @@ def test_directory_without_a_run(verb, capsys, addition_run, tmp_path):
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict", "train"])
-@pytest.mark.parametrize("kind", ["garbage", "truncated", "foreign", "pickle", "other_model"])
+@pytest.mark.parametrize("kind", ["garbage", "empty", "truncated", "foreign", "pickle", "other_model", "bit"])
 def test_checkpoint_that_is_none(verb, kind, capsys, addition_run, tmp_path):
     run_dir = shutil.copytree(addition_run, tmp_path / "run")
     (run_dir / "metrics.json").unlink()
@@ -204,6 +207,14 @@ def test_checkpoint_that_is_none(verb, kind, capsys, addition_run, tmp_path):
             path.write_bytes(b"not a checkpoint")
         elif kind == "truncated":
             path.write_bytes(path.read_bytes()[:1000])
+        elif kind == "empty":
+            path.write_bytes(b"")
+        elif kind == "bit":
+            values = torch.load(path, weights_only=True)["state_dict"].values()
+            weights = max(values, key=torch.numel).numpy().tobytes()
+            content = bytearray(path.read_bytes())
+            content[content.index(weights)] ^= 1
+            path.write_bytes(content)
         elif kind == "foreign":
             torch.save({"weights": torch.zeros(3)}, path)
         elif kind == "pickle":
@@ -212,11 +223,98 @@ def test_checkpoint_that_is_none(verb, kind, capsys, addition_run, tmp_path):
             checkpoint = torch.load(path, weights_only=True)
             checkpoint["state_dict"] = {"model.weight": torch.zeros(1)}
             torch.save(checkpoint, path)
+        checksum_path(path).unlink()  # without which the file has to speak for itself
     (tmp_path / "in.txt").write_text("1+1\n")
     files = {"predict": [f"input={tmp_path / 'in.txt'}", f"output={tmp_path / 'out.txt'}"], "train": ["resume=true"]}
-    refuse(capsys, [verb, f"run_dir={run_dir}", *files.get(verb, [])], "checkpoint", ".ckpt")
+    said = {
+        "garbage": "was not written by rnnlab",
+        "empty": "is empty",
+        "truncated": "its end is missing",
+        "foreign": "has no 'rnnlab' entry",
+        "pickle": "more than tensors and plain data",
+        "other_model": "does not fit this model",
+        "bit": "is damaged",
+    }
+    refuse(capsys, [verb, f"run_dir={run_dir}", *files.get(verb, [])], "checkpoint", ".ckpt", said[kind])
     assert not (tmp_path / "out.txt").exists()
     assert not (run_dir / "evaluate.json").exists()
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "diagnose", "train"])
+def test_a_flipped_bit_anywhere_is_noticed(verb, capsys, addition_run, tmp_path):
+    run_dir = shutil.copytree(addition_run, tmp_path / "run")
+    (run_dir / "metrics.json").unlink()
+    path = run_dir / "checkpoints" / ("last.ckpt" if verb == "train" else "best.ckpt")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+    (tmp_path / "in.txt").write_text("1+1\n")
+    files = {"predict": [f"input={tmp_path / 'in.txt'}", f"output={tmp_path / 'out.txt'}"], "train": ["resume=true"]}
+    refuse(capsys, [verb, f"run_dir={run_dir}", *files.get(verb, [])], "is damaged", f"{path.name}.sha256")
+
+
+def resume_of(addition_run, tmp_path):
+    """Return a copy of a run whose final numbers are missing, and the words that resume it."""
+    run_dir = shutil.copytree(addition_run, tmp_path / "run")
+    (run_dir / "metrics.json").unlink()
+    return run_dir, ["train", f"run_dir={run_dir}", "resume=true"]
+
+
+@pytest.mark.parametrize("key", ["seed", "data.num_questions", "data.batch_size", "optim.lr"])
+def test_resume_refuses_an_edited_configuration(key, capsys, addition_run, tmp_path):
+    run_dir, words = resume_of(addition_run, tmp_path)
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    *path, leaf = key.split(".")
+    inner = config
+    for part in path:
+        inner = inner[part]
+    former, inner[leaf] = inner[leaf], inner[leaf] * 2 + 1
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(config))
+    refuse(capsys, words, f"{key} is {inner[leaf]!r}", f"trained with {former!r}")
+
+
+def test_resume_says_what_is_missing(capsys, addition_run, tmp_path):
+    run_dir, words = resume_of(addition_run, tmp_path)
+    (run_dir / "checkpoints" / "best.ckpt").unlink()
+    refuse(capsys, words, "best.ckpt is missing")
+    (run_dir / "checkpoints" / "last.ckpt").unlink()
+    refuse(capsys, words, "last.ckpt is missing, but 2 epochs are on record")
+
+
+@pytest.mark.parametrize("cut", [3, 200, -1, -4, None])
+@pytest.mark.parametrize("verb", ["train", "diagnose"])
+def test_torn_records_are_said_to_be_torn(cut, verb, capsys, addition_run, tmp_path):
+    run_dir, words = resume_of(addition_run, tmp_path)
+    path = run_dir / "metrics.csv"
+    content = path.read_bytes()
+    if cut is None:  # a whole row
+        if verb == "diagnose":
+            return
+        path.write_bytes(b"".join(content.splitlines(keepends=True)[:-1]))
+    else:
+        path.write_bytes(content[:cut])
+    words = words if verb == "train" else ["diagnose", f"run_dir={run_dir}"]
+    refuse(capsys, words, "metrics.csv", "bring back a copy")
+
+
+def test_resume_is_alone_in_its_directory(capsys, addition_run, tmp_path):
+    run_dir, words = resume_of(addition_run, tmp_path)
+    (run_dir / ".lock").touch()  # of a process that was killed
+    with locked(run_dir):
+        refuse(capsys, words, f"another process is training in run_dir={run_dir}")
+    assert main(words) == 0
+
+
+def test_a_schedule_over_the_whole_training_cannot_become_longer(capsys, addition_run, tmp_path):
+    run_dir, words = resume_of(addition_run, tmp_path)
+    refuse(capsys, [*words, "trainer.max_epochs=3"], "trainer.max_epochs was 2, got 3", "schedule one_cycle")
+    refuse(capsys, [*words, "optim.lr=3"], "optim.lr is", "on the command line")
+    assert main([*words, "trainer.max_epochs=2", "data.digits=2"]) == 0  # says what was
+
+
+def test_threads(capsys, tmp_path):
+    for given in ("0", "many", "true"):
+        refuse(capsys, ["train", f"run_dir={tmp_path / 'run'}", f"threads={given}"], "threads must be an integer >= 1")
 
 
 def test_missing_checkpoint(capsys, addition_run):

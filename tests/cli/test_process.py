@@ -9,7 +9,7 @@ import pytest
 from tests.cli.conftest import TINY
 from tests.covering import few
 
-# Sends itself SIGINT, as Ctrl-C does, in the second epoch.
+# Sends itself a signal, as Ctrl-C and `kill` do, in the second epoch.
 INTERRUPTED = """
 import os, signal, sys
 from rnnlab.cli.main import main
@@ -22,29 +22,38 @@ def interrupted(*args):
     global count
     count += 1
     if count == 8:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.{name})
     return step(*args)
 
 AdditionTask.{step} = interrupted
 sys.exit(main(sys.argv[1:]))
 """
+ENDS = {"SIGINT": (130, "interrupted"), "SIGTERM": (143, "terminated")}
 
 
 @pytest.mark.parametrize(
-    ("step", "logger"),
+    ("name", "step", "logger"),
     few(
-        [("training_step", "csv"), ("training_step", "wandb"), ("test_step", "csv")],
-        [("training_step", "csv")],
+        [
+            ("SIGINT", "training_step", "csv"),
+            ("SIGINT", "training_step", "wandb"),
+            ("SIGINT", "test_step", "csv"),
+            ("SIGTERM", "training_step", "wandb"),
+            ("SIGTERM", "test_step", "csv"),
+        ],
+        [("SIGINT", "training_step", "csv"), ("SIGTERM", "test_step", "csv")],
         several=True,
     ),
 )
-def test_ctrl_c_says_so_and_exits_130(step, logger, tmp_path):
-    words = ["train", f"run_dir={tmp_path / 'run'}", "callbacks=none", f"logger={logger}", *TINY, "data.num_test=600"]
-    code = INTERRUPTED.format(step=step)
+def test_a_stopped_run_says_how_to_go_on(name, step, logger, tmp_path):
+    run_dir, (exit_code, word) = tmp_path / "a run", ENDS[name]
+    words = ["train", f"run_dir={run_dir}", "callbacks=none", f"logger={logger}", *TINY, "data.num_test=600"]
+    code = INTERRUPTED.format(step=step, name=name)
     result = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
-    assert (result.returncode, result.stderr.splitlines()[-1]) == (130, "rnnlab: interrupted"), result.stderr
-    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
-    assert not (tmp_path / "run" / "metrics.json").exists()
+    last = f"rnnlab: {word}; go on with: rnnlab train 'run_dir={run_dir}' resume=true"
+    assert (result.returncode, result.stderr.splitlines()[-1]) == (exit_code, last), result.stderr
+    assert (run_dir / "checkpoints" / "last.ckpt").exists()
+    assert not (run_dir / "metrics.json").exists() and not (run_dir / ".lock").exists()
 
 
 def test_samples_have_plain_marks_on_an_ascii_screen(tmp_path):

@@ -29,7 +29,9 @@ def test_run_directory_holds_the_records(addition_run):
         "metrics.json",
         "run.log",
         "checkpoints/best.ckpt",
+        "checkpoints/best.ckpt.sha256",
         "checkpoints/last.ckpt",
+        "checkpoints/last.ckpt.sha256",
         "figures/learning_curves.png",
     }
     assert (addition_run / "figures/learning_curves.png").read_bytes().startswith(b"\x89PNG")
@@ -206,7 +208,7 @@ def test_a_run_that_diverges_at_once_has_no_best_checkpoint(tmp_path, capsys):
     ruin = ["optim.lr=1e38", "schedule=constant", "trainer.gradient_clip_val=null"]
     assert main(["train", f"run_dir={tmp_path / 'run'}", *words, *small, *ruin]) == 1
     assert "training diverged: val/mse_last was not finite after any epoch" in capsys.readouterr().err
-    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"last.ckpt"}
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt")} == {"last.ckpt"}
     assert math.isnan(float(read_rows(tmp_path / "run")[0]["val/mse_last"]))
 
 
@@ -233,5 +235,5 @@ def test_a_run_too_short_to_be_validated_is_measured_by_its_last_checkpoint(tmp_
     words = [f"run_dir={tmp_path / 'run'}", "logger=csv", "callbacks=none", *TINY]
     assert main(["train", *words, "trainer.max_epochs=-1", "+trainer.max_steps=3"]) == 0
     assert "val/exact_match was never measured in training" in capsys.readouterr().out
-    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"last.ckpt"}
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt")} == {"last.ckpt"}
     assert math.isfinite(json.loads((tmp_path / "run" / "metrics.json").read_text())["test/loss"])

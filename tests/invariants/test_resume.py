@@ -61,6 +61,7 @@ KILL_POINTS = {
     "third_epoch": ("rnnlab.tasks", "AdditionTask.training_step", "", 16, 2),
     "before_the_first_checkpoint": (*REPLACE, "last.ckpt", 1, 1),
     "between_record_and_checkpoint": (*REPLACE, "last.ckpt", 3, 3),
+    "between_checkpoint_and_checksum": (*REPLACE, "last.ckpt.sha256", 6, 3),
     "before_the_final_numbers": (*REPLACE, "metrics.json", 1, 4),
 }
 
@@ -158,6 +159,18 @@ def test_slurm_changes_nothing(uninterrupted, tmp_path, monkeypatch):
     assert main(["train", f"run_dir={tmp_path / 'run'}", "resume=true"]) == 0
     assert_equal_runs(tmp_path / "run", uninterrupted)
     assert set(usr1) == {signal.SIG_DFL}
+
+
+def test_a_longer_training_is_that_of_a_run_that_was_longer_from_the_start(tmp_path, capsys):
+    words = [*WORDS, "schedule=constant"]
+    for name, epochs in {"long": 4, "short": 2}.items():
+        assert main(["train", f"run_dir={tmp_path / name}", *words, f"trainer.max_epochs={epochs}"]) == 0
+    again = ["train", f"run_dir={tmp_path / 'short'}", "resume=true"]
+    assert main([*again, "trainer.max_epochs=4"]) == 0
+    assert_equal_runs(tmp_path / "short", tmp_path / "long")
+    assert main(again) == 0 and "is finished already" in capsys.readouterr().out
+    assert main([*again, "trainer.max_epochs=3"]) == 2
+    assert "trainer.max_epochs was 4, got 3" in capsys.readouterr().err
 
 
 def kill(call, count, words):

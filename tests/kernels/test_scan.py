@@ -72,6 +72,41 @@ def test_coefficients_at_the_edges(method, coefficients, dtype, reverse, poisone
     assert_same(run(inputs, method, reverse), run(inputs, "loop", reverse), **FLOAT64)
 
 
+def cut_in_two(method, dtype, reverse, size=(21, 2, 3), cut=11):
+    """Yield (actual, expected) of a row that a zero coefficient cuts, NaN before it or infinite gradients after it.
+
+    What is on one side of the cut is that of a run on this side alone.
+    """
+    a, b, h_0 = (x.detach() for x in make_inputs(size, dtype))
+    after, before = (slice(0, cut), slice(cut, None)) if reverse else (slice(cut, None), slice(0, cut))
+    first = cut - 1 if reverse else cut
+    a[first] = 0
+    for bad in (float("nan"), float("inf")):
+        broken, start = b.clone(), torch.full_like(h_0, bad)
+        broken[before][3] = bad
+        found = run([x.requires_grad_() for x in (a.clone(), broken, start)], method, reverse)
+        own = [x.clone().requires_grad_() for x in (a[after], b[after], torch.zeros_like(h_0))]
+        yield found["h"][after], linear_scan(*own, reverse=reverse, method="loop").detach()
+        leaves = [x.clone().requires_grad_() for x in (a, b, h_0)]
+        h = linear_scan(*leaves, reverse=reverse, method=method)
+        upstream = torch.ones_like(h)
+        upstream[after] = bad
+        grads = torch.autograd.grad(h, leaves, upstream)
+        own = [x.clone().requires_grad_() for x in (a[before], b[before], h_0)]
+        h = linear_scan(*own, reverse=reverse, method="loop")
+        expected = torch.autograd.grad(h, own, torch.ones_like(h))
+        yield from ((grads[k][before], expected[k][...]) for k in (0, 1))
+        yield grads[2], expected[2]
+
+
+@DIRECTIONS
+@DTYPES
+@pytest.mark.parametrize("method", CPU_METHODS)
+def test_a_coefficient_of_zero_forgets_what_is_not_finite(method, dtype, reverse, poisoned_empty):
+    for actual, expected in cut_in_two(method, dtype, reverse):
+        torch.testing.assert_close(actual, expected, **FLOAT64)
+
+
 EXPANDED = {
     "over time": (1, 3, 7),
     "over rows": (9, 1, 7),
@@ -247,6 +282,14 @@ def test_interpreted_kernels_with_the_tiles_of_a_gpu(dtype, poisoned_empty):
 def test_interpreted_kernels_at_the_edges(coefficients, dtype, small_tiles):
     inputs = make_inputs((20, 1, 3), dtype, coefficients)
     assert_close_in_single(inputs, run(inputs, "triton"))
+
+
+@pytest.mark.interpret
+@DIRECTIONS
+@SINGLE
+def test_interpreted_kernels_forget_what_is_not_finite(dtype, reverse, small_tiles):
+    for actual, expected in cut_in_two("triton", dtype, reverse):
+        torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.interpret

@@ -87,6 +87,31 @@ def test_variational_dropout_of_inputs_and_outputs():
     assert_close(output, x * kept(seeds[2], OUTPUT, B, 8, p=0.3) / 0.7)
 
 
+@pytest.mark.parametrize("backend", ["reference", "eager", "fused"])
+def test_recurrent_dropout_reaches_every_product_of_a_gru(backend):
+    dtype = torch.float32 if backend == "fused" else DTYPE
+    layer = Recurrent(
+        GatedGRUCell(3, 4, reset_after=False, dtype=dtype), recurrent_dropout=P, zoneout=0.3, backend=backend
+    )
+    x, (cell,) = randn(T, B, 3).to(dtype), layer.cells
+    (seed,) = seeds_of(layer)
+    mask = kept(seed, RECURRENT, B, 4).to(dtype) / (1 - P)
+    update = keep_mask(seed, ZONEOUT, 0, (T, B, 4), 0.3, "cpu", dtype)
+    output, _ = layer(x)
+    grads = torch.autograd.grad(output.sum(), list(cell.parameters()))
+    h, outputs = torch.zeros(B, 4, dtype=dtype), []
+    r_zn, b_zn = cell.weight_hh, cell.bias_hh
+    for t in range(T):
+        a, read = linear(x[t], cell.weight_ih, cell.bias_ih), h * mask
+        r, z = (a[:, :8] + linear(read, r_zn[:8], b_zn[:8])).sigmoid().chunk(2, -1)
+        n = (a[:, 8:] + linear(r * read, r_zn[8:], b_zn[8:])).tanh()
+        h = torch.lerp(h, (1 - z) * n + z * h, update[t])  # what enters element by element is not dropped
+        outputs.append(h)
+    expected = torch.stack(outputs)
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(grads, torch.autograd.grad(expected.sum(), list(cell.parameters())))
+
+
 @pytest.mark.parametrize("backend", ["reference", "eager"])
 @pytest.mark.parametrize("cell_type", [nn.LSTMCell, nn.RNNCell], ids=["LSTM", "RNN"])
 def test_recurrent_dropout_has_one_mask_a_sequence(cell_type, backend):

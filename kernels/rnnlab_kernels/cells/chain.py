@@ -24,7 +24,8 @@ from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell, registered
 class Product:
     """`out` (B, N) = the sources (B, K), side by side, times weight (N, K) transposed, plus bias (N,).
 
-    With `add_input` the whole input part of the gates (B, N) is added: for a norm of the sum.
+    With `add_input` the whole input part of the gates (B, N) is added: for a norm of the sum. `gated` names the state
+    before the step that the one source is, times gates: dropout of that state on its way into products drops it too.
     """
 
     out: str
@@ -32,6 +33,7 @@ class Product:
     weight: str
     bias: str | None = None
     add_input: bool = False
+    gated: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ waits for r, so that a step is two products and two gate updates:
                dn = dh * (1 - z) * (1 - n^2)     dz = dh * (h_{t-1} - n)   dh_{t-1} = dh * z
 
 h_{t-1} gets both direct parts beside what comes through the product of r and z. The variant of INTERPOLATE with dropout
-on the candidate masks n.
+on the candidate masks n. Dropout of h_{t-1} on its way into products drops q as well: R_n reads r times what R reads.
 """
 
 from rnnlab_kernels.cells.bind import Cell
@@ -70,7 +70,7 @@ GRU_RESET_BEFORE = Chain(
     (
         Product("recurrent", ("h_prev",), "hh", "bias_hh"),
         Gates(RESET, ("q", "z"), ("h_prev",), "recurrent"),
-        Product("recurrent_n", ("q",), "nh", "bias_nh"),
+        Product("recurrent_n", ("q",), "nh", "bias_nh", gated="h_prev"),
         Gates(INTERPOLATE, ("h",), ("h_prev", "z"), "recurrent_n", first=2),
     ),
 )

@@ -25,8 +25,8 @@ class Noise(NamedTuple):
 
     Attributes:
         seed: of the counter, drawn once a forward pass.
-        recurrent: probability of dropping a unit of a previous state on its way into products, one mask for all steps
-            (Gal & Ghahramani, 2016).
+        recurrent: probability of dropping a unit of a previous state on its way into every product, times gates or as
+            it is, one mask for all steps (Gal & Ghahramani, 2016). What enters element by element is not dropped.
         candidate: probability of dropping a unit of the candidate, anew at each step (Semeniuta et al., 2016).
         zoneout: for each state of the chain, the probability that a unit keeps its previous value (Krueger et al.,
             2017).
@@ -84,7 +84,8 @@ class Masks(NamedTuple):
     """The masks of a walk, drawn.
 
     Attributes:
-        sources: for each previous state that enters a product, its dropout mask (B, W), scaled by 1/(1-p).
+        sources: for each previous state that enters a product, as it is or times gates, the dropout mask (B, W) of what
+            is multiplied, scaled by 1/(1-p).
         candidate: (T, B, H), scaled, or None.
         update: for each state what part of the new value is taken: (T, B, W) of 0 and 1, a number, or None for all.
     """
@@ -122,6 +123,8 @@ def draw_masks(walk: Walk, chain: Chain, state_0: tuple[Tensor, ...], num_steps:
                 shape = (1, *value.shape)
                 mask = keep_mask(noise.seed, RECURRENT + k, 0, shape, noise.recurrent, value.device, value.dtype)
                 sources[f"{state}_prev"] = _scaled(mask[0], noise.recurrent)
+        gated = [stage for stage in chain.stages if isinstance(stage, Product) and stage.gated in sources]
+        sources |= {stage.sources[0]: sources[str(stage.gated)] for stage in gated}
     candidate = None
     like = state_0[-1]  # as wide as the gates: only h may be narrower, through a projection
     if noise.training and noise.candidate:

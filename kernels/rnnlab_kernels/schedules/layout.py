@@ -78,6 +78,25 @@ def lengths_to_mask(lengths: Tensor, num_steps: int) -> Tensor:
     return (steps < lengths.unsqueeze(0)).unsqueeze(-1)
 
 
+def unread_states(mask: Tensor, reset: Tensor | None, reverse: bool) -> tuple[Tensor, Tensor]:
+    """Return the rows (B, 1) whose initial states no valid step reads, and those that hold them to the end.
+
+    `mask` and `reset` are (T, B, 1). What stands in a state that is not read, be it infinite or NaN, must not come near
+    a product: 0 * NaN is NaN in a weight's gradient.
+    """
+    if reset is None:
+        unread = ~mask.any(0)
+        return unread, unread
+    started = walked(reset, reverse)
+    return ~(mask & ~started).any(0), ~(mask | reset).any(0)
+
+
+def walked(flags: Tensor, reverse: bool) -> Tensor:
+    """Return, for flags (T, B, 1), whether the walk has come to one, at each step with its own."""
+    seen = (flags.flip(0) if reverse else flags).cumsum(0) > 0
+    return seen.flip(0) if reverse else seen
+
+
 def settled(x: Tensor) -> Tensor:
     """Return `x` with its values in its memory, as code that takes addresses needs: no negation or zeros by a flag."""
     x = x.resolve_neg()

@@ -50,7 +50,8 @@ def reference(
         state = tuple(values[name] for name in chain.states)
         outputs[t] = values[chain.output]
     output = torch.stack(outputs)
-    return (output if mask is None else zero_padding(output, mask)), state
+    # Copies: gate maths may hand on what they were given.
+    return (output if mask is None else zero_padding(output, mask)), tuple(part.clone() for part in state)
 
 
 def _step(

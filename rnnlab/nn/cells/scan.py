@@ -66,7 +66,8 @@ class ScanCell(nn.Module):
             state = self.initial_state(x_t.shape[0], x_t.device, x_t.dtype)
         a, b = self.coefficients(x_t)
         h = (a * state[0] + b).to(state[0].dtype)
-        return self.outputs(h, x_t), Hidden(h)
+        y = self.outputs(h, x_t)
+        return (y.clone() if y is h else y), Hidden(h)
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}"

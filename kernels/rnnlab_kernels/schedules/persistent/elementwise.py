@@ -102,7 +102,8 @@ def _loop(
         state = new
         outputs[t] = state[0]
     output = torch.stack(outputs).to(dtype)
-    return output if mask is None else zero_padding(output, mask), *(value.to(dtype) for value in state)
+    # Copies: gate maths may hand on what they were given.
+    return output if mask is None else zero_padding(output, mask), *(value.to(dtype, copy=True) for value in state)
 
 
 def walk_forward(

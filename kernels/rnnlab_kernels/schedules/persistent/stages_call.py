@@ -105,6 +105,9 @@ def obstacle_of(chain: Chain, walk: Walk) -> str:
     possible, reason = supports(chain)
     if not possible:
         return reason
+    drops = walk.noise is not None and walk.noise.training and walk.noise.recurrent > 0
+    if drops and any(getattr(stage, "gated", None) for stage in chain.stages):
+        return "dropout of a state that enters a product times gates takes the pointwise schedule"
     return "" if walk.clip is None else "clipping between steps takes the pointwise schedule"
 
 

@@ -26,7 +26,7 @@ def _forward(a, b, h_0, h, reverse):
             a_t, b_t, h_t = a[t * stride_t, r * stride_r], b[t, r], h[t, r]
             previous = h_0[r] if position == 0 else h[before, r]
             for n in range(width):
-                h_t[n] = a_t[n] * previous[n] + b_t[n]
+                h_t[n] = b_t[n] if a_t[n] == 0 else a_t[n] * previous[n] + b_t[n]
 
 
 @compiled
@@ -46,12 +46,12 @@ def _backward(a, h_0, h, g, da, dh, carry, reverse):
                     value = g_t[n] + carry_r[n]
                     dh_t[n] = value
                     da_t[n] = value * np.conj(previous[n])
-                    carry_r[n] = value * np.conj(a_t[n])
+                    carry_r[n] = a_t[n] if a_t[n] == 0 else value * np.conj(a_t[n])
             else:
                 for n in range(width):
                     value = g_t[n] + carry_r[n]
                     dh_t[n] = value
-                    carry_r[n] = value * np.conj(a_t[n])
+                    carry_r[n] = a_t[n] if a_t[n] == 0 else value * np.conj(a_t[n])
 
 
 def _array(x: Tensor, *shape: int) -> np.ndarray:

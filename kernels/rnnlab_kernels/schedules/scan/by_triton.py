@@ -41,6 +41,16 @@ def _store(ptr, offset, value, mask, COMPLEX: tl.constexpr):
 
 
 @triton.jit
+def _cut(x, a, COMPLEX: tl.constexpr):
+    """Return x, 0 where a is 0."""
+    if COMPLEX:
+        cut = (a[0] == 0.0) & (a[1] == 0.0)
+        return tl.where(cut, 0.0, x[0]), tl.where(cut, 0.0, x[1])
+    else:
+        return (tl.where(a[0] == 0.0, 0.0, x[0]),)
+
+
+@triton.jit
 def _times_conj(x, y, COMPLEX: tl.constexpr):
     if COMPLEX:
         return x[0] * y[0] + x[1] * y[1], x[1] * y[0] - x[0] * y[1]
@@ -50,15 +60,17 @@ def _times_conj(x, y, COMPLEX: tl.constexpr):
 
 @triton.jit
 def _compose(a_1, b_1, a_2, b_2):
-    return a_2 * a_1, a_2 * b_1 + b_2
+    cut = a_2 == 0.0  # nothing of what was before is left, be it infinite or NaN
+    return tl.where(cut, 0.0, a_2 * a_1), tl.where(cut, b_2, a_2 * b_1 + b_2)
 
 
 @triton.jit
 def _compose_complex(ar_1, ai_1, br_1, bi_1, ar_2, ai_2, br_2, bi_2):
-    ar = ar_2 * ar_1 - ai_2 * ai_1
-    ai = ar_2 * ai_1 + ai_2 * ar_1
-    br = ar_2 * br_1 - ai_2 * bi_1 + br_2
-    bi = ar_2 * bi_1 + ai_2 * br_1 + bi_2
+    cut = (ar_2 == 0.0) & (ai_2 == 0.0)
+    ar = tl.where(cut, 0.0, ar_2 * ar_1 - ai_2 * ai_1)
+    ai = tl.where(cut, 0.0, ar_2 * ai_1 + ai_2 * ar_1)
+    br = tl.where(cut, br_2, ar_2 * br_1 - ai_2 * bi_1 + br_2)
+    bi = tl.where(cut, bi_2, ar_2 * bi_1 + ai_2 * br_1 + bi_2)
     return ar, ai, br, bi
 
 
@@ -68,14 +80,15 @@ def _scan_chunk(a, b, carry, COMPLEX: tl.constexpr, BLOCK_T: tl.constexpr):
     is_last = (tl.arange(0, BLOCK_T) == BLOCK_T - 1)[:, None]
     if COMPLEX:
         ar, ai, br, bi = tl.associative_scan((a[0], a[1], b[0], b[1]), 0, _compose_complex)
-        real = ar * carry[0] - ai * carry[1] + br
-        imag = ar * carry[1] + ai * carry[0] + bi
+        cut = (ar == 0.0) & (ai == 0.0)
+        real = tl.where(cut, br, ar * carry[0] - ai * carry[1] + br)
+        imag = tl.where(cut, bi, ar * carry[1] + ai * carry[0] + bi)
         last_real = tl.sum(tl.where(is_last, real, 0.0), axis=0)[None, :]
         last_imag = tl.sum(tl.where(is_last, imag, 0.0), axis=0)[None, :]
         return (real, imag), (last_real, last_imag)
     else:
         a_all, b_all = tl.associative_scan((a[0], b[0]), 0, _compose)
-        h = a_all * carry[0] + b_all
+        h = tl.where(a_all == 0.0, b_all, a_all * carry[0] + b_all)
         return (h,), (tl.sum(tl.where(is_last, h, 0.0), axis=0)[None, :],)
 
 
@@ -160,7 +173,7 @@ def _scan_bwd_kernel(
             _store(da_ptr, offset, _times_conj(dh, before, COMPLEX), m & (i_s < T - 1), COMPLEX)
     first = tl.cast(T - 1 if REVERSE else 0, tl.int64)
     a = _load(a_ptr, first * stride_a_t + i_r * stride_a_r + i_n, m_n, 0.0, COMPLEX)
-    _store(dh_0_ptr, o_0, _times_conj(carry, a, COMPLEX), m_n, COMPLEX)
+    _store(dh_0_ptr, o_0, _times_conj(_cut(carry, a, COMPLEX), a, COMPLEX), m_n, COMPLEX)
     if NEED_A:
         h_0 = _load(h_0_ptr, o_0, m_n, 0.0, COMPLEX)
         _store(da_ptr, first * stride_t + o_0, _times_conj(carry, h_0, COMPLEX), m_n, COMPLEX)

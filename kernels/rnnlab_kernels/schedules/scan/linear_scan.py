@@ -18,8 +18,10 @@ so that a device may work on all of time at once. Gradient, given g_t = dL/dh_t 
 | numba | one compiled pass on a CPU | T, T |
 | triton | associative scans over chunks of time, a carry from chunk to chunk | T log(chunk), T / chunk |
 
-No method divides or takes logarithms: a = 0 and |a| = 1 are ordinary values. T time, B batch, H units. Saved for
-backward: a and h_0 as given, and h.
+No method divides or takes logarithms: a = 0 and |a| = 1 are ordinary values. Where a_t is 0 nothing of h_{t-1} is left,
+and nothing of dh_t reaches it, be they infinite or NaN: this is how a sequence starts anew in the midst of a row.
+
+T time, B batch, H units. Saved for backward: a and h_0 as given, and h.
 """
 
 from collections.abc import Sequence
@@ -59,11 +61,18 @@ def choose_method(device: torch.device, dtype: torch.dtype) -> tuple[str, str]:
     return ("triton" if taken else "parallel"), reason
 
 
+def left(a: Tensor, y: Tensor) -> Tensor:
+    """Return `y` as a product with `a` takes it: 0 times what is not finite is 0."""
+    return y.masked_fill((a == 0) & ~torch.isfinite(y), 0)
+
+
 def _sequential(a: Tensor, b: Tensor, h_0: Tensor, reverse: bool) -> Tensor:
     a, b, state, h = work(a), work(b), work(h_0), torch.empty_like(b, memory_format=torch.contiguous_format)
     out = h if h.dtype == b.dtype else torch.empty_like(b)
     a_steps, b_steps, out_steps = a.expand_as(b).unbind(0), b.unbind(0), out.unbind(0)
+    has_zeros = bool((a == 0).any())
     for t in step_order(len(b), reverse):
+        state = left(a_steps[t], state) if has_zeros else state
         state = torch.addcmul(b_steps[t], a_steps[t], state, out=out_steps[t])
     return h if out is h else h.copy_(out)
 
@@ -74,10 +83,11 @@ def _merge(a: Tensor, b: Tensor, h_0: Tensor, out: Tensor) -> None:
     if num_steps > 1:
         pairs = num_steps // 2
         even, odd = (a, a) if is_constant else (a[0 : 2 * pairs : 2], a[1::2])
-        _merge(odd * even, torch.addcmul(b[1::2], odd, b[0 : 2 * pairs : 2]), h_0, out[1::2])
-    torch.addcmul(b[0], a[0], h_0, out=out[0])
+        _merge(odd * left(odd, even), torch.addcmul(b[1::2], odd, left(odd, b[0 : 2 * pairs : 2])), h_0, out[1::2])
+    torch.addcmul(b[0], a[0], left(a[0], h_0), out=out[0])
     if num_steps > 2:
-        torch.addcmul(b[2::2], a if is_constant else a[2::2], out[1:-1:2], out=out[2::2])
+        a_rest = a if is_constant else a[2::2]
+        torch.addcmul(b[2::2], a_rest, left(a_rest, out[1:-1:2]), out=out[2::2])
 
 
 def _parallel(a: Tensor, b: Tensor, h_0: Tensor, reverse: bool) -> Tensor:
@@ -122,7 +132,7 @@ def backward(
         da = torch.empty_like(dh)
         torch.mul(dh[rest], h[before].conj(), out=da[rest])
         torch.mul(dh[first], h_0.conj(), out=da[first])
-    return da, dh, dh[first] * a[first].conj()
+    return da, dh, left(a[first], dh[first]) * a[first].conj()
 
 
 def _walk_back(method: str, a: Tensor, g: Tensor, reverse: bool, with_graph: bool = False) -> Tensor:
@@ -170,7 +180,7 @@ class Scan(Engine):
         start = h_0.unsqueeze(0)
         before = torch.cat((h[1:], start) if call.reverse else (start, h[:-1]))
         first = -1 if call.reverse else 0
-        return dh * before.conj(), dh, dh[first] * a[first].conj()
+        return dh * before.conj(), dh, left(a[first], dh[first]) * a[first].conj()
 
 
 def _loop(a: Tensor, b: Tensor, h_0: Tensor, reverse: bool) -> Tensor:
@@ -178,7 +188,7 @@ def _loop(a: Tensor, b: Tensor, h_0: Tensor, reverse: bool) -> Tensor:
     a_steps, b_steps, state = work(a).unbind(0), work(b).unbind(0), work(h_0)
     outputs: list[Tensor] = [state] * len(b_steps)
     for t in step_order(len(b_steps), reverse):
-        state = a_steps[t] * state + b_steps[t]
+        state = a_steps[t] * left(a_steps[t], state) + b_steps[t]
         outputs[t] = state
     return torch.stack(outputs).to(dtype)
 
@@ -202,8 +212,9 @@ def linear_scan(a: Tensor, b: Tensor, h_0: Tensor, *, reverse: bool = False, met
     The result is kept for backward, as that of `torch.tanh` is: to change it in place, clone it first.
 
     Args:
-        a: (T, B, H) coefficients, T >= 1. An expanded tensor, such as one coefficient a unit at all steps, is not
-            copied; its gradient is formed at full size before autograd sums it.
+        a: (T, B, H) coefficients, T >= 1; 0 leaves nothing of the state before, whatever that is. An expanded tensor,
+            such as one coefficient a unit at all steps, is not copied; its gradient is formed at full size before
+            autograd sums it.
         b: (T, B, H) what is added.
         h_0: (B, H) the state before the first step visited.
         reverse: walk from the last step to the first; `h_0` then stands after the last.

@@ -1,0 +1,46 @@
+"""One process at a time in a run directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+LOCK = ".lock"
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold the lock of a directory. The system lets go of it when the process ends, however it ends.
+
+    On a system or file system without such locks nothing is held.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: the directory cannot be written.
+    """
+    path = run_dir / LOCK
+    while True:
+        file = path.open("a")
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise
+        except OSError:  # some network file systems
+            pass
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            break
+        file.close()  # of a process that took it away in the meantime
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
