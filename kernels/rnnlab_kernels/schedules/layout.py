@@ -40,10 +40,10 @@ def named_weights(
 
     With `dense`, weights of heads (N, G*D, D) are written out as block-diagonal ones.
     """
-    named = weights._asdict() if isinstance(weights, Weights) else dict(weights)
-    named = {name: weight for name, weight in named.items() if weight is not None}
-    if dense:
-        named = {name: block_diagonal(weight) if weight.dim() == 3 else weight for name, weight in named.items()}
+    named: dict[str, Tensor] = {}
+    for name, weight in (weights._asdict() if isinstance(weights, Weights) else weights).items():
+        if weight is not None:
+            named[name] = block_diagonal(weight) if dense and weight.dim() == 3 else weight
     return (cell if isinstance(cell, Chain) else as_chain(cell, "hr" in named)), named
 
 

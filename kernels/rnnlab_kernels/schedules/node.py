@@ -1,5 +1,6 @@
 """The one autograd node: an engine in eager mode. Under torch.compile and torch.export the same call is an operator."""
 
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from rnnlab_kernels.schedules.engines import ENGINES, Call, Kept
 from rnnlab_kernels.schedules.layout import settled
 
 Tensors = tuple[Tensor, ...]
+_REQUIRES_GRAD = attrgetter("requires_grad")
 
 
 class _Node(torch.autograd.Function):
@@ -20,13 +22,18 @@ class _Node(torch.autograd.Function):
         results, kept = engine.forward(call, inputs)
         if call.keep:
             parts = [*results, *kept] if engine.keeps_results else kept
-            ctx.lengths = [len(part) if isinstance(part, list) else None for part in parts]
             flat: list[Tensor] = []
+            ctx.lengths = []
             for part in parts:
-                flat += part if isinstance(part, list) else (part,)
+                is_list = isinstance(part, list)
+                ctx.lengths.append(len(part) if is_list else None)
+                flat += part if is_list else (part,)
             # Masks are saved as tensors are, so that autograd notices when one was written into.
             ctx.save_for_backward(call.mask, call.walk.reset, *inputs, *flat)
-            ctx.call, ctx.num_inputs = _without_tensors(call), len(inputs)
+            ctx.num_inputs = len(inputs)
+            if call.mask is not None or call.walk.reset is not None:
+                call = call._replace(mask=None, walk=call.walk._replace(reset=None))
+            ctx.call = call
         return tuple(results)
 
     @staticmethod
@@ -39,21 +46,22 @@ class _Node(torch.autograd.Function):
         kept: Kept = []
         for length in ctx.lengths:
             # As they were, whatever hooks on saved tensors have done to them.
-            part = [value.contiguous() for value in saved[start : start + (1 if length is None else length)]]
+            part = list(map(Tensor.contiguous, saved[start : start + (1 if length is None else length)]))
             kept.append(part[0] if length is None else part)
             start += len(part)
         if torch.is_grad_enabled():
             found = engine.backward_with_graph(call, inputs, kept, grads, needed)
         else:
-            upstream = [None if grad is None else settled(grad) for grad in grads]
+            upstream = list(grads)
+            for k, grad in enumerate(grads):
+                if grad is not None and (grad._is_zerotensor() or grad.is_neg()):
+                    upstream[k] = settled(grad)
             found = engine.backward(call, inputs, kept, upstream, needed)
-        return None, *[grad if need else None for grad, need in zip(found, needed, strict=True)]
-
-
-def _without_tensors(call: Call) -> Call:
-    if call.mask is None and call.walk.reset is None:
-        return call
-    return call._replace(mask=None, walk=call.walk._replace(reset=None))
+        results = [None, *found]
+        for k, need in enumerate(needed):
+            if not need:
+                results[1 + k] = None
+        return tuple(results)
 
 
 def run(call: Call, *inputs: Tensor) -> Tensors:
@@ -63,7 +71,7 @@ def run(call: Call, *inputs: Tensor) -> Tensors:
         from rnnlab_kernels import ops
 
         return tuple(ops.run_call(call, inputs))
-    if torch.is_grad_enabled() and any([tensor.requires_grad for tensor in inputs]):
+    if torch.is_grad_enabled() and any(map(_REQUIRES_GRAD, inputs)):
         call = call._replace(keep=True)
     if not inputs[0].is_cuda:
         return _Node.apply(call, *inputs)

@@ -4,6 +4,8 @@ T time, B batch, N columns of the input part, W width of a value.
 """
 
 from collections.abc import Callable, Mapping
+from itertools import repeat
+from operator import getitem
 
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.additions import clamped
 from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import step_order, zero_padding
-from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, Tensors, affine
+from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, Tensors
 from rnnlab_kernels.schedules.stepwise.products import bind_product, scratch, weight_gradient
 
 
@@ -24,29 +26,33 @@ def walk_backward(
     needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
     """Walk back over time writing gate gradients only, then form all other gradients from them at once."""
-    call, chain, work = frame.call, frame.chain, frame.work
-    num_states, num_values = len(chain.states), len(frame.own)
-    buffers, values = kept[:num_states], kept[num_states : num_states + num_values]
-    memories, start = [], num_states + num_values
-    for each in chain.stages:
-        parts = kept[start : (start := start + len(frame.kept_by(each)))]
-        memories.append(
-            list(zip(*(part.unbind(0) if isinstance(part, Tensor) else part for part in parts), strict=True))
-        )
+    call, chain, plan, work = frame.call, frame.chain, frame.plan, frame.work
+    num_states, start = len(chain.states), len(chain.states) + len(plan.stored)
+    buffers, values = kept[:num_states], kept[num_states:start]
+    memories: list[list[Tensors]] = []
+    for count in plan.num_kept:
+        parts = kept[start : start + count]
+        if count and isinstance(parts[0], Tensor):
+            parts = list(map(Tensor.unbind, parts))
+        memories.append(list(zip(*parts, strict=True)))
+        start += count
     num_steps, mask, reset = frame.num_steps, call.mask, call.walk.reset
     frame.set_states(buffers, values)
-    before = {name: frame.ends(buffer)[0] for name, buffer in zip(chain.states, buffers, strict=True)}
-    if reset is not None:
-        before = {name: zero_padding(value, ~reset) for name, value in before.items()}
-        frame.rows |= {f"{name}_prev": value.unbind(0) for name, value in before.items()}
-    back = _Backward(frame, buffers, memories)
+    named: dict[str, Tensor] = {}  # values at all steps, (T, B, W)
+    for name, buffer in zip(chain.states, buffers, strict=True):
+        before, named[name] = (buffer[1:], buffer[:-1]) if frame.reverse else (buffer[:-1], buffer[1:])
+        if reset is not None:
+            before = zero_padding(before, ~reset)
+            frame.rows[f"{name}_prev"] = before.unbind(0)
+        named[f"{name}_prev"] = before
+    named |= zip(plan.stored, values, strict=True)
+    back = _Backward(frame, memories)
     stages = back.bind()
     needed_0 = needed[1 + len(call.names) :]
 
-    dstate = [
-        buffer.new_zeros(buffer.shape[1:], dtype=work) if grad is None else grad.to(work)
-        for grad, buffer in zip(dstate_n, buffers, strict=True)
-    ]
+    dstate: list[Tensor] = []
+    for grad, buffer in zip(dstate_n, buffers, strict=True):
+        dstate.append(buffer.new_zeros(buffer.shape[1:], dtype=work) if grad is None else grad.to(work))
     for position, t in reversed(list(enumerate(step_order(num_steps, frame.reverse)))):
         held: list[Tensor | None] = [None] * len(dstate)
         dout = None if doutput is None else doutput[t].to(work)
@@ -57,7 +63,7 @@ def walk_backward(
         grads = back.grads = dict(zip(chain.states, dstate, strict=True))
         if dout is not None:
             back.add(chain.output, dout)
-        for k, part in enumerate(frame.masks.update_at(t)):
+        for k, part in enumerate(frame.masks.update_at(t) if plan.zoned else ()):
             if part is not None:
                 name = chain.states[k]
                 new = grads[name] * part
@@ -75,50 +81,52 @@ def walk_backward(
             if reset is not None:
                 grad = grad.masked_fill(reset[t], 0)
             limit = call.walk.clip
-            # What nobody asks for is not clipped: the count is that of the plain loop.
-            asked = position > 0 or needed_0[len(dstate)]
-            if limit is not None and asked:
+            # What nobody needs is not clipped: the count is that of the plain loop.
+            is_needed = position > 0 or needed_0[len(dstate)]
+            if limit is not None and is_needed:
                 grad = clamped(grad, limit, call.walk.counter, None if mask is None else mask[t])
             dstate.append(grad)
-    return [*back.finish(before, values, needed), *(grad.to(frame.x.dtype) for grad in dstate)]
+    found = back.finish(named, needed)
+    for grad in dstate:
+        found.append(grad.to(frame.x.dtype))
+    return found
 
 
 class _Backward:
     """The stages in reverse, and the buffers of pre-activation gradients from which weight gradients are made."""
 
-    def __init__(self, frame: Frame, buffers: list[Tensor], memories: list[list[Tensors]]) -> None:
-        self.frame, self.buffers = frame, buffers
-        self.memories = memories
+    def __init__(self, frame: Frame, memories: list[list[Tensors]]) -> None:
+        self.frame, self.memories = frame, memories
         self.grads: dict[str, Tensor] = {}
         chain, x = frame.chain, frame.x
         shape = (frame.num_steps, frame.batch)
         # An input part without weight is an input itself: its gradient is handed out, not scratch.
         self.dx = scratch("dx", x, *shape, frame.num_columns) if "ih" in frame.weights else x.new_empty(x.shape)
         self.dpre: dict[str, Tensor] = {}  # by the value, (T, B, N)
-        self.read_by_gates = {stage.recurrent for stage in chain.stages if isinstance(stage, Gates)}
+        plan = frame.plan
         for stage in chain.stages:
             for name in stage.out if isinstance(stage, Gates) else (stage.out,):
-                if name in frame.shared:
+                if name in plan.into_dx:
                     self.dpre[name] = self.dx
-                elif not isinstance(stage, Gates) or name in self.read_by_gates:
+                elif not isinstance(stage, Gates) or name in plan.recurrent_parts:
                     self.dpre[name] = scratch(f"d{name}", x, *shape, frame.width[name])
-        self.dconstants = {
-            name: torch.zeros(frame.batch, frame.width[name], dtype=frame.work, device=x.device)
-            for name in chain.constants
-        }
+        self.dconstants: dict[str, Tensor] = {}
+        for name in chain.constants:
+            self.dconstants[name] = torch.zeros(frame.batch, frame.width[name], dtype=frame.work, device=x.device)
         self.dweights: dict[str, Tensor] = {}  # of norms, summed step by step
         self._zeros: dict[str, Tensor] = {}
 
     def bind(self) -> list[Callable[[int, int], None]]:
         """Return the stages in reverse. They refer to this object and it not to them: a cycle would keep the memory."""
         stages: list[Callable[[int, int], None]] = []
-        for stage, memory in reversed(list(zip(self.frame.chain.stages, self.memories, strict=True))):
+        plan = self.frame.plan
+        for stage, step, memory in reversed(list(zip(plan.chain.stages, plan.steps, self.memories, strict=True))):
             if isinstance(stage, Product):
                 stages.append(self._product(stage))
             elif isinstance(stage, Norm):
                 stages.append(self._norm(stage, memory))
-            else:
-                stages.append(self._gates(stage, memory))
+            elif step is not None:
+                stages.append(self._gates(stage, step, memory))
         return stages
 
     def add(self, name: str, grad: Tensor) -> None:
@@ -134,9 +142,9 @@ class _Backward:
         return self._zeros[name]
 
     def take(self, name: str, t: int) -> Tensor:
-        """Return all of the gradient of a lasting value: from those who read it as it is, and as pre-activations."""
+        """Return all of the gradient of a value that outlasts its step: as it is read, and as pre-activations."""
         grad = self.grads.pop(name, None)
-        if name in self.read_by_gates:
+        if name in self.frame.plan.recurrent_parts:
             pre = self.dpre[name][t].to(self.frame.work)
             return pre if grad is None else grad + pre
         return self.zeros(name) if grad is None else grad
@@ -145,12 +153,12 @@ class _Backward:
         frame = self.frame
         recurrent = bind_product(frame.weights[stage.weight].t(), frame.batch)
         steps = self.dpre[stage.out].unbind(0)
-        widths = [frame.width[name] for name in stage.sources]
-        lasting = stage.out in frame.lasting
+        widths = list(map(frame.width.__getitem__, stage.sources))
+        outlasts = stage.out in frame.plan.outlasting
         masks = frame.masks.sources
 
         def run(t: int, position: int) -> None:
-            if lasting:
+            if outlasts:
                 steps[t].copy_(self.take(stage.out, t))
             dsource = recurrent(steps[t]).to(frame.work)
             parts = [dsource] if len(widths) == 1 else dsource.split(widths, 1)
@@ -163,8 +171,8 @@ class _Backward:
         frame = self.frame
         steps = self.dpre[stage.out].unbind(0)
         into = self.dpre[stage.source].unbind(0) if stage.source in self.dpre else None
-        lasting = stage.out in frame.lasting
-        gain, shift = affine(frame, stage)
+        outlasts = stage.out in frame.plan.outlasting
+        gain, shift = frame.affine(stage)
         norm_bwd = frame.kit.norm_bwd
         # Norms may share their parameters.
         dgain = self.dweights.setdefault(stage.gain, torch.zeros_like(gain))
@@ -173,7 +181,7 @@ class _Backward:
             dshift = self.dweights.setdefault(stage.shift, torch.zeros_like(shift))
 
         def run(t: int, position: int) -> None:
-            if lasting:
+            if outlasts:
                 steps[t].copy_(self.take(stage.out, t))
             dsource = norm_bwd(steps[t].to(frame.work), memory[position], gain, dgain, dshift)
             if into is None:
@@ -183,23 +191,21 @@ class _Backward:
 
         return run
 
-    def _gates(self, stage: Gates, memory: list[Tensors]) -> Callable[[int, int], None]:
-        frame, rows = self.frame, self.frame.rows
-        cell = frame.cell_of(stage)
-        step: Step = frame.kit(cell, stage.first or 0)
+    def _gates(self, stage: Gates, step: Step, memory: list[Tensors]) -> Callable[[int, int], None]:
+        frame, plan, rows = self.frame, self.frame.plan, self.frame.rows
         hidden = frame.width[stage.out[0]]
         empty = [None] * frame.num_steps
-        merged, shared = stage.recurrent in frame.whole, stage.recurrent in frame.shared
-        takes_x = merged or (stage.first is not None and not shared)
+        merged = stage.recurrent in plan.merged
+        takes_x = merged or (stage.first is not None and stage.recurrent not in plan.into_dx)
         dx = step.views(self.dx, hidden) if takes_x else empty
         takes_h = stage.recurrent is not None and not merged
         dh = step.views(self.dpre[stage.recurrent], hidden) if takes_h and stage.recurrent else empty
-        carried, outs = frame.carried(stage), [rows[name] for name in stage.out]
+        carried, outs = frame.carried(stage), list(map(rows.__getitem__, stage.out))
 
         def run(t: int, position: int) -> None:
             saved = memory[position] if memory else ()
-            before, state = tuple([row[t] for row in carried]), tuple([out[t] for out in outs])
-            dstate = tuple([self.take(name, t) for name in stage.out])
+            before, state = tuple(map(getitem, carried, repeat(t))), tuple(map(getitem, outs, repeat(t)))
+            dstate = tuple(map(self.take, stage.out, repeat(t)))
             dcarried = step.bwd(dstate, saved, before, state, dx[t], dh[t])
             for name, grad in zip(stage.carried, dcarried, strict=False):
                 if name in self.dconstants:
@@ -209,13 +215,11 @@ class _Backward:
 
         return run
 
-    def finish(
-        self, before: Mapping[str, Tensor], values: list[Tensor], needed: tuple[bool, ...]
-    ) -> list[Tensor | None]:
+    def finish(self, named: Mapping[str, Tensor], needed: tuple[bool, ...]) -> list[Tensor | None]:
         """Return the gradients of x and of the weights, in the order of `call.names`."""
         frame, weights, x = self.frame, self.frame.weights, self.frame.x
         names = frame.call.names
-        wanted = {name: need for name, need in zip(names, needed[1:], strict=False)}
+        wanted = dict(zip(names, needed[1:], strict=False))
         found: dict[str, Tensor] = {}
 
         def give(name: str, grad: Tensor) -> None:
@@ -231,10 +235,6 @@ class _Backward:
                 give("ih", weight_gradient(flat_dx, x.flatten(0, 1)))
             if wanted.get("bias_ih"):
                 give("bias_ih", flat_dx.sum(0, dtype=frame.work))
-        named = {f"{name}_prev": value for name, value in before.items()}
-        named |= dict(zip(frame.own, values, strict=True))
-        after = {name: frame.ends(buffer)[1] for name, buffer in zip(frame.chain.states, self.buffers, strict=True)}
-        named = {**after, **named}
         for stage in frame.chain.stages:
             if isinstance(stage, Product):
                 dpre = self.dpre[stage.out].flatten(0, 1)
@@ -243,11 +243,17 @@ class _Backward:
                 if stage.bias is not None and wanted.get(stage.bias):
                     give(stage.bias, dpre.sum(0, dtype=frame.work))
         found |= self.dweights
-        found |= {name: grad.sum(0) for name, grad in self.dconstants.items()}
-        return [dinput, *(found[name].to(weights[name].dtype) if name in found else None for name in names)]
+        for name, grad in self.dconstants.items():
+            found[name] = grad.sum(0)
+        grads = [dinput]
+        for name in names:
+            grads.append(found[name].to(weights[name].dtype) if name in found else None)
+        return grads
 
     def _sources(self, stage: Product, named: Mapping[str, Tensor]) -> Tensor:
         """Return what a product multiplied at all steps (T, B, K)."""
         masks = self.frame.masks.sources
-        parts = [named[name] * masks[name] if name in masks else named[name] for name in stage.sources]
+        parts = list(map(named.__getitem__, stage.sources))
+        for k, name in enumerate(stage.sources):
+            parts[k] = parts[k] * masks[name] if name in masks else parts[k]
         return (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).to(self.frame.x.dtype)

@@ -4,6 +4,9 @@ T time, B batch, N columns of the input part, W width of a value.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import repeat
+from operator import getitem
 from typing import Any
 
 import torch
@@ -13,25 +16,26 @@ from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.additions import take_part
 from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import step_order, zero_padding
-from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, affine
+from rnnlab_kernels.schedules.stepwise.frame import Frame, Step
 from rnnlab_kernels.schedules.stepwise.products import bind_product, bind_product_added, blockwise
 
 
 def walk_forward(frame: Frame) -> tuple[Tensor, list[Tensor], Kept]:
     """Run all steps; return the output, the last states, and what backward needs: states, values, by stage and step."""
     call, chain, rows, x = frame.call, frame.chain, frame.rows, frame.x
+    plan = frame.plan
     num_steps, mask, reset = frame.num_steps, call.mask, call.walk.reset
-    buffers = [
-        torch.empty(num_steps + 1, *value.shape, dtype=frame.dtype_of(name), device=x.device)
-        for name, value in zip(chain.states, frame.state_0, strict=True)
-    ]
-    for buffer, value in zip(buffers, frame.state_0, strict=True):
-        buffer[num_steps if frame.reverse else 0].copy_(value)
-    values = []
-    for name in frame.own:
+    first, last = (num_steps, 0) if frame.reverse else (0, num_steps)
+    buffers: list[Tensor] = []
+    for name, value in zip(chain.states, frame.state_0, strict=True):
+        dtype = x.dtype if name == chain.output else plan.work
+        buffers.append(torch.empty(num_steps + 1, *value.shape, dtype=dtype, device=x.device))
+        buffers[-1][first].copy_(value)
+    values: list[Tensor] = []
+    for name in plan.stored:
+        dtype = x.dtype if name == chain.output else plan.work
         length = num_steps if call.keep or name == chain.output else 1
-        shape = (length, frame.batch, frame.width[name])
-        values.append(torch.empty(shape, dtype=frame.dtype_of(name), device=x.device))
+        values.append(torch.empty(length, frame.batch, plan.width[name], dtype=dtype, device=x.device))
     frame.set_states(buffers, values)
     if reset is not None:
         rows.update({f"{name}_prev": list(rows[f"{name}_prev"]) for name in chain.states})
@@ -41,17 +45,17 @@ def walk_forward(frame: Frame) -> tuple[Tensor, list[Tensor], Kept]:
 
     runs: list[Callable[[int], None]] = []
     memories: list[list[Tensor]] = []
-    for stage in chain.stages:
+    for stage, step in zip(chain.stages, plan.steps, strict=True):
         memory: list[Tensor] = []
         memories.append(memory)
-        if not isinstance(stage, Gates) and stage.out not in frame.lasting:
+        if not isinstance(stage, Gates) and stage.out not in plan.outlasting:
             rows[stage.out] = [None] * num_steps
         if isinstance(stage, Product):
             runs.append(_product_fwd(frame, stage))
         elif isinstance(stage, Norm):
-            runs.append(_norm_fwd(frame, stage, memory, stage.out in frame.lasting))
-        else:
-            runs.append(_gates_fwd(frame, stage, memory))
+            runs.append(_norm_fwd(frame, stage, memory))
+        elif step is not None:
+            runs.append(_gates_fwd(frame, stage, step, memory))
 
     for t in step_order(num_steps, frame.reverse):
         gates_x[t] = next(input_part)
@@ -61,7 +65,7 @@ def walk_forward(frame: Frame) -> tuple[Tensor, list[Tensor], Kept]:
         for run in runs:
             run(t)
         gates_x[t] = None
-        for name, part in zip(chain.states, frame.masks.update_at(t), strict=False):
+        for name, part in zip(chain.states, frame.masks.update_at(t) if plan.zoned else (), strict=False):
             if part is not None:
                 after = rows[f"{name}_next"][t]
                 after.copy_(take_part(rows[f"{name}_prev"][t], rows[name][t].to(after.dtype), part))
@@ -70,32 +74,34 @@ def walk_forward(frame: Frame) -> tuple[Tensor, list[Tensor], Kept]:
                 after = rows[f"{name}_next"][t]
                 after.copy_(torch.where(mask[t], after, rows[f"{name}_prev"][t]))
 
-    last = 0 if frame.reverse else num_steps
-    state_n = [buffer[last].to(x.dtype, copy=True) for buffer in buffers]
+    state_n: list[Tensor] = []
+    for buffer in buffers:
+        state_n.append(buffer[last].to(x.dtype, copy=True))
     if chain.output in chain.states:
-        output = frame.ends(buffers[chain.states.index(chain.output)])[1]
+        buffer = buffers[chain.states.index(chain.output)]
+        output = buffer[:-1] if frame.reverse else buffer[1:]
     else:
-        output = values[frame.own.index(chain.output)]
+        output = values[plan.stored.index(chain.output)]
     # A copy, so that callers may change the output in place, as they may with torch.nn.
     output = output.clone() if mask is None else zero_padding(output, mask)
     if not call.keep:
         return output, state_n, []
     kept: Kept = [*buffers, *values]
-    for memory in memories:
-        count = len(memory) // num_steps
-        kept += [memory[k::count] for k in range(count)]
+    for memory, count in zip(memories, plan.num_kept, strict=True):
+        for k in range(count):
+            kept.append(memory[k::count])
     return output, state_n, kept
 
 
 def _input_part(frame: Frame) -> Iterator[Tensor]:
-    """Yield the input part of the gates (B, N) step by step, the biases of `whole` products in it where it is ours."""
+    """Yield the input part of the gates (B, N) step by step, the biases of merged products in it where it is ours."""
     weights, x, reverse = frame.weights, frame.x, frame.reverse
     if "ih" not in weights:
         x = x.contiguous()
         return iter(x.unbind(0)[::-1] if reverse else x.unbind(0))
     bias = weights.get("bias_ih")
     for stage in frame.chain.stages:
-        if isinstance(stage, Product) and stage.out in frame.whole and stage.bias in weights:
+        if isinstance(stage, Product) and stage.out in frame.plan.merged and stage.bias in weights:
             bias = weights[stage.bias] if bias is None else bias + weights[stage.bias]
     product = bind_product(weights["ih"], frame.num_steps * frame.batch, bias)
     return blockwise(product, x, frame.num_columns, reverse)
@@ -106,12 +112,9 @@ def _product_fwd(frame: Frame, stage: Product) -> Callable[[int], None]:
     bias = None if stage.bias is None else frame.weights.get(stage.bias)
     single = stage.sources[0]
     plain = len(stage.sources) == 1 and single not in frame.masks.sources and frame.work == frame.x.dtype
-    source_rows = rows[single]
+    source = rows[single].__getitem__ if plain else partial(frame.source, stage)
 
-    def source(t: int) -> Tensor:
-        return source_rows[t] if plain else frame.source(stage, t)
-
-    if stage.out in frame.whole:
+    if stage.out in frame.plan.merged:
         added, gates, is_ours = bind_product_added(weight, frame.batch), rows["x"], "ih" in frame.weights
 
         def run(t: int) -> None:
@@ -134,9 +137,10 @@ def _product_fwd(frame: Frame, stage: Product) -> Callable[[int], None]:
     return run
 
 
-def _norm_fwd(frame: Frame, stage: Norm, memory: list[Tensor], lasting: bool) -> Callable[[int], None]:
+def _norm_fwd(frame: Frame, stage: Norm, memory: list[Tensor]) -> Callable[[int], None]:
     rows, out, keep = frame.rows[stage.source], frame.rows[stage.out], frame.call.keep
-    gain, shift = affine(frame, stage)
+    gain, shift = frame.affine(stage)
+    outlasts = stage.out in frame.plan.outlasting
     norm_fwd = frame.kit.norm_fwd
 
     def run(t: int) -> None:
@@ -144,7 +148,7 @@ def _norm_fwd(frame: Frame, stage: Norm, memory: list[Tensor], lasting: bool) ->
         normed, saved = norm_fwd(source, gain, shift)
         if keep:
             memory.extend(saved)
-        if lasting:
+        if outlasts:
             out[t].copy_(normed)
         else:
             out[t] = normed
@@ -152,21 +156,21 @@ def _norm_fwd(frame: Frame, stage: Norm, memory: list[Tensor], lasting: bool) ->
     return run
 
 
-def _gates_fwd(frame: Frame, stage: Gates, memory: list[Tensor]) -> Callable[[int], None]:
+def _gates_fwd(frame: Frame, stage: Gates, step: Step, memory: list[Tensor]) -> Callable[[int], None]:
     rows, keep = frame.rows, frame.call.keep
-    step: Step = frame.kit(frame.cell_of(stage), stage.first or 0)
-    merged = stage.recurrent in frame.whole
+    merged = stage.recurrent in frame.plan.merged
     from_h = None if stage.recurrent is None or merged else rows[stage.recurrent]
-    carried, outs = frame.carried(stage), [rows[name] for name in stage.out]
+    carried, outs = frame.carried(stage), list(map(rows.__getitem__, stage.out))
     from_x = rows["x"] if stage.first is not None or merged else [None] * frame.num_steps
     # A step may use the recurrent part as scratch, but not a value that others read.
-    must_copy = stage.recurrent in frame.lasting and stage.first is not None
+    must_copy = stage.recurrent in frame.plan.outlasting and stage.first is not None
 
     def run(t: int) -> None:
         gates_h = None if from_h is None else from_h[t]
         if must_copy and gates_h is not None:
             gates_h = gates_h.clone()
-        saved = step.fwd(from_x[t], gates_h, tuple([row[t] for row in carried]), tuple([out[t] for out in outs]))
+        at = repeat(t)
+        saved = step.fwd(from_x[t], gates_h, tuple(map(getitem, carried, at)), tuple(map(getitem, outs, at)))
         if keep:
             memory.extend(saved)
 

@@ -1,17 +1,18 @@
-"""What the forward and the backward half of a recurrence share: one call, the widths of its values, their memory.
+"""What the forward and the backward half of a recurrence share: the plan of a layer, and the values of a pass.
 
 T time, B batch, N columns of the input part, W width of a value.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from rnnlab_kernels.cells import Cell
-from rnnlab_kernels.cells.chain import Chain, Gates, Norm, Product
-from rnnlab_kernels.schedules.additions import draw_masks
+from rnnlab_kernels.cells.chain import CHAINS_BY_KEY, Chain, Gates, Norm, Product
+from rnnlab_kernels.schedules.additions import NO_MASKS, draw_masks
 from rnnlab_kernels.schedules.engines import Call
 from rnnlab_kernels.schedules.layout import settled, zero_padding
 
@@ -29,6 +30,7 @@ class Step(Protocol):
     A step is made with `(cell, first)`: `first` is its first block of H columns in the input part of the gates.
     """
 
+    cell: Cell
     differentiable: bool  # may gradients be recomputed on the plain loop when a graph of them is asked for?
 
     def fwd(self, gates_x: Tensor | None, gates_h: Tensor | None, carried: Tensors, out: Tensors) -> Tensors:
@@ -62,104 +64,163 @@ class Step(Protocol):
         """Return dx (B, W); add the gradients of gain and shift to `dgain` and `dshift`, each (W,)."""
 
 
-class _Same:
-    """A tensor as its value at each step. Not a tuple of it, which would ask torch.compile for the number of steps."""
+class Plan(NamedTuple):
+    """What does not change from call to call of a layer: widths of values, and which share memory or gradients.
 
-    def __init__(self, value: Tensor) -> None:
-        self.value = value
+    Attributes:
+        chain, kit: what a step does, and who does its gate maths.
+        width: of each value.
+        num_columns: N.
+        dtype, work: of storage and of gate maths.
+        merged: products (by the value they write) that are added to the input part as they are made: one gate update
+            without split gates, or a norm, reads the two as one sum, so there is one pre-activation and one gradient.
+        into_dx: values whose gradient is that of the whole input part.
+        zoned: states that zoneout keeps a part of.
+        stored: values with memory of their own over time.
+        outlasting: those and the states; other values do not outlive their step.
+        recurrent_parts: values that gate updates take as pre-activations.
+        steps: for each stage its gate maths, None for products and norms. With `drops_candidate` that of the variant
+            which takes a mask, where there is one.
+        num_kept: for each stage how many tensors it keeps of a step.
+    """
 
-    def __getitem__(self, t: int) -> Tensor:
-        return self.value
+    chain: Chain
+    kit: Any
+    width: Mapping[str, int]
+    num_columns: int
+    dtype: torch.dtype
+    work: torch.dtype
+    merged: frozenset[str]
+    into_dx: frozenset[str]
+    zoned: frozenset[str]
+    stored: tuple[str, ...]
+    outlasting: frozenset[str]
+    recurrent_parts: frozenset[str]
+    steps: tuple[Step | None, ...]
+    drops_candidate: bool
+    num_kept: tuple[int, ...]
+
+    def dtype_of(self, name: str) -> torch.dtype:
+        return self.dtype if name == self.chain.output else self.work
+
+
+def make_plan(
+    kit: Any,
+    key: str,
+    names: tuple[str, ...],
+    shapes: tuple[torch.Size, ...],
+    num_features: int,
+    dtype: torch.dtype,
+    zoned: tuple[str, ...],
+    drops_candidate: bool,
+) -> Plan:
+    """Return the plan of a layer.
+
+    Args:
+        kit: makes steps of (cell, first).
+        key: of the chain.
+        names: of the weights.
+        shapes: of weights and initial states.
+        num_features: I.
+        dtype: of storage.
+        zoned, drops_candidate: as in `Plan`.
+    """
+    chain: Chain = CHAINS_BY_KEY[key]
+    sizes = {name: shape[0] for name, shape in zip(names, shapes, strict=False)}
+    num_columns = sizes.get("ih", num_features)
+    width = {f"{name}_prev": shape[1] for name, shape in zip(chain.states, shapes[len(names) :], strict=True)}
+    width |= {name: sizes[name] for name in chain.constants}
+    read, written = {chain.output}, set[str]()
+    inner: list[str] = []
+    for stage in chain.stages:
+        if isinstance(stage, Product):
+            width[stage.out] = sizes[stage.weight]
+            read |= {*stage.sources}
+        elif isinstance(stage, Norm):
+            width[stage.out] = width[stage.source]
+        else:
+            if stage.recurrent is not None:
+                hidden = width[stage.recurrent] // stage.cell.num_gates
+            else:
+                hidden = width[stage.carried[0]]
+            width |= dict.fromkeys(stage.out, hidden)
+            written |= {*stage.out}
+            read |= {*stage.carried}
+        inner += stage.out if isinstance(stage, Gates) else (stage.out,)
+    stored = [n for n in inner if (n in read or n in written) and (n not in chain.states or n in zoned)]
+    stored += [n for n in inner if n in zoned and n not in stored]
+    outlasting = {*stored, *chain.states}
+
+    products = {stage.out: stage for stage in chain.stages if isinstance(stage, Product)}
+    merged = {name for name, stage in products.items() if stage.add_input}
+    into_dx = set(merged)
+    for stage in chain.stages:
+        if isinstance(stage, Gates) and stage.recurrent and stage.first == 0 and not stage.cell.split:
+            if stage.recurrent not in outlasting and width[stage.recurrent] == num_columns:
+                into_dx.add(stage.recurrent)
+                merged |= {stage.recurrent} & products.keys()
+
+    steps, num_kept = [], []
+    for stage in chain.stages:
+        step = None
+        if isinstance(stage, Gates):
+            cell = stage.cell.dropped if drops_candidate and stage.cell.dropped is not None else stage.cell
+            step = kit(cell, stage.first or 0)
+            num_kept.append(len(kit.keeps(cell, 0, 0, dtype)))
+        else:
+            num_kept.append(len(kit.norm_keeps(0, 0)) if isinstance(stage, Norm) else 0)
+        steps.append(step)
+    return Plan(
+        chain,
+        kit,
+        width,
+        num_columns,
+        dtype,
+        working_dtype(dtype),
+        frozenset(merged),
+        frozenset(into_dx),
+        frozenset(zoned),
+        tuple(stored),
+        frozenset(outlasting),
+        frozenset(stage.recurrent for stage in chain.stages if isinstance(stage, Gates) and stage.recurrent),
+        tuple(steps),
+        drops_candidate,
+        tuple(num_kept),
+    )
+
+
+cached_plan = lru_cache(maxsize=256)(make_plan)
 
 
 class Frame:
-    """What forward and backward know before they run: widths of values, and which share memory or gradients.
+    """What a pass, forward or backward, has before it runs.
 
     Attributes:
         rows: for each value its tensor (B, W) at each time step.
-        whole: products (by the value they write) that are added to the input part as they are made: one gate update
-            without split gates, or a norm, reads the two as one sum, so there is one pre-activation and one gradient.
-        shared: values whose gradient is that of the whole input part.
-        own: values with memory of their own over time.
-        lasting: those and the states; other values do not outlive their step.
     """
 
-    def __init__(self, call: Call, x: Tensor, weights: dict[str, Tensor], state_0: Tensors) -> None:
-        self.call, self.weights, self.state_0 = call, weights, state_0
-        assert isinstance(call.maths, Chain)
-        self.chain = call.maths
-        self.kit: Any = call.plan  # (cell, first) -> Step
-        self.reverse = bool(call.reverse)
+    def __init__(self, call: Call, inputs: Sequence[Tensor]) -> None:
+        plan: Plan = call.plan
+        self.call, self.plan, self.chain, self.kit = call, plan, plan.chain, plan.kit
+        if any(map(Tensor._is_zerotensor, inputs)) or any(map(Tensor.is_neg, inputs)):
+            inputs = [settled(value) for value in inputs]
+        x, count = inputs[0], len(call.names)
+        self.weights, self.state_0 = dict(zip(call.names, inputs[1:], strict=False)), tuple(inputs[1 + count :])
         self.num_steps, self.batch = x.shape[:2]
-        self.x = settled(x) if call.mask is None else zero_padding(x, call.mask)
-        self.work = working_dtype(x.dtype)
-        self.masks = draw_masks(call.walk, self.chain, state_0, self.num_steps)
-        self.num_columns = weights["ih"].shape[0] if "ih" in weights else x.shape[-1]
+        self.x = x if call.mask is None else zero_padding(x, call.mask)
+        self.work, self.width, self.num_columns = plan.work, plan.width, plan.num_columns
+        self.reverse = bool(call.reverse)
+        self.masks = NO_MASKS
+        if call.walk.noise is not None:
+            self.masks = draw_masks(call.walk, self.chain, self.state_0, self.num_steps)
         self.rows: dict[str, Any] = {}
         for name in self.chain.constants:
-            spread = settled(weights[name]).to(self.work).expand(self.batch, -1).contiguous()
-            self.rows[name] = _Same(spread)
-        self.partly = {
-            name for name, part in zip(self.chain.states, self.masks.update, strict=False) if part is not None
-        }
-        self._find_widths()
-        self.lasting = {*self.own, *self.chain.states}
-        self._find_shared()
-
-    def _find_widths(self) -> None:
-        states, stages = self.chain.states, self.chain.stages
-        self.width = {f"{name}_prev": value.shape[1] for name, value in zip(states, self.state_0, strict=True)}
-        self.width |= {name: self.weights[name].shape[0] for name in self.chain.constants}
-        read: set[str] = {self.chain.output}
-        written: list[str] = []
-        for stage in stages:
-            if isinstance(stage, Product):
-                self.width[stage.out] = self.weights[stage.weight].shape[0]
-                read |= set(stage.sources)
-            elif isinstance(stage, Norm):
-                self.width[stage.out] = self.width[stage.source]
-            else:
-                if stage.recurrent is not None:
-                    hidden = self.width[stage.recurrent] // stage.cell.num_gates
-                else:
-                    hidden = self.width[stage.carried[0]]
-                self.width |= dict.fromkeys(stage.out, hidden)
-                written += stage.out
-                read |= set(stage.carried)
-        inner = [name for stage in stages for name in (stage.out if isinstance(stage, Gates) else (stage.out,))]
-        self.own = [n for n in inner if (n in read or n in written) and (n not in states or n in self.partly)]
-        self.own += [n for n in inner if n in states and n in self.partly and n not in self.own]
-
-    def _find_shared(self) -> None:
-        products = {stage.out: stage for stage in self.chain.stages if isinstance(stage, Product)}
-        self.whole = {name for name, stage in products.items() if stage.add_input}
-        self.shared = set(self.whole)
-        for stage in self.chain.stages:
-            if isinstance(stage, Gates) and stage.recurrent and stage.first == 0 and not stage.cell.split:
-                if stage.recurrent not in self.lasting and self.width[stage.recurrent] == self.num_columns:
-                    self.shared.add(stage.recurrent)
-                    self.whole |= {stage.recurrent} & products.keys()
-
-    def dtype_of(self, name: str) -> torch.dtype:
-        return self.x.dtype if name == self.chain.output else self.work
-
-    def kept_by(self, stage: Product | Norm | Gates) -> list[tuple[tuple[int, ...], torch.dtype]]:
-        """Return shapes and dtypes of what a stage keeps of a step."""
-        if isinstance(stage, Norm):
-            return [(shape, self.work) for shape in self.kit.norm_keeps(self.batch, self.width[stage.source])]
-        if isinstance(stage, Gates):
-            return self.kit.keeps(self.cell_of(stage), self.batch, self.width[stage.out[0]], self.x.dtype)
-        return []
-
-    def cell_of(self, stage: Gates) -> Cell:
-        """Return the gate maths of an update: the variant that takes a mask, when candidates are dropped."""
-        if self.masks.candidate is None or stage.cell.dropped is None:
-            return stage.cell
-        return stage.cell.dropped
+            spread = self.weights[name].to(self.work).expand(self.batch, -1).contiguous()
+            self.rows[name] = (spread,) * self.num_steps
 
     def carried(self, stage: Gates) -> list[Sequence[Tensor]]:
         """Return what enters a gate update element by element: for each value its tensor (B, W) at each step."""
-        values = [self.rows[name] for name in stage.carried]
+        values = list(map(self.rows.__getitem__, stage.carried))
         if self.masks.candidate is not None and stage.cell.dropped is not None:
             values.append(self.masks.candidate.to(self.work))
         return values
@@ -168,13 +229,11 @@ class Frame:
         """Take the buffers (T+1, B, W) of the states and (T, B, W) of the other values as rows."""
         for name, buffer in zip(self.chain.states, buffers, strict=True):
             rows = buffer.unbind(0)
-            self.rows[f"{name}_prev"], self.rows[f"{name}_next"] = self.ends(rows)
-            self.rows[name] = self.rows[f"{name}_next"]
-        for name, buffer in zip(self.own, values, strict=True):
+            before, after = (rows[1:], rows[:-1]) if self.reverse else (rows[:-1], rows[1:])
+            self.rows[f"{name}_prev"], self.rows[f"{name}_next"] = before, after
+            self.rows[name] = after
+        for name, buffer in zip(self.plan.stored, values, strict=True):
             self.rows[name] = buffer.unbind(0) if len(buffer) == self.num_steps else tuple(buffer) * self.num_steps
-
-    def ends(self, rows: Any) -> tuple[Any, Any]:
-        return (rows[1:], rows[:-1]) if self.reverse else (rows[:-1], rows[1:])
 
     def source(self, stage: Product, t: int) -> Tensor:
         """Return what a product multiplies at step t (B, K)."""
@@ -182,8 +241,8 @@ class Frame:
         parts = [self.rows[n][t] * masks[n] if n in masks else self.rows[n][t] for n in stage.sources]
         return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).to(self.x.dtype)
 
-
-def affine(frame: Frame, stage: Norm) -> tuple[Tensor, Tensor | None]:
-    shift = None if stage.shift is None else frame.weights.get(stage.shift)
-    gain = settled(frame.weights[stage.gain]).to(frame.work).contiguous()
-    return gain, None if shift is None else settled(shift).to(frame.work).contiguous()
+    def affine(self, stage: Norm) -> tuple[Tensor, Tensor | None]:
+        """Return gain and shift of a norm in the working dtype."""
+        shift = None if stage.shift is None else self.weights.get(stage.shift)
+        gain = self.weights[stage.gain].to(self.work).contiguous()
+        return gain, None if shift is None else shift.to(self.work).contiguous()

@@ -16,6 +16,7 @@ B batch, H units, G gates, S saved values. Saved per step: (S, B, H).
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import count, repeat
 from typing import Any
 
 import numba
@@ -178,15 +179,16 @@ class FusedStep:
         batch, hidden = out[0].shape
         saved = out[0].new_empty(len(self.cell.saved), batch, hidden)
         # Names keep the tensors alive as long as their addresses are in use.
-        given = [value.contiguous() for value in (gates_x, gates_h) if value is not None]
-        tiles = [value.contiguous() for value in (*carried, *out)]
+        first = None if gates_x is None else gates_x.contiguous()
+        second = None if gates_h is None else gates_h.contiguous()
+        tiles = list(map(Tensor.contiguous, (*carried, *out)))
         _forward_loop(self.cell, self.first, gates_x is not None, gates_h is not None)(
             batch,
             hidden,
-            0 if gates_x is None else given[0].data_ptr(),
-            0 if gates_x is None else gates_x.shape[1],
-            0 if gates_h is None else given[-1].data_ptr(),
-            (*_addresses(tiles), *_parts(saved)),
+            0 if first is None else first.data_ptr(),
+            0 if first is None else first.shape[1],
+            0 if second is None else second.data_ptr(),
+            (*map(Tensor.data_ptr, tiles), *map(Tensor.data_ptr, saved.unbind(0))),
         )
         return (saved,)
 
@@ -202,31 +204,21 @@ class FusedStep:
         """Return the addresses and widths of the steps of a contiguous buffer, which the caller keeps."""
         num_steps, batch, width = buffer.shape
         start, size = buffer.data_ptr(), batch * width * buffer.element_size()
-        return [(start + t * size, width) for t in range(num_steps)]
+        return list(zip(count(start, size), repeat(width, num_steps), strict=False))
 
     def bwd(self, dstate: Tensors, saved: Tensors, carried: Tensors, state: Tensors, dx: Any, dh: Any) -> Tensors:
         batch, hidden = state[0].shape
-        dcarried = state[0].new_empty(len(carried), batch, hidden)
+        parts = state[0].new_empty(len(carried), batch, hidden).unbind(0)
         # In one layout: upstream gradients and states come transposed or expanded.
-        inputs = [value.contiguous() for value in (*dstate, *carried, *state)]
+        inputs = list(map(Tensor.contiguous, (*dstate, *carried, *state)))
         _backward_loop(self.cell, self.first, dx is not None, dh is not None)(
             batch,
             hidden,
             *(dx or (0, 0)),
             dh[0] if dh else 0,
-            (*_addresses(inputs), *_parts(saved[0]), *_parts(dcarried)),
+            (*map(Tensor.data_ptr, (*inputs, *saved[0].unbind(0), *parts)),),
         )
-        return dcarried.unbind(0)
-
-
-def _addresses(tensors: Sequence[Tensor]) -> list[int]:
-    return [tensor.data_ptr() for tensor in tensors]
-
-
-def _parts(tensor: Tensor) -> range:
-    """Return the addresses of the parts along the first dimension of a contiguous float32 tensor."""
-    start, size = tensor.data_ptr(), 4 * tensor.stride(0)
-    return range(start, start + len(tensor) * size, size or 1)
+        return parts
 
 
 def fused(

@@ -8,6 +8,7 @@ Whether oneDNN pays is decided once for a loop, not at each step.
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ def bind_product(weight: Tensor, num_rows: int, bias: Tensor | None = None) -> C
     if pays(weight, num_rows, weight.shape[1], weight.shape[0]):
         onednn = torch.ops.mkldnn._linear_pointwise.default
         return lambda x: onednn(x, weight, bias, "none", [], "")
-    return lambda x: linear(x, weight, bias)
+    return partial(linear, weight=weight, bias=bias)
 
 
 def bind_product_added(weight: Tensor, num_rows: int) -> Callable[[Tensor, Tensor], Tensor]:

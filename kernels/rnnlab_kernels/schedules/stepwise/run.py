@@ -23,13 +23,15 @@ plain loop, which can be differentiated any number of times.
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rnnlab_kernels.cells import Cell
-from rnnlab_kernels.cells.chain import Chain
+from rnnlab_kernels.cells.chain import Chain, Gates, Norm
 from rnnlab_kernels.schedules import node
 from rnnlab_kernels.schedules.additions import PLAIN, Walk
 from rnnlab_kernels.schedules.engines import Call, Engine, Kept, backward_through
@@ -37,54 +39,72 @@ from rnnlab_kernels.schedules.layout import Weights, named_weights
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.stepwise.backward import walk_backward
 from rnnlab_kernels.schedules.stepwise.forward import walk_forward
-from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, Tensors, working_dtype
+from rnnlab_kernels.schedules.stepwise.frame import Frame, Plan, Step, Tensors, cached_plan, make_plan, working_dtype
 
 __all__ = ["Step", "Tensors", "recurrence", "working_dtype"]
 
 
-_KITS = {
-    "eager": ("kit_torch", "TorchStep"),
-    "fused": ("kit_numba", "FusedStep"),
-    "pointwise": ("kit_triton", "PointwiseStep"),
-}
+_SHAPE = attrgetter("shape")
+
+
+class _Kits(dict[str, Any]):
+    """Kits by name, imported when they are first asked for."""
+
+    _FOUND = {
+        "eager": ("kit_torch", "TorchStep"),
+        "fused": ("kit_numba", "FusedStep"),
+        "pointwise": ("kit_triton", "PointwiseStep"),
+    }
+
+    def __missing__(self, name: str) -> Any:
+        module, kit = self._FOUND[name]
+        self[name] = getattr(importlib.import_module(f"rnnlab_kernels.schedules.stepwise.{module}"), kit)
+        return self[name]
+
+
+_KITS = _Kits()
 
 
 class Stepwise(Engine):
     """The recurrence with the gate maths of a kit, the call's method. Inputs: x, weights, initial states."""
 
-    def _kit(self, call: Call) -> Any:
-        module, name = _KITS[call.method]
-        return getattr(importlib.import_module(f"rnnlab_kernels.schedules.stepwise.{module}"), name)
+    def _plan(self, call: Call, inputs: Sequence[Tensor], make: Callable[..., Plan]) -> Plan:
+        x, noise, chain = inputs[0], call.walk.noise, call.maths
+        assert isinstance(chain, Chain)
+        zoned: tuple[str, ...] = ()
+        drops_candidate = False
+        if noise is not None:
+            zoned = tuple(name for name, p in zip(chain.states, noise.zoneout, strict=False) if p)
+            drops_candidate = noise.training and noise.candidate > 0
+        shapes = tuple(map(_SHAPE, inputs[1:]))
+        return make(_KITS[call.method], chain.key, call.names, shapes, x.shape[-1], x.dtype, zoned, drops_candidate)
 
     def planned(self, call: Call, inputs: Sequence[Tensor]) -> Call:
-        return call._replace(plan=self._kit(call))
-
-    def _frame(self, call: Call, inputs: Sequence[Tensor]) -> Frame:
-        names, (x, *rest) = call.names, inputs
-        return Frame(call, x, dict(zip(names, rest, strict=False)), tuple(rest[len(names) :]))
+        return call._replace(plan=self._plan(call, inputs, cached_plan))
 
     def forward(self, call: Call, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Kept]:
-        output, state_n, kept = walk_forward(self._frame(call, inputs))
+        output, state_n, kept = walk_forward(Frame(call, inputs))
         return [output.contiguous(), *state_n], kept
 
     def fake(self, call: Call, inputs: Sequence[Tensor]) -> list[Tensor]:
-        x, noise, kit = inputs[0], call.walk.noise, self._kit(call)
-        if noise is not None:  # draws nothing, as in evaluation; which values there are is the same
-            call = call._replace(walk=call.walk._replace(noise=noise._replace(training=False)))
-        frame = self._frame(call._replace(plan=kit), inputs)
-        if noise is not None and noise.candidate and noise.training:
-            frame.masks = frame.masks._replace(candidate=x)  # decides which gate maths run
-        num_steps, batch, chain = frame.num_steps, frame.batch, frame.chain
-        found = [x.new_empty(num_steps, batch, frame.width[chain.output])]
-        found += [x.new_empty(value.shape) for value in frame.state_0]
+        plan = self._plan(call, inputs, make_plan)  # sizes may be any: nothing to look up
+        x, state_0, chain, kit = inputs[0], inputs[1 + len(call.names) :], plan.chain, plan.kit
+        num_steps, batch = x.shape[:2]
+        found = [x.new_empty(num_steps, batch, plan.width[chain.output])]
+        found += [x.new_empty(value.shape) for value in state_0]
         if not call.keep:
             return found
-        for name, value in zip(chain.states, frame.state_0, strict=True):
-            found.append(x.new_empty(num_steps + 1, *value.shape, dtype=frame.dtype_of(name)))
-        for name in frame.own:
-            found.append(x.new_empty(num_steps, batch, frame.width[name], dtype=frame.dtype_of(name)))
-        for stage in chain.stages:
-            found += [x.new_empty(num_steps, *shape, dtype=dtype) for shape, dtype in frame.kept_by(stage)]
+        for name, value in zip(chain.states, state_0, strict=True):
+            found.append(x.new_empty(num_steps + 1, *value.shape, dtype=plan.dtype_of(name)))
+        for name in plan.stored:
+            found.append(x.new_empty(num_steps, batch, plan.width[name], dtype=plan.dtype_of(name)))
+        for stage, step in zip(chain.stages, plan.steps, strict=True):
+            kept: list[tuple[tuple[int, ...], torch.dtype]] = []
+            if isinstance(stage, Norm):
+                kept = [(shape, plan.work) for shape in kit.norm_keeps(batch, plan.width[stage.source])]
+            elif isinstance(stage, Gates) and step is not None:
+                kept = kit.keeps(step.cell, batch, plan.width[stage.out[0]], x.dtype)
+            found += [x.new_empty(num_steps, *shape, dtype=dtype) for shape, dtype in kept]
         return found
 
     def backward(
@@ -95,7 +115,7 @@ class Stepwise(Engine):
         grads: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> Sequence[Tensor | None]:
-        return walk_backward(self._frame(call, inputs), kept, grads[0], tuple(grads[1:]), tuple(needed))
+        return walk_backward(Frame(call, inputs), kept, grads[0], tuple(grads[1:]), tuple(needed))
 
     def backward_with_graph(
         self,
@@ -105,7 +125,7 @@ class Stepwise(Engine):
         grads: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> Sequence[Tensor | None]:
-        if not call.plan.differentiable:
+        if not call.plan.kit.differentiable:
             return super().backward_with_graph(call, inputs, kept, grads, needed)
         chain, count = call.maths, len(call.names)
         assert chain is not None
