@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.schedules.additions import PLAIN, Walk
-from rnnlab_kernels.schedules.layout import unread_states
+from rnnlab_kernels.schedules.library.aten import held
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.scan.linear_scan import choose_method, supports
 from rnnlab_kernels.schedules.stepwise.kit_torch import eager
@@ -27,6 +27,9 @@ FASTER_FROM = {
 
 # Backends of the kernels that do more than gate maths in a launch, and the schedules they stand for.
 OF_ONE_LAUNCH = {"step": ("step",), "sequence": ("sequence", "stages")}
+
+# Schedules that are imported with torch alone; the others are when they are first used.
+_LOADED: dict[str, Callable[..., Any]] = {"reference": reference, "eager": eager, "aten": held}
 
 logger = logging.getLogger("rnnlab")
 
@@ -51,6 +54,7 @@ class Call(NamedTuple):
         chain: what a step does, if that is known.
         heads: of the recurrent weights.
         walk: noise and clipping, seeds aside.
+        one_loop: whether the gate maths of a linear recurrence are known, too.
     """
 
     mode: str
@@ -68,6 +72,7 @@ class Call(NamedTuple):
     chain: Chain | None = None
     heads: int = 1
     walk: Walk = PLAIN
+    one_loop: bool = False
 
 
 class Choice(NamedTuple):
@@ -92,7 +97,9 @@ def choose(backend: str, call: Call) -> Choice:
 
 
 def schedule(backend: str) -> Callable[..., Any]:
-    """Return the function that runs one layer in one direction; `aten`'s is for lengths, else it runs whole stacks."""
+    """Return what runs one layer in one direction; that of `aten` is for lengths, else it runs whole stacks."""
+    if backend in _LOADED:
+        return _LOADED[backend]
     if backend == "triton":
         from rnnlab_kernels.schedules.stepwise.kit_triton import pointwise
 
@@ -109,47 +116,9 @@ def schedule(backend: str) -> Callable[..., Any]:
         from rnnlab_kernels.schedules.stepwise.kit_numba import fused
 
         return fused
-    if backend == "aten":
-        from rnnlab_kernels.schedules.library.aten import held
+    from rnnlab_kernels.schedules.library.onednn import onednn
 
-        return held
-    if backend == "onednn":
-        from rnnlab_kernels.schedules.library.onednn import onednn
-
-        return onednn
-    return {"reference": reference, "eager": eager}[backend]
-
-
-def run_directions(
-    run: Callable[..., Any],
-    cell: Any,
-    x: torch.Tensor,
-    mask: torch.Tensor | None,
-    calls: Sequence[tuple[Any, Any, Walk]],
-) -> Iterator[tuple[torch.Tensor, Any]]:
-    """Yield output and last states of a layer's one or two directions, given their states, weights and walks.
-
-    Both in one launch, where the schedule `run` can do that.
-    """
-    rows = [None if mask is None else unread_states(mask, walk.reset, k == 1) for k, (_, _, walk) in enumerate(calls)]
-    starts = [
-        state if row is None else tuple(part.masked_fill(row[0], 0) for part in state)
-        for row, (state, _, _) in zip(rows, calls, strict=True)
-    ]
-    if len(calls) == 2 and run is schedule("sequence"):
-        from rnnlab_kernels.plan import whole_both_ways
-
-        _, weights, walks = zip(*calls, strict=True)
-        found: Iterable[Any] = whole_both_ways(cell, x, starts, weights, mask, walks)
-    else:
-        found = (
-            run(cell, x, start, own, mask, reverse=k == 1, walk=walk)
-            for k, (start, (_, own, walk)) in enumerate(zip(starts, calls, strict=True))
-        )
-    for row, (state, _, _), (output, final) in zip(rows, calls, found, strict=True):
-        if row is not None:
-            final = tuple(torch.where(row[1], old, new) for old, new in zip(state, final, strict=True))
-        yield output, final
+    return onednn
 
 
 def obstacle_of(backend: str, call: Call) -> str:
@@ -233,27 +202,28 @@ def _prefer(call: Call) -> Choice:
         return Choice(ours, "one operator for torch.compile, which cannot take torch's own kernels on a CPU")
     if obstacle:
         return Choice("reference" if call.layout == "lengths" or call.additions else "aten", obstacle)
+    if not call.additions:
+        if call.layout == "lengths" and _can_hold(call):
+            return Choice("aten", "LSTM on CPU, its cell state held in padding of oneDNN's fused layer")
+        if call.layout == "packed":
+            return Choice("aten", "torch's own kernels read the packed layout directly")
+        if call.mode == "LSTM" and call.layout == "padded" and not call.proj_size:
+            return Choice("aten", "LSTM on CPU, oneDNN's fused layer measured fastest")
     ours = "eager" if obstacle_of("fused", call) else "fused"
     if call.additions:
         return Choice(ours, f"torch's own kernels know no {call.additions}")
     if call.layout == "lengths":
-        if _can_hold(call):
-            return Choice("aten", "LSTM on CPU: oneDNN's fused layer, its cell state held in padding")
         return Choice(ours, "padded input with lengths; torch's own kernels take none")
-    if call.layout == "packed":
-        return Choice("aten", "torch's own kernels read the packed layout directly")
     if call.proj_size:
-        return Choice(ours, "projecting LSTM on CPU: outside oneDNN's fused layer")
-    if call.mode == "LSTM":
-        return Choice("aten", "LSTM on CPU: oneDNN's fused layer measured fastest")
+        return Choice(ours, "projecting LSTM on CPU, outside oneDNN's fused layer")
     work = call.batch * CELLS[call.mode.lower()].num_gates * call.hidden_size**2
     if not isinstance(work, int):
         return Choice("aten", f"{call.mode} on CPU, traced for any batch size: torch's own loop takes each")
     at = f"{call.mode} on CPU, {work:.1e} multiplications a step"
     if call.dtype == torch.float32 and work >= FASTER_FROM[ours][call.mode]:
-        return Choice(ours, f"{at}: measured faster than torch's own loop")
+        return Choice(ours, f"{at}, measured faster than torch's own loop")
     hint = "" if ours == "fused" else '; pip install "rnnlab[cpu]" for compiled gate loops'
-    return Choice("aten", f"{at}: too few to repay a loop in Python{hint}")
+    return Choice("aten", f"{at}, too few to repay a loop in Python{hint}")
 
 
 def _prefer_cuda(call: Call) -> Choice:
@@ -284,7 +254,7 @@ def _obstacle_for_cell(backend: str, call: Call) -> str:
 
 def _prefer_for_cell(call: Call) -> Choice:
     if call.kind == "loop":
-        return Choice("reference", f"plain loop: {call.mode} {call.why}")
+        return Choice("reference", f"{call.mode} {call.why}")
     if _is_transformed():
         return Choice("reference", "functorch transforms and forward-mode differentiation take the plain loop")
     if call.layout == "step":
@@ -292,7 +262,7 @@ def _prefer_for_cell(call: Call) -> Choice:
     if call.kind == "scan":
         method, reason = choose_method(call.device, call.dtype)
         backend = {"numba": "fused", "triton": "triton"}.get(method, "eager")
-        return Choice(backend, f"linear in its state, a scan over time: {reason}")
+        return Choice(backend, f"linear in its state; {reason}")
     compiled = "triton" if call.device.type == "cuda" else "fused"
     obstacle = _obstacle_for_cell(compiled, call)
     if not obstacle:

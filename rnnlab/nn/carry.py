@@ -31,9 +31,9 @@ class Carrying(nn.Module):
 
     def initial_state(self, batch_size: int) -> tuple[Any, ...]:
         """Return the states from which a call without `hx` starts, each (B, W): zeros, learned, or the cell's own."""
-        return tuple(self._own_state(k, batch_size) for k in range(len(self.cells)))
+        return tuple(self._cell_state(k, batch_size) for k in range(len(self.cells)))
 
-    def _own_state(self, k: int, batch_size: int, like: Tensor | None = None) -> Any:
+    def _cell_state(self, k: int, batch_size: int, like: Tensor | None = None) -> Any:
         weight = weight_like(self.cells[k])
         weight = like if weight is None else weight
         options = {} if weight is None else {"device": weight.device, "dtype": weight.dtype}
@@ -52,7 +52,7 @@ class Carrying(nn.Module):
         """Return a parameter (W,) for each state, with the cell's own initial state in it."""
         found = {}
         for k in range(len(self.cells)):
-            for key, part in self._named(k, self._own_state(k, 1)):
+            for key, part in self._named(k, self._cell_state(k, 1)):
                 found[key] = nn.Parameter(part[0].detach().clone())
         return nn.ParameterDict(found)
 
@@ -92,9 +92,9 @@ class Carrying(nn.Module):
     def _start(self, hx: Any, x: Tensor, batched: bool, carry: Carry | None) -> list[Any]:
         """Return the checked states from which a call on x (T, B, I) starts, each a NamedTuple of tensors (B, W)."""
         batch = x.shape[1]
-        own = [self._own_state(k, batch, x) for k in range(len(self.cells))]
+        defaults = [self._cell_state(k, batch, x) for k in range(len(self.cells))]
         if hx is not None:
-            given, word = _states_of(hx, len(own)), "hx"
+            given, word = _states_of(hx, len(defaults)), "hx"
             if not batched:
                 given = [tuple(part.unsqueeze(0) for part in state) for state in given]
         elif carry is not None:
@@ -106,10 +106,10 @@ class Carrying(nn.Module):
                     "keep the batch size, or call reset_state() first"
                 )
         else:
-            return own
-        for k, (state, like) in enumerate(zip(given, own, strict=True)):
-            _check_state(word if len(own) == 1 else f"{word}[{k}]", state, like, x, batched)
-        return self._in_form(given, own, True)
+            return defaults
+        for k, (state, like) in enumerate(zip(given, defaults, strict=True)):
+            _check_state(word if len(defaults) == 1 else f"{word}[{k}]", state, like, x, batched)
+        return self._in_form(given, defaults, True)
 
     def _in_form(self, states: Sequence[Tensors], like: Sequence[Any], batched: bool) -> list[Any]:
         """Return the states as NamedTuples like those of `like`, without B if the input came without."""

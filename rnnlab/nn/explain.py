@@ -1,14 +1,28 @@
-"""Which backend runs a module, in words.
+"""Which code runs a module, in words.
 
-What is chosen, and why, is said in backend.py; here it is put into lines to read.
+A backend is what one asks for by name; a route is what then runs. `explain_backend` tells both, and the reason:
+`MODULE: backend (route: reason)`. Routes go by who owns the loop over time, as the folders of
+rnnlab_kernels.schedules do.
+
+| backend | route |
+| --- | --- |
+| reference | plain loop: autograd over the steps of a cell |
+| eager, fused, triton | stepwise: a loop in Python, gate maths by torch, Numba or Triton |
+| | scan: all steps of a linear recurrence at once |
+| fused, triton | one loop over all steps, for cells without a product inside a step |
+| step | one launch a step, product and gate maths |
+| sequence | persistent: one launch over all steps |
+| aten | torch's own layer or cell; with lengths, its states held in padding |
+| onednn | oneDNN's layer as one operator, under torch.compile; not to be asked for by name |
 """
 
 from typing import Any
 
 import torch
 
-from rnnlab.nn.backend import Call, choose, obstacle_of
+from rnnlab.nn.backend import Call, choose, obstacle_of, scan_method
 from rnnlab.nn.checks import BACKENDS
+from rnnlab.nn.unroll import constants_of_one_loop, runs_in_one_loop
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.cells.chain import as_chain
@@ -30,13 +44,13 @@ def explain_backend(module: Any, input: Any = None, lengths: Any = None) -> str:
         lengths: as the layer would get them; cells take none.
 
     Returns:
-        One line: module, backend, reason; one after the other where the layers of a `Recurrent` differ. A backend asked
-        for by name that cannot run says so. Where kernels run, also what their own plan would be.
+        One line: module, backend, route and reason; one after the other where the layers of a `Recurrent` differ. A
+        backend asked for by name that cannot run says so. Where kernels run, also what their own plan would be.
 
     Example:
         >>> import rnnlab.nn
         >>> print(rnnlab.nn.explain_backend(rnnlab.nn.GRU(3, 4, backend="reference")))
-        GRU: reference (asked for by name)
+        GRU: reference (plain loop: asked for by name)
     """
     name = type(module).__name__
     if not hasattr(module, "backend_call") and not hasattr(module, "backend_calls"):
@@ -47,12 +61,39 @@ def explain_backend(module: Any, input: Any = None, lengths: Any = None) -> str:
         else:
             calls = [module.backend_call(input) if lengths is None else module.backend_call(input, lengths)]
         choices = [(choose(module.backend, call), call) for call in calls]
-        lines = [f"{choice.backend} ({choice.reason}{_plan_in_words(call)})" for choice, call in choices]
+        lines = [
+            f"{choice.backend} ({route(choice.backend, call)}: {choice.reason}{_plan_in_words(call)})"
+            for choice, call in choices
+        ]
     except RuntimeError as error:
         return f"{name}: none ({error})"
     if len(set(lines)) == 1:
         return f"{name}: {lines[0]}"
     return f"{name}: " + ", ".join(f"layer {layer} {line}" for layer, line in enumerate(lines))
+
+
+_MAKERS = {"eager": "torch", "fused": "Numba", "triton": "Triton"}  # of gate maths
+_ROUTES = {
+    "reference": "plain loop",
+    **{backend: f"stepwise, gate maths by {maker}" for backend, maker in _MAKERS.items()},
+    "step": "one launch a step",
+    "sequence": "persistent, one launch over all steps",
+    "aten": "torch's layer",
+    "onednn": "oneDNN's layer",
+}
+
+
+def route(backend: str, call: Call) -> str:
+    """Return what runs a call on a backend that can take it, resets and states of all steps aside."""
+    if call.kind == "scan" and backend != "reference":
+        if call.one_loop and runs_in_one_loop(backend, call.dtype, call.walk):
+            return "one loop over all steps by Numba"
+        return f"scan, {scan_method(backend, call.device)}"
+    if call.kind == "chain" and constants_of_one_loop(backend, call.chain, call.walk) is not None:
+        return f"one loop over all steps by {_MAKERS[backend]}"
+    if backend == "aten" and call.layout in ("step", "lengths"):
+        return "torch's cell" if call.layout == "step" else "torch's layer, states held in padding"
+    return _ROUTES[backend]
 
 
 def _plan_in_words(call: Call) -> str:

@@ -199,8 +199,8 @@ class Regularisation(NamedTuple):
 
     def is_random(self, training: bool) -> bool:
         """Return whether a call draws random masks."""
-        rates = (self.recurrent_dropout, self.candidate_dropout, self.weight_dropout, *self.zoneout)
-        return training and any((self.input_dropout, self.output_dropout, *rates))
+        rates = self[:5]
+        return training and (any(rates) or any(self.zoneout))
 
     def inside(self, training: bool) -> str:
         """Name what of it acts inside the recurrence, where torch's own kernels cannot have it; "" if nothing does."""
@@ -211,16 +211,19 @@ class Regularisation(NamedTuple):
         rates = (self.recurrent_dropout, self.candidate_dropout, self.input_dropout, self.output_dropout)
         return "dropout with one mask a sequence or inside the recurrence" if training and any(rates) else ""
 
-    def walk(self, seed: int | Tensor, training: bool, reset: Tensor | None, clips: StepClips) -> Walk:
-        """Return the additions to one walk over time; `reset` is (T, B, 1) or None, `clips` counts what is clipped."""
+    def walk(self, seed: int | Tensor, training: bool, clips: StepClips) -> Walk:
+        """Return the additions to one walk over time but for resets; `clips` counts what is clipped."""
         noise = None
         if self.zoneout or training and (self.recurrent_dropout or self.candidate_dropout):
             noise = Noise(seed, self.recurrent_dropout, self.candidate_dropout, self.zoneout, training)
-        if noise is None and reset is None and self.clip_grad_step is None:
+        elif self.clip_grad_step is None:
             return PLAIN
-        return Walk(reset, noise, self.clip_grad_step, clips)
+        return Walk(None, noise, self.clip_grad_step, clips)
 
     def words(self) -> str:
         """Return what differs from the defaults for a module's repr, with a leading comma."""
         changed: dict[str, Any] = {k: v for k, v in self._asdict().items() if v != Regularisation._field_defaults[k]}
         return "".join(f", {name}={value}" for name, value in changed.items())
+
+
+NOTHING = Regularisation()

@@ -10,19 +10,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from rnnlab.nn import checks
 from rnnlab.nn.bidirectional import check_merge
 from rnnlab.nn.carry import state_names
 from rnnlab.nn.cells.protocol import Source, build_cells, check_noise, reset_parameters, view, weight_like
 from rnnlab.nn.options import StepClips, Zoneout, check_rate, check_zoneout
-from rnnlab.nn.stack import Stack
+from rnnlab.nn.stack import CellStack, packed_as, unpacked
 from rnnlab.nn.state import autocast_dtype
+from rnnlab.nn.unroll import Result
 from rnnlab_kernels.cells.chain import giving
-from rnnlab_kernels.schedules.layout import lengths_to_mask
-
-Tensors = tuple[Tensor, ...]
+from rnnlab_kernels.schedules.layout import lengths_to_mask, zero_padding
 
 _NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 _FLAGS = (
@@ -36,7 +35,7 @@ _FLAGS = (
 )
 
 
-class Recurrent(Stack):
+class Recurrent(CellStack):
     """Run a cell over time.
 
     A cell is an nn.Module with `input_size`, `hidden_size`, `initial_state(batch_size, device=, dtype=)` and
@@ -143,7 +142,7 @@ class Recurrent(Stack):
         self.learn_initial_state = learn_initial_state
         self._check_options()
         self.zoneout = zoneout
-        self._state_names = [state_names(self._own_state(k, 1)) for k in range(len(self.cells))]
+        self._state_names = [state_names(self._cell_state(k, 1)) for k in range(len(self.cells))]
         check_zoneout(zoneout, self._state_names)
         like = weight_like(self.cells[0])
         options = {} if like is None else {"device": like.device, "dtype": like.dtype}
@@ -157,9 +156,10 @@ class Recurrent(Stack):
         self._prepare()
 
     def _prepare(self) -> None:
-        """Make the chains and types of state that a call asks for: torch.compile can look them up, not make them."""
+        """Make what a call asks for, chains, types of state, options: torch.compile can look them up, not make them."""
+        _ = self._options
         for k, cell in enumerate(self.cells):
-            self._own_state(k, 1)
+            self._cell_state(k, 1)
             chain: Any = getattr(view(cell), "chain", None)
             for name in () if chain is None else chain.states:
                 giving(chain, name)
@@ -261,14 +261,16 @@ class Recurrent(Stack):
         if starts is not None and valid is not None and lengths is not None:
             starts = starts & valid
         start = self._start(hx, x, batched, self._carry)
-        layout = "padded" if valid is None else "lengths"
-        outputs, finals, every = self._run(x, [tuple(state) for state in start], valid, starts, layout)
-        self._keep(finals)
+        if valid is not None:
+            x = zero_padding(x, valid)
+        sides = self._sides(x, start, "padded" if valid is None else "lengths")
+        outputs, results = self._run(x, sides, self._options[0], valid, starts, self.return_all_states)
+        finals = self._finals(results, start, batched)
         shown = [self._in_layout(output, batched) for output in outputs]
-        result = (shown[0] if len(shown) == 1 else tuple(shown), tuple(self._in_form(finals, start, batched)))
+        result = (shown[0] if len(shown) == 1 else tuple(shown), finals)
         if not self.return_all_states:
             return result
-        states = [tuple(self._in_layout(part, batched) for part in parts) for parts in every]
+        states = [tuple(self._in_layout(part, batched) for part in every) for _, _, every in results]
         return (*result, tuple(self._in_form(states, start, True)))
 
     def _time_major(self, input: Tensor) -> tuple[Tensor, bool]:
@@ -300,20 +302,18 @@ class Recurrent(Stack):
         if self.return_all_states:
             raise ValueError("return_all_states goes with padded input and lengths=")
         self._check_features(input.data)
-        x, lengths = pad_packed_sequence(input)
+        x, steps, valid = unpacked(input)
         start = self._start(hx, x, True, self._carry)
-        valid = lengths_to_mask(lengths.to(x.device), len(x))
-        outputs, finals, _ = self._run(x, [tuple(state) for state in start], valid, None, "lengths")
-        self._keep(finals)
-        if input.sorted_indices is not None:
-            outputs = [output.index_select(1, input.sorted_indices) for output in outputs]
-            lengths = lengths[input.sorted_indices.cpu()]
-        packed = [input._replace(data=pack_padded_sequence(output, lengths).data) for output in outputs]
-        return packed[0] if len(packed) == 1 else tuple(packed), tuple(self._in_form(finals, start, True))
+        outputs, results = self._run(x, self._sides(x, start, "lengths"), self._options[0], valid, None)
+        packed = [packed_as(input, output, steps) for output in outputs]
+        return packed[0] if len(packed) == 1 else tuple(packed), self._finals(results, start, True)
 
-    def _keep(self, finals: Sequence[Tensors]) -> None:
+    def _finals(self, results: list[Result], like: list[Any], batched: bool) -> tuple[Any, ...]:
+        """Return the last states in the form of `hx`; a stateful module carries them to the next call."""
+        finals = [final for _, final, _ in results]
         if self.stateful:
             self._carry = tuple(tuple(part.detach().clone() for part in state) for state in finals)
+        return tuple(self._in_form(finals, like, batched))
 
     def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Advance by one time step; in evaluation mode, T calls equal one call on T steps.
@@ -338,6 +338,6 @@ class Recurrent(Stack):
         batched = x_t.dim() == 2
         x = (x_t if batched else x_t.unsqueeze(0)).unsqueeze(0)
         start = self._start(state, x, batched, None)
-        outputs, finals, _ = self._run(x, [tuple(each) for each in start], None, None, "step")
-        y = outputs[0].squeeze(0)
-        return y if batched else y.squeeze(0), tuple(self._in_form(finals, start, batched))
+        outputs, results = self._run(x, self._sides(x, start, "step"), self._options[0], None, None)
+        finals = tuple(self._in_form([final for _, final, _ in results], start, batched))
+        return outputs[0][0] if batched else outputs[0][0, 0], finals

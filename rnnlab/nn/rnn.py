@@ -51,21 +51,8 @@ class RNN(Layer):
         _refuse_projection(proj_size)
         checks.check_nonlinearity(nonlinearity)
         mode = f"RNN_{nonlinearity.upper()}"
-        super().__init__(
-            mode,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            0,
-            device,
-            dtype,
-            backend,
-            regularisers,
-        )
+        options = bias, batch_first, dropout, bidirectional, 0, device, dtype
+        super().__init__(mode, input_size, hidden_size, num_layers, *options, backend, regularisers)
         self.nonlinearity = nonlinearity
 
 
@@ -101,21 +88,8 @@ class LSTM(Layer):
         backend: str = "auto",
         **regularisers: Unpack[Regularisers],
     ) -> None:
-        super().__init__(
-            "LSTM",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            proj_size,
-            device,
-            dtype,
-            backend,
-            regularisers,
-        )
+        options = bias, batch_first, dropout, bidirectional, proj_size, device, dtype
+        super().__init__("LSTM", input_size, hidden_size, num_layers, *options, backend, regularisers)
 
 
 class GRU(Layer):
@@ -152,18 +126,5 @@ class GRU(Layer):
         **regularisers: Unpack[Regularisers],
     ) -> None:
         _refuse_projection(proj_size)
-        super().__init__(
-            "GRU",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            0,
-            device,
-            dtype,
-            backend,
-            regularisers,
-        )
+        options = bias, batch_first, dropout, bidirectional, 0, device, dtype
+        super().__init__("GRU", input_size, hidden_size, num_layers, *options, backend, regularisers)

@@ -1,4 +1,4 @@
-"""One cell over time in one direction, whatever kind of cell: what `Recurrent` calls for each layer and direction.
+"""The one or two directions of a layer over time, whatever kind of cell: what `Stack` calls for each layer.
 
 | kind of cell | how it runs |
 | --- | --- |
@@ -11,9 +11,9 @@ On a CPU a cell without a product whose gate maths are known runs in one compile
 T time, B batch, W width of a state.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from rnnlab.nn.backend import OF_ONE_LAUNCH, scan_method, schedule
-from rnnlab.nn.cells.protocol import elementwise_constants, kind, one_pass_maths
+from rnnlab.nn.cells.protocol import elementwise_constants, one_pass_maths
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells.chain import Chain, giving
 from rnnlab_kernels.schedules.additions import PLAIN, Walk, clip_gradient, draw_masks, take_part
@@ -37,48 +37,79 @@ _ONE_LOOP = {"fused": "numba", "triton": "triton"}  # backends that have a sched
 Result = tuple[Tensor, Tensors, Tensors]
 
 
-def unroll(
-    cell: Any,
-    backend: str,
+class Side(NamedTuple):
+    """One direction of a layer.
+
+    Attributes:
+        cell: a view from `protocol.view`.
+        kind: "chain", "scan" or "loop".
+        backend: as chosen for it.
+        state: initial states, each (B, W).
+        chain: of a cell that has one.
+        weights: of a cell with a chain.
+        walk: noise and clipping.
+        reverse: from the last step to the first.
+        seed: of what is dropped around the layer.
+    """
+
+    cell: Any
+    kind: str
+    backend: str
+    state: Tensors
+    chain: Chain | None = None
+    weights: Mapping[str, Tensor] | None = None
+    walk: Walk = PLAIN
+    reverse: bool = False
+    seed: int | Tensor = 0
+
+
+def run_directions(
+    sides: Sequence[Side],
     x: Tensor,
-    state: Tensors,
-    mask: Tensor | None = None,
-    *,
-    reverse: bool = False,
-    walk: Walk = PLAIN,
-    weights: Mapping[str, Tensor] | None = None,
+    mask: Tensor | None,
+    reset: Tensor | None,
     checkpoint_steps: int | None = None,
     collect: bool = False,
-) -> Result:
-    """Run a cell over time.
+) -> list[Result]:
+    """Run the one or two directions of a layer: both in one launch, where the backend can do that.
 
     Args:
-        cell: a view from `protocol.view`.
-        backend: as chosen for it.
+        sides: the directions.
         x: (T, B, I), T >= 1.
-        state: initial states, each (B, W).
         mask: (T, B, 1) boolean or None. Where False, a row's state is held and its output is zero.
-        reverse: walk from the last step to the first.
-        walk: resets, noise, clipping.
-        weights: of a cell with a chain.
+        reset: (T, B, 1) boolean or None: where True, a new sequence starts.
         checkpoint_steps: keep activations for windows of so many steps only while they are needed.
         collect: return every state at every step; a chain runs once more for each state that is not its output.
 
     Returns:
-        output (T, B, N), the states after the last visited step, and, for `collect`, all states, each (T, B, W).
+        for each direction output (T, B, N), the states after the last visited step, and, for `collect`, all states,
+        each (T, B, W).
     """
+    if reset is not None:
+        # Nothing passes between t-1 and t, so the walk from the end starts anew before it comes to t-1.
+        back = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
+        sides = [side._replace(walk=side.walk._replace(reset=back if side.reverse else reset)) for side in sides]
+    if len(sides) == 2 and sides[0].backend == "sequence" and checkpoint_steps is None and not collect:
+        together = _both_ways(sides[0], sides[1], x, mask)
+        if together is not None:
+            return together
+    return [_unroll(side, x, mask, checkpoint_steps, collect) for side in sides]
+
+
+def _unroll(side: Side, x: Tensor, mask: Tensor | None, checkpoint_steps: int | None, collect: bool) -> Result:
+    if checkpoint_steps is None:
+        return _run(side, collect, side.walk, mask, x, *side.state)
     outputs: list[Tensor] = []
     every: list[Tensors] = []
-    run = partial(_run, cell, backend, reverse, weights, collect)
-    if checkpoint_steps is None:
-        return run(walk, mask, x, *state)
-    for part in _windows(len(x), checkpoint_steps, reverse):
-        arguments: tuple[Any, ...] = (_at(walk, part), None if mask is None else mask[part], x[part], *state)
+    state, run = side.state, partial(_run, side, collect)
+    for part in _windows(len(x), checkpoint_steps, side.reverse):
+        arguments: tuple[Any, ...] = (_at(side.walk, part), None if mask is None else mask[part], x[part], *state)
         if torch.is_grad_enabled():
             # Masks come from a counter, but a cell of the user's may draw from torch's generators.
             window = run
             if not torch.compiler.is_compiling():
-                window = partial(_same_again, run, getattr(cell, "cell", cell), [])  # torch's cells are behind a view
+                cell = getattr(side.cell, "cell", side.cell)  # torch's cells are behind a view
+                window = partial(_same_again, run, cell, [])
             result = checkpoint(window, *arguments, use_reentrant=False, preserve_rng_state=True)
         else:
             result = run(*arguments)
@@ -87,32 +118,27 @@ def unroll(
         every.append(states)
     if len(outputs) == 1:
         return outputs[0], state, every[0]
-    if reverse:
+    if side.reverse:
         outputs.reverse()
         every.reverse()
     return torch.cat(outputs), state, tuple(torch.cat(values) for values in zip(*every, strict=True))
 
 
-def _run(
-    cell: Any,
-    backend: str,
-    reverse: bool,
-    weights: Mapping[str, Tensor] | None,
-    collect: bool,
-    walk: Walk,
-    mask: Tensor | None,
-    x: Tensor,
-    *state: Tensor,
-) -> Result:
+def _held(rows: Tensor, before: Tensors, after: Tensors) -> Tensors:
+    """Return the last states, where no step was walked those before."""
+    return tuple(torch.where(rows, old.to(new.dtype), new) for old, new in zip(before, after, strict=True))
+
+
+def _run(side: Side, collect: bool, walk: Walk, mask: Tensor | None, x: Tensor, *state: Tensor) -> Result:
     """Run a window; initial states that no step reads, whatever stands in them, touch nothing but those held."""
-    run = partial(_RUN[kind(cell)], cell, backend, reverse, weights, collect, walk, mask, x)
+    run = _RUN[side.kind]
     if mask is None:
-        return run(*state)
-    unread, held = unread_states(mask, walk.reset, reverse)
-    y, final, every = run(*(part.masked_fill(unread, 0) for part in state))
-    final = tuple(torch.where(held, old.to(new.dtype), new) for old, new in zip(state, final, strict=True))
+        return run(side, collect, walk, mask, x, *state)
+    unread, held = unread_states(mask, walk.reset, side.reverse)
+    y, final, every = run(side, collect, walk, mask, x, *(part.masked_fill(unread, 0) for part in state))
+    final = _held(held, state, final)
     if collect:
-        begun = walked(mask if walk.reset is None else mask | walk.reset, reverse)
+        begun = walked(mask if walk.reset is None else mask | walk.reset, side.reverse)
         every = tuple(torch.where(begun, new, old.to(new.dtype)) for old, new in zip(state, every, strict=True))
     return y, final, every
 
@@ -169,44 +195,42 @@ def hold(y: Tensor, valid: Tensor, before: Tensor, reverse: bool = False) -> Ten
     return torch.cat([before.unsqueeze(0).to(y.dtype), y]).gather(0, last.expand_as(y))
 
 
-def _run_chain(
-    cell: Any,
-    backend: str,
-    reverse: bool,
-    weights: Mapping[str, Tensor],
-    collect: bool,
-    walk: Walk,
-    mask: Tensor | None,
-    x: Tensor,
-    *state: Tensor,
-) -> Result:
-    cast_to = autocast_dtype(x.device)
-    x = cell.inputs(x if mask is None else zero_padding(x, mask))
+def _cast(dtype: torch.dtype, x: Tensor, state: Tensors, weights: Any) -> tuple[Tensor, Tensors, dict[str, Tensor]]:
+    """Return input, states and weights as autocast would cast them."""
+    weights = {name: autocast_to(dtype, weight) for name, weight in weights.items()}
+    return autocast_to(dtype, x), tuple(autocast_to(dtype, value) for value in state), weights
+
+
+def _run_chain(side: Side, collect: bool, walk: Walk, mask: Tensor | None, x: Tensor, *state: Tensor) -> Result:
+    cell, backend, reverse, cast_to = side.cell, side.backend, side.reverse, autocast_dtype(x.device)
+    chain: Any = side.chain
+    x = cell.inputs(x)
     with without_autocast(x.device, cast_to):
-        gates_x = autocast_to(cast_to, x)
-        state = tuple(autocast_to(cast_to, value) for value in state)
-        cast = {name: autocast_to(cast_to, weight) for name, weight in weights.items()}
-        run = partial(schedule(backend), x=gates_x, state_0=state, weights=cast, mask=mask, reverse=reverse, walk=walk)
-        constants = elementwise_constants(cell.chain)
-        if constants is None or not _is_plain(walk) or backend not in _ONE_LOOP:
-            y, final = run(cell.chain)
+        gates_x, weights = x, cast(Mapping[str, Tensor], side.weights)
+        if cast_to is not None:
+            gates_x, state, weights = _cast(cast_to, x, state, weights)
+        constants = constants_of_one_loop(backend, chain, walk)
+        if constants is None:
+            y, final = schedule(backend)(chain, gates_x, state, weights, mask, reverse=reverse, walk=walk)
         else:
             y, final = elementwise(
-                cell.chain.stages[0].cell,
-                linear(gates_x, cast["ih"], cast.get("bias_ih")) if "ih" in cast else gates_x,
+                chain.stages[0].cell,
+                linear(gates_x, weights["ih"], weights.get("bias_ih")) if "ih" in weights else gates_x,
                 state,
-                constants=tuple(cast[name] for name in constants),
+                constants=tuple(weights[name] for name in constants),
                 mask=mask,
                 reverse=reverse,
                 method=_ONE_LOOP[backend],
             )
         states: Tensors = ()
         if collect:
-            names = cell.chain.states
             # Schedules of one launch give out h alone.
-            other = partial(run.func if backend not in OF_ONE_LAUNCH else schedule("triton"), **run.keywords)
+            other = schedule(backend if backend not in OF_ONE_LAUNCH else "triton")
             states = tuple(
-                y.clone() if name == cell.chain.output else other(giving(cell.chain, name))[0] for name in names
+                y.clone()
+                if name == chain.output
+                else other(giving(chain, name), gates_x, state, weights, mask, reverse=reverse, walk=walk)[0]
+                for name in chain.states
             )
             if mask is not None:
                 valid = mask if walk.reset is None else mask | walk.reset  # a reset ends what is held, output is zero
@@ -215,27 +239,57 @@ def _run_chain(
     return output if mask is None or output is y else zero_padding(output, mask), final, states
 
 
+def _both_ways(side: Any, back: Any, x: Tensor, mask: Tensor | None) -> list[Result] | None:
+    """Return what the directions of a layer give, one launch for both if that can be; None unless both read `x`."""
+    both, chains = (side, back), (side.chain, back.chain)
+    if None in chains or chains[0] != chains[1] or not all("ih" in one.weights for one in both):
+        return None
+    if any(one.cell.inputs(x) is not x for one in both):
+        return None
+    from rnnlab_kernels.plan import whole_both_ways
+
+    starts, unread = [one.state for one in both], []
+    if mask is not None:
+        unread = [unread_states(mask, one.walk.reset, one.reverse) for one in both]
+        zeroed = [
+            tuple(part.masked_fill(rows, 0) for part in state) for (rows, _), state in zip(unread, starts, strict=True)
+        ]
+        both = tuple(one._replace(state=state) for one, state in zip(both, zeroed, strict=True))
+
+    cast_to = autocast_dtype(x.device)
+    with without_autocast(x.device, cast_to):
+        states, weights, walks = zip(*((one.state, one.weights, one.walk) for one in both), strict=True)
+        if cast_to is not None:
+            casts = [_cast(cast_to, x, one.state, one.weights) for one in both]
+            (x, *_), (_, states, weights) = casts[0], zip(*casts, strict=True)
+        found = whole_both_ways(chains[0], x, states, weights, mask, walks)
+    outputs = [one.cell.outputs(y) for one, (y, _) in zip(both, found, strict=True)]
+    finals = [final for _, final in found]
+    if mask is not None:
+        outputs = [zero_padding(output, mask) for output in outputs]
+        finals = [_held(rows, *states) for (_, rows), *states in zip(unread, starts, finals, strict=True)]
+    return [(output, final, ()) for output, final in zip(outputs, finals, strict=True)]
+
+
+def constants_of_one_loop(backend: str, chain: Any, walk: Walk) -> tuple[str, ...] | None:
+    """Return the constants of a chain that one loop or launch over all of time takes, None where stages run apart."""
+    return elementwise_constants(chain) if backend in _ONE_LOOP and (walk is PLAIN or _is_plain(walk)) else None
+
+
+def runs_in_one_loop(backend: str, dtype: torch.dtype, walk: Walk) -> bool:
+    """Return whether a linear recurrence whose gate maths are known runs by these in place of a scan."""
+    return backend == "fused" and dtype == torch.float32 and _is_plain(walk)
+
+
 def _is_plain(walk: Walk) -> bool:
     """Return whether there is nothing in a walk that a loop over all of time does not do."""
     return walk.reset is None and walk.noise is None and walk.clip is None
 
 
-def _run_scan(
-    cell: Any,
-    backend: str,
-    reverse: bool,
-    weights: None,
-    collect: bool,
-    walk: Walk,
-    mask: Tensor | None,
-    x: Tensor,
-    *state: Tensor,
-) -> Result:
-    (start,) = state
-    if mask is not None:
-        x = zero_padding(x, mask)
+def _run_scan(side: Side, collect: bool, walk: Walk, mask: Tensor | None, x: Tensor, *state: Tensor) -> Result:
+    cell, backend, reverse, (start,) = side.cell, side.backend, side.reverse, state
     maths = one_pass_maths(type(cell))
-    if maths is not None and backend == "fused" and start.dtype == torch.float32 and _is_plain(walk) and not collect:
+    if maths is not None and runs_in_one_loop(backend, start.dtype, walk) and not collect:
         gates_x = cell.pre_activations(x).to(start.dtype)
         output, last = elementwise(maths, gates_x, state, mask=mask, reverse=reverse, method="numba")
         return autocast_to(autocast_dtype(x.device), output), last, ()
@@ -282,24 +336,13 @@ def _clipped(value: Tensor, walk: Walk, mask: Tensor | None, t: int) -> Tensor:
     return torch.view_as_complex(clip_gradient(torch.view_as_real(value), walk.clip, walk.counter, valid))
 
 
-def _run_loop(
-    cell: Any,
-    backend: str,
-    reverse: bool,
-    weights: None,
-    collect: bool,
-    walk: Walk,
-    mask: Tensor | None,
-    x: Tensor,
-    *state: Tensor,
-) -> Result:
-    if mask is not None:
-        x = zero_padding(x, mask)
+def _run_loop(side: Side, collect: bool, walk: Walk, mask: Tensor | None, x: Tensor, *state: Tensor) -> Result:
+    cell = side.cell
     updates = _updates(walk, state, x.shape[0])
     pack = getattr(type(cell.initial_state(1, device=x.device, dtype=x.dtype)), "_make", tuple)
     outputs: list[Tensor] = [x] * len(x)
     every: list[Tensors] = [()] * len(x)
-    for t in step_order(len(x), reverse):
+    for t in step_order(len(x), side.reverse):
         state = tuple(_clipped(value, walk, mask, t) for value in state)
         if walk.reset is not None:
             state = tuple(zero_padding(value, ~walk.reset[t]) for value in state)

@@ -1,13 +1,16 @@
 """Backends: one state_dict, one result, whichever route runs; and a request that cannot be met says why."""
 
 import os
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import rnnlab.nn
+from rnnlab.nn import Recurrent
 from tests.nn.cases import (
     CELLS,
     KINDS,
@@ -82,6 +85,33 @@ def test_explain_backend_of_auto_names_a_route_and_a_reason(kind):
     text = rnnlab.nn.explain_backend(module)
     assert any(name in text for name in ("eager", "fused", "aten", "triton"))
     assert len(text.split()) > 3
+
+
+@pytest.mark.parametrize(
+    ("make", "lengths", "words"),
+    [
+        (partial(rnnlab.nn.GRU, backend="reference"), None, "GRU: reference (plain loop: asked for by name)"),
+        (partial(rnnlab.nn.GRU, backend="eager"), None, "GRU: eager (stepwise, gate maths by torch: asked"),
+        (partial(rnnlab.nn.GRU, backend="aten"), None, "GRU: aten (torch's layer: asked"),
+        (rnnlab.nn.LSTMCell, None, "LSTMCell: aten (torch's cell: "),
+        (rnnlab.nn.LSTM, [3, 1], "LSTM: aten (torch's layer, states held in padding: "),
+        (lambda i, h: Recurrent(rnnlab.nn.LRUCell(i, h), backend="eager"), None, "eager (scan, sequential: asked"),
+        (lambda i, h: Recurrent(rnnlab.nn.MinGRUCell(i, h)), None, "fused (one loop over all steps by Numba: "),
+        (lambda i, h: Recurrent(rnnlab.nn.MinGRUCell(i, h), zoneout=0.1), None, "fused (scan, numba: "),
+        (lambda i, h: Recurrent(rnnlab.nn.IndRNNCell(i, h)), None, "fused (one loop over all steps by Numba: "),
+        (
+            lambda i, h: Recurrent(rnnlab.nn.IndRNNCell(i, h), zoneout=0.1),
+            None,
+            "fused (stepwise, gate maths by Numba: ",
+        ),
+    ],
+)
+def test_explain_backend_tells_what_a_backend_runs(make, lengths, words):
+    if "fused" in words:
+        pytest.importorskip("numba")
+    module = make(5, 7)
+    x = torch.zeros(2, 5) if isinstance(module, nn.RNNCellBase) else torch.zeros(3, 2, 5)
+    assert words in rnnlab.nn.explain_backend(module, x, lengths)
 
 
 @every_kind

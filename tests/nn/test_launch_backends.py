@@ -87,6 +87,20 @@ def results(module, x, lengths):
     return [output, *ends, *torch.autograd.grad([output, *ends], [x, *module.parameters()], upstream)]
 
 
+def test_directions_of_recurrent_in_one_launch(monkeypatch):
+    from rnnlab_kernels.schedules.persistent import sequence
+
+    launched, both = [], sequence.both_ways
+    monkeypatch.setattr(sequence, "both_ways", lambda *args, **kwargs: launched.append(1) or both(*args, **kwargs))
+    module, plain = twins(
+        lambda **own: Recurrent(cells.GatedLSTMCell(I, H), bidirectional=True, **own).half(), "sequence"
+    )
+    x, lengths = torch.randn(T, B, I, dtype=torch.float16), torch.tensor([5, 0, 3])
+    for actual, expected in zip(results(module, x, lengths), results(plain, x, lengths), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=2e-2, atol=2e-2)
+    assert launched == [1]
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_research_cells_agree_with_the_plain_loop(name):
     module, plain = twins(lambda **own: Recurrent(CELLS[name](I), bidirectional=True, zoneout=0.1, **own), "sequence")

@@ -90,9 +90,11 @@ class ChainCell(nn.Module):
 
     def initial_state(self, batch_size: int, device: Any = None, dtype: Any = None) -> Any:
         """Return zeros, each (B, width), on the device and in the dtype of the weights unless told otherwise."""
-        like = next(self.parameters())
-        device, dtype = device or like.device, dtype or like.dtype
-        return self.state_type(*(torch.zeros(batch_size, n, device=device, dtype=dtype) for n in self.state_sizes))
+        if device is None or dtype is None:
+            like = next(self.parameters())
+            device, dtype = device or like.device, dtype or like.dtype
+        zeros = [torch.zeros(batch_size, size, device=device, dtype=dtype) for size in self.state_sizes]
+        return self.state_type(*zeros)
 
     def forward(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Advance by one step: x_t (B, I) and a state to y_t (B, output_size) and the new state."""
@@ -261,9 +263,12 @@ def uniform_parameters(module: nn.Module) -> None:
 
 def gate_weights(module: nn.Module) -> dict[str, Tensor]:
     """Return what `add_gate_parameters` registered under the names of a chain."""
-    names = {"ih": "weight_ih", "hh": "weight_hh", "bias_ih": "bias_ih", "bias_hh": "bias_hh"}
-    found = {key: getattr(module, name, None) for key, name in names.items()}
-    return {key: weight for key, weight in found.items() if weight is not None}
+    found: dict[str, Any] = {"ih": module.weight_ih, "hh": module.weight_hh}
+    for name in ("bias_ih", "bias_hh"):
+        bias = getattr(module, name, None)
+        if bias is not None:
+            found[name] = bias
+    return found
 
 
 def by_head(weight: Tensor, num_heads: int) -> Tensor:

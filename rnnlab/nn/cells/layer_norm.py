@@ -4,7 +4,7 @@ Weights start as torch's do, gains at 1, shifts and the biases that act as shift
 root of variance + 1e-5. What a norm of the sum or of one of its parts is, see rnnlab_kernels.cells.layer_norm.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
@@ -83,8 +83,8 @@ class _NormedParts(GateRowsCell):
         """Return the normalised input part of the gates (..., G*H); x itself without that norm."""
         if self.gain_ih is None:
             return x
-        weights = super().kernel_weights()
-        return layer_norm(linear(x, weights["ih"]), self.gain_ih.shape, self.gain_ih, weights.get("bias_ih"), EPS)
+        weight, shift = cast(Tensor, self.weight_ih), cast(Tensor, self.bias_ih) if self.bias else None
+        return layer_norm(linear(x, weight), self.gain_ih.shape, self.gain_ih, shift, EPS)
 
     def kernel_weights(self) -> dict[str, Tensor]:
         weights = super().kernel_weights() | present(gain_hh=self.gain_hh)

@@ -24,11 +24,27 @@ _FORWARDS: dict[Any, str] = {
 }
 
 
-class TorchCell:
+class ChainView:
+    """A chain in the form of `ChainCell`: what reads and gives out the values of the steps as they are."""
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Return `x`."""
+        return x
+
+    def outputs(self, y: Tensor) -> Tensor:
+        """Return `y`."""
+        return y
+
+
+class TorchCell(ChainView):
     """A view of an RNNCell, LSTMCell or GRUCell in the form of `ChainCell`; the cell itself gives out a state only."""
 
     def __init__(self, cell: Any, mode: str) -> None:
-        self.cell, self.chain = cell, as_chain(CELLS[mode])
+        super().__init__(as_chain(CELLS[mode]))
+        self.cell = cell
 
     def initial_state(self, batch_size: int, device: Any = None, dtype: Any = None) -> Any:
         """Return zeros, each (B, H)."""
@@ -38,14 +54,6 @@ class TorchCell:
     def kernel_weights(self) -> dict[str, Tensor]:
         """Return the weights by the names that the chain uses."""
         return gate_weights(self.cell)
-
-    def inputs(self, x: Tensor) -> Tensor:
-        """Return `x`."""
-        return x
-
-    def outputs(self, y: Tensor) -> Tensor:
-        """Return `y`."""
-        return y
 
 
 def view(cell: nn.Module) -> Any:
@@ -58,11 +66,15 @@ def view(cell: nn.Module) -> Any:
     return TorchCell(cell, mode or str(cell.mode).lower())
 
 
-def kind(cell: Any) -> str:
-    """Return how a view can run over time: "chain" (any schedule), "scan" (linear recurrence), "loop" (its forward)."""
-    if getattr(cell, "chain", None) is not None:
-        return "chain"
-    return "scan" if hasattr(cell, "coefficients") else "loop"
+def kind(cell: Any) -> tuple[str, Chain | None]:
+    """Return how a view can run over time, and its chain.
+
+    "chain": by any schedule; "scan": as a linear recurrence; "loop": by its forward.
+    """
+    chain = getattr(cell, "chain", None)
+    if chain is not None:
+        return "chain", chain
+    return ("scan" if hasattr(cell, "coefficients") else "loop"), None
 
 
 def elementwise_constants(chain: Chain) -> tuple[str, ...] | None:
@@ -117,7 +129,7 @@ def check_noise(cell: nn.Module, **rates: float) -> None:
     Raises:
         ValueError: a rate above zero that the cell cannot have.
     """
-    chain: Any = getattr(view(cell), "chain", None)
+    how, chain = kind(view(cell))
     places: dict[str, tuple[str, Callable[[Chain], Any]]] = {
         "recurrent_dropout": ("a product with the previous state", reads_states),
         "candidate_dropout": ("a candidate", has_candidate),
@@ -125,7 +137,7 @@ def check_noise(cell: nn.Module, **rates: float) -> None:
     }
     for name, p in rates.items():
         place, has = places[name]
-        if p and chain is None and kind(view(cell)) == "loop":
+        if p and how == "loop":
             raise ValueError(f"{name} needs a cell that states its gate maths; {type(cell).__name__} does not")
         if p and (chain is None or not has(chain)):
             raise ValueError(f"{name} needs a cell with {place}; {type(cell).__name__} has none")
@@ -138,6 +150,9 @@ def output_size(cell: nn.Module) -> int:
 
 def weight_like(cell: nn.Module) -> Tensor | None:
     """Return a parameter that has the device and dtype of the cell's input; None for a cell without any."""
+    for weight in cell._parameters.values():
+        if weight is not None and weight.is_floating_point():
+            return weight
     return next((weight for weight in cell.parameters() if weight.is_floating_point()), None)
 
 
@@ -149,10 +164,10 @@ def respawn(cell: nn.Module, input_size: int) -> nn.Module:
     """
     name = type(cell).__name__
     if hasattr(cell, "respawn"):
-        fresh = cell.respawn(input_size)  # type: ignore[operator]
-        if fresh.input_size != input_size:
-            raise ValueError(f"{name}.respawn({input_size}) returned a cell with input_size={fresh.input_size}")
-        return fresh
+        made = cell.respawn(input_size)  # type: ignore[operator]
+        if made.input_size != input_size:
+            raise ValueError(f"{name}.respawn({input_size}) returned a cell with input_size={made.input_size}")
+        return made
     if type(cell).forward in _FORWARDS:
         options = {"device": cell.weight_ih.device, "dtype": cell.weight_ih.dtype}
         if hasattr(cell, "nonlinearity"):
@@ -163,9 +178,9 @@ def respawn(cell: nn.Module, input_size: int) -> nn.Module:
             f"a further layer or direction reads {input_size} features, {name} has input_size={cell.input_size}: "
             "give a list of cells, a factory that takes input_size, or a cell with respawn(input_size)"
         )
-    fresh = copy.deepcopy(cell)
-    reset_parameters(fresh)
-    return fresh
+    made = copy.deepcopy(cell)
+    reset_parameters(made)
+    return made
 
 
 def reset_parameters(module: nn.Module) -> None:

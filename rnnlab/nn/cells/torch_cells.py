@@ -3,35 +3,18 @@
 Letters: B batch, I input_size, H hidden_size.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rnnlab.nn import checks
-from rnnlab.nn.backend import Call, Choice, choose, schedule
+from rnnlab.nn.backend import Call, choose, schedule
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells import CELLS
-from rnnlab_kernels.schedules.layout import Weights
+from rnnlab_kernels.schedules.library.aten import cell_step
 
 Tensors = tuple[Tensor, ...]
-
-_ATEN: dict[str, Callable[..., Any]] = {
-    "LSTM": torch._VF.lstm_cell,
-    "GRU": torch._VF.gru_cell,
-    "RNN_TANH": torch._VF.rnn_tanh_cell,
-    "RNN_RELU": torch._VF.rnn_relu_cell,
-}
-
-
-def run_cell(choice: Choice, mode: str, x: Tensor, state: Tensors, weights: Weights) -> Tensors:
-    """Return the state after one step: x (B, I), state of (B, P) and (B, H) tensors."""
-    if choice.backend == "aten":
-        hx = list(state) if mode == "LSTM" else state[0]
-        new = _ATEN[mode](x, hx, weights.ih, weights.hh, weights.bias_ih, weights.bias_hh)
-        return tuple(new) if mode == "LSTM" else (new,)
-    return schedule(choice.backend)(CELLS[mode.lower()], x.unsqueeze(0), state, weights)[1]
 
 
 class Cell(nn.RNNCellBase):
@@ -41,12 +24,18 @@ class Cell(nn.RNNCellBase):
     backend: str
 
     def __init__(
-        self, mode: str, input_size: int, hidden_size: int, bias: bool, device: Any, dtype: Any, backend: str
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        backend: str = "auto",
     ) -> None:
         checks.check_cell_sizes(input_size, hidden_size)
         checks.check_backend_name(backend)
-        super().__init__(input_size, hidden_size, bias, len(CELLS[mode.lower()].gates), device, dtype)
-        self.mode = mode
+        super().__init__(input_size, hidden_size, bias, len(CELLS[self.mode.lower()].gates), device, dtype)
         self.backend = backend
 
     def backend_call(self, input: Tensor | None = None, lengths: None = None) -> Call:
@@ -93,17 +82,19 @@ class Cell(nn.RNNCellBase):
             states = tuple(state.unsqueeze(0) for state in states)
         cast_to = autocast_dtype(x.device)
         checks.check_cell_call(x, states, self.weight_ih, self.input_size, self.hidden_size, cast_to is not None)
-        weights = Weights(
-            *(None if w is None else autocast_to(cast_to, w) for w in self._parameters_in_order())  # type: ignore[arg-type]
-        )
-        choice = choose(self.backend, self.backend_call(input))
+        weights: Any = {"ih": self.weight_ih, "hh": self.weight_hh}
+        if self.bias:
+            weights |= {"bias_ih": self.bias_ih, "bias_hh": self.bias_hh}
+        backend = choose(self.backend, self.backend_call(input)).backend
         with without_autocast(x.device, cast_to):
-            x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, state) for state in states)
-            new = run_cell(choice, self.mode, x, states, weights)
+            if cast_to is not None:
+                x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, state) for state in states)
+                weights = {name: autocast_to(cast_to, weight) for name, weight in weights.items()}
+            if backend == "aten":
+                new = cell_step(self.mode, x, states, weights)
+            else:
+                new = schedule(backend)(CELLS[self.mode.lower()], x.unsqueeze(0), states, weights)[1]
         return self._as_hidden(new if batched else tuple(state.squeeze(0) for state in new))
-
-    def _parameters_in_order(self) -> tuple[Tensor | None, ...]:
-        return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
 
 
 class RNNCell(Cell):
@@ -124,37 +115,18 @@ class RNNCell(Cell):
         backend: str = "auto",
     ) -> None:
         checks.check_nonlinearity(nonlinearity)
-        super().__init__(f"RNN_{nonlinearity.upper()}", input_size, hidden_size, bias, device, dtype, backend)
+        self.mode = f"RNN_{nonlinearity.upper()}"
+        super().__init__(input_size, hidden_size, bias, device, dtype, backend=backend)
         self.nonlinearity = nonlinearity
 
 
 class LSTMCell(Cell):
     """One step of an LSTM; arguments as torch.nn.LSTMCell, `backend` as rnnlab.nn.LSTM."""
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        backend: str = "auto",
-    ) -> None:
-        super().__init__("LSTM", input_size, hidden_size, bias, device, dtype, backend)
+    mode = "LSTM"
 
 
 class GRUCell(Cell):
     """One step of a GRU; arguments as torch.nn.GRUCell, `backend` as rnnlab.nn.GRU."""
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-        *,
-        backend: str = "auto",
-    ) -> None:
-        super().__init__("GRU", input_size, hidden_size, bias, device, dtype, backend)
+    mode = "GRU"

@@ -1,4 +1,4 @@
-"""torch's own LSTM layer on padded rows of unequal lengths.
+"""torch's own LSTM layer on padded rows of unequal lengths, and its cells for a single step.
 
 torch's fused layers know neither lengths nor masks. What they compute within a row does not depend on what follows it,
 so padding behind a row only has to leave its cell state alone, and a row that is walked in reverse is turned round
@@ -11,7 +11,7 @@ T time, B batch, I inputs, H units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -22,7 +22,20 @@ from rnnlab_kernels.schedules.additions import PLAIN, Walk
 from rnnlab_kernels.schedules.layout import Weights, named_weights, zero_padding
 
 _CHAIN = as_chain(CELLS["lstm"])
+_CELLS: dict[str, Callable[..., Tensor]] = {
+    "GRU": torch._VF.gru_cell,
+    "RNN_TANH": torch._VF.rnn_tanh_cell,
+    "RNN_RELU": torch._VF.rnn_relu_cell,
+}
 _SHUT = 1e4  # beyond any sum of gates, and within float16
+
+
+def cell_step(mode: str, x: Tensor, state: tuple[Tensor, ...], weights: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    """Return the state after one step by torch's cell function: x (B, I), states (B, H), weights without projection."""
+    ih, hh, bias_ih, bias_hh = weights["ih"], weights["hh"], weights.get("bias_ih"), weights.get("bias_hh")
+    if mode == "LSTM":
+        return tuple(torch._VF.lstm_cell(x, list(state), ih, hh, bias_ih, bias_hh))
+    return (_CELLS[mode](x, state[0], ih, hh, bias_ih, bias_hh),)
 
 
 def held(
