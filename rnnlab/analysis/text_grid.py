@@ -5,10 +5,13 @@ Letters: N characters.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from rnnlab.analysis.fonts import choose_families
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CELL_WIDTH, CELL_HEIGHT = 0.095, 0.175  # inches
-_FONT_SIZE = 8  # points: a letter of DejaVu Sans Mono is 0.067 inches wide
+WIDE_CELL = 0.13  # inches, in texts that have characters as wide as they are high
+_FONT, _FONT_SIZE = "DejaVu Sans Mono", 8  # points: a letter is 0.067 inches wide
 _MARGIN = 0.15  # inches, around everything
 
 # A page of newlines alone would be as many rows; with twice as many a PNG of 150 dots per inch could not be written.
@@ -33,10 +37,12 @@ class Grid(NamedTuple):
 
     Attributes:
         rows, columns: of each character, int64 (N,).
+        cell_width: inches.
     """
 
     rows: np.ndarray
     columns: np.ndarray
+    cell_width: float = CELL_WIDTH
 
     @property
     def num_rows(self) -> int:
@@ -66,7 +72,11 @@ def lay_out(text: str, width: int) -> Grid:
             row, column = row + 1, 0
         rows[index], columns[index] = row, column
         row, column = (row + 1, 0) if character == "\n" else (row, column + 1)
-    return Grid(rows, columns)
+    return Grid(rows, columns, WIDE_CELL if any(map(_is_wide, set(text))) else CELL_WIDTH)
+
+
+def _is_wide(character: str) -> bool:
+    return unicodedata.east_asian_width(character) in "WF"
 
 
 def check_values(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -92,7 +102,7 @@ def liveliest_rows(text: str, values: np.ndarray, num_rows: int, width: int) -> 
 
 
 def make_panels(grids: Sequence[Grid], title: str, head: float, heading: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure with grids one below the other, every cell of the same size whatever the text.
+    """Return a figure with grids one below the other, every cell of the same size, or wide, whatever the text.
 
     Args:
         grids: one a panel.
@@ -102,8 +112,8 @@ def make_panels(grids: Sequence[Grid], title: str, head: float, heading: float) 
     """
     from matplotlib.figure import Figure
 
-    title_width = len(title) * 0.09  # of about a letter in a figure's title
-    width = max(6.0, title_width, *(grid.num_columns * CELL_WIDTH for grid in grids)) + 2 * _MARGIN
+    title_width = sum(0.16 if _is_wide(character) else 0.09 for character in title)  # about, of an 11 point font
+    width = max(6.0, title_width, *(grid.num_columns * grid.cell_width for grid in grids)) + 2 * _MARGIN
     height = head + sum(heading + grid.num_rows * CELL_HEIGHT for grid in grids) + _MARGIN
     figure = Figure(figsize=(width, height), dpi=120)
     figure.suptitle(
@@ -111,7 +121,7 @@ def make_panels(grids: Sequence[Grid], title: str, head: float, heading: float) 
     )
     axes, bottom = [], height - head
     for grid in grids:
-        size = (grid.num_columns * CELL_WIDTH, grid.num_rows * CELL_HEIGHT)
+        size = (grid.num_columns * grid.cell_width, grid.num_rows * CELL_HEIGHT)
         bottom -= heading + size[1]
         axes.append(figure.add_axes((_MARGIN / width, bottom / height, size[0] / width, size[1] / height)))
     return figure, axes
@@ -143,6 +153,7 @@ def draw_grid(
     axis.imshow(picture, aspect="auto", interpolation="nearest")
     axis.set_axis_off()
     dark = _luminance(shades[:, :3]) > _EVEN_CONTRAST
+    families, _ = choose_families(text, [_FONT])
     for glyph, character, row, column, is_dark in zip(_glyphs(text), text, grid.rows, grid.columns, dark, strict=True):
         axis.text(
             column,
@@ -150,7 +161,7 @@ def draw_grid(
             glyph,
             color="black" if is_dark else "white",
             alpha=1.0 if glyph == character else 0.45,
-            family="DejaVu Sans Mono",
+            family=_FONT if character.isascii() else families,
             fontsize=_FONT_SIZE,
             ha="center",
             va="center_baseline",
@@ -165,15 +176,12 @@ def _luminance(colours: np.ndarray) -> np.ndarray:
 
 
 def without_glyph(text: str) -> list[str]:
-    """Return the distinct characters of a text that a grid shows as boxes."""
-    drawn = zip(text, _glyphs(text), strict=True)
-    return sorted({character for character, glyph in drawn if glyph == _NO_GLYPH != character})
+    """Return the distinct characters of a text that a grid shows as boxes for want of a font."""
+    return sorted(choose_families(text, [_FONT])[1])
 
 
 def _glyphs(text: str) -> list[str]:
-    """Return what to write for each character: itself, a mark for white space, a box where the font has no glyph."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    known = get_font(findfont(FontProperties(family="DejaVu Sans Mono"))).get_charmap()
-    drawable = {c: c if c.isprintable() and ord(c) in known else _NO_GLYPH for c in set(text)}
+    """Return what to write for each character: itself, a mark for white space, a box where no font has a glyph."""
+    _, lacking = choose_families(text, [_FONT])
+    drawable = {c: c if c.isprintable() and c not in lacking else _NO_GLYPH for c in set(text)}
     return [_MARKS.get(character, drawable[character]) for character in text]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import warnings
 from collections.abc import Iterable
@@ -26,6 +25,11 @@ def wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 
+def run_name(trainer: pl.Trainer) -> str:
+    """Return the name of a trainer's run, for titles."""
+    return trainer.checkpoint_callback.payload["config"]["name"]
+
+
 def save_figure(trainer: pl.Trainer, name: str, figure: Figure) -> None:
     """Save a figure as PNG below the trainer's root directory and log it to W&B as figures/NAME."""
     path = Path(trainer.default_root_dir) / "figures" / f"{name}.png"
@@ -36,18 +40,13 @@ def save_figure(trainer: pl.Trainer, name: str, figure: Figure) -> None:
 
 
 def write_png(path: Path, figure: Figure) -> None:
-    """Write a figure as PNG, atomically, and tell in one line which characters no font of it has."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.filterwarnings("always", message=r"Glyph \d+ .*missing from")
+    """Write a figure as PNG, atomically, and tell in one line which characters no installed font has."""
+    from rnnlab.analysis.fonts import complete_fonts
+
+    tell_missing(path.name, complete_fonts(figure))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from")
         write_atomically(path, lambda part: figure.savefig(part, format="png", dpi=150))
-    missing = []
-    for warning in caught:
-        if match := re.match(r"Glyph (\d+) .*missing from", str(warning.message)):
-            missing.append(chr(int(match[1])))
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    if missing:
-        tell_missing(path.name, missing)
 
 
 def tell_missing(name: str, characters: Iterable[str]) -> None:
@@ -55,7 +54,7 @@ def tell_missing(name: str, characters: Iterable[str]) -> None:
     codes = [f"U+{ord(character):04X}" for character in sorted(set(characters))]
     if codes:
         more = f" and {len(codes) - 10} more" if len(codes) > 10 else ""
-        say(f"note: {name}: boxes stand for characters that the font lacks: {', '.join(codes[:10])}{more}")
+        say(f"note: {name}: boxes stand for characters that no installed font has: {', '.join(codes[:10])}{more}")
 
 
 def close_wandb(exit_code: int = 0) -> None:
