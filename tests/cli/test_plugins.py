@@ -74,7 +74,7 @@ def test_the_folder_of_the_page_from_the_wheel(workplace, tmp_path, monkeypatch)
     rnnlab("train", "run_dir=adding", "resume=true")
     metrics = json.loads((workplace / "adding/metrics.json").read_text())
     assert "test/mse" in rnnlab("evaluate", "run_dir=adding")
-    assert metrics["baseline/mean_mse"] == pytest.approx(1 / 6, abs=0.05)
+    assert metrics["baseline/mean/test/mse"] == pytest.approx(1 / 6, abs=0.05)
     (workplace / "questions.txt").write_text("0.1 0.5* 0.3 0.2*\n0.9* 0.5 0.8* 0.2\n")
     rnnlab("predict", "run_dir=adding", "input=questions.txt", "output=answers.txt")
     assert len([float(line) for line in (workplace / "answers.txt").read_text().splitlines()]) == 2
@@ -84,7 +84,7 @@ def test_the_folder_of_the_page_learns(fresh, capsys):
     words = ["plugins=[mylab]", "experiment=adding", "logger=csv", "trainer.accelerator=cpu", "trainer.max_epochs=12"]
     assert main(["train", *words, "data.num_steps=4", "run_dir=learns"]) == 0
     metrics = json.loads(Path("learns/metrics.json").read_text())
-    assert metrics["test/mse"] < 0.2 * metrics["baseline/mean_mse"]
+    assert metrics["test/mse"] < 0.2 * metrics["baseline/mean/test/mse"]
     assert main(["evaluate", "run_dir=learns"]) == 0
 
 
