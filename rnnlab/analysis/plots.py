@@ -201,18 +201,18 @@ def level_forecast(
     bottom.axhline(0, color=_GREY, linewidth=0.8)
     top.set_ylabel(unit)
     bottom.set_ylabel("forecast - truth")
-    _label_times(bottom, times, counted="row")
+    _label_times(bottom, times, counted="row", most=12)
     top.legend(frameon=False, fontsize=8)
     return figure
 
 
-def _label_times(axis: Axes, times: Any, counted: str = "time step") -> None:
-    """Name the time axis, and write dates no longer than it takes to tell them apart."""
+def _label_times(axis: Axes, times: Any, counted: str = "time step", most: int = 7) -> None:
+    """Name the time axis, and write at most so many dates, no longer than it takes to tell them apart."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     axis.set_xlabel(counted if times is None else "time")
     if times is not None and np.issubdtype(np.asarray(times).dtype, np.datetime64):
-        locator = AutoDateLocator(minticks=3, maxticks=7)
+        locator = AutoDateLocator(minticks=most // 2, maxticks=most)
         axis.xaxis.set_major_locator(locator)
         axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from rnnlab.analysis.baselines import baselines_of
 from rnnlab.analysis.text_grid import add_colour_bar, check_values, draw_grid, lay_out, make_panels
 
 if TYPE_CHECKING:
@@ -49,12 +50,12 @@ class UnitPanel(NamedTuple):
 def learning_curve_bits(
     rows: Sequence[Mapping[str, Any]], baselines: Mapping[str, float] | None = None, title: str = "Learning curve"
 ) -> Figure:
-    """Draw bits per character over the epochs, with the n-grams to beat as dashed lines.
+    """Draw bits per character over the epochs, with the n-grams to beat as dashed lines, the best one black.
 
     Args:
         rows: one mapping an epoch with 'epoch', 'train/loss' in nats and 'val/bits'; texts are read as numbers, empty,
             missing and non-finite entries are left out.
-        baselines: bits per character of n-grams under names as 'baseline/5gram/val/bits'; other names are left out.
+        baselines: bits per character of n-grams under names as 'baseline/5gram/val/bits'; others are left out.
         title: says what the figure shows.
 
     Raises:
@@ -78,10 +79,12 @@ def learning_curve_bits(
         axis.plot(epochs, bits, color=colour, marker="o", markersize=3, linewidth=1.6)
         best = f", best {min(bits):.3f}" if name == "validation" and min(bits) < bits[-1] else ""
         labels.append(_Label(f"{name} {bits[-1]:.3f}{best}", bits[-1], colour))
-    for key, value in (baselines or {}).items():
-        if match := re.fullmatch(r"baseline/(\d+)gram/val/bits", key):
-            axis.axhline(value, color=_GREY, linestyle="--", linewidth=1)
-            labels.append(_Label(f"{match[1]}-gram {value:.3f}", value, _GREY))
+    compared = baselines_of(baselines or {}, "val/bits")
+    for name, value in reversed(compared.items()):
+        colour, width = ("black", 1.2) if name == next(iter(compared)) else (_GREY, 1.0)  # the best one last
+        axis.axhline(value, color=colour, linestyle="--", linewidth=width)
+        shown = re.sub(r"^(\d+)gram$", r"\1-gram", name)
+        labels.append(_Label(f"{shown} {value:.3f}", value, colour))
     axis.set_xlabel("epoch")
     axis.set_ylabel("bits per character")
     axis.xaxis.get_major_locator().set_params(integer=True)

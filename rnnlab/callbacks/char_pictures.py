@@ -6,7 +6,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from rnnlab.callbacks.figures import save_figure, tell_missing
+from rnnlab.callbacks.figures import run_name, save_figure, tell_missing
 from rnnlab.callbacks.ledger import read_rows
 from rnnlab.callbacks.recording import choose_document, surprise
 
@@ -33,10 +33,11 @@ class CharPictures(pl.Callback):
         from rnnlab.analysis.text_plots import learning_curve_bits, surprise_map
 
         rows = read_rows(Path(trainer.default_root_dir) / "metrics.csv")
-        save_figure(trainer, "learning_curve", learning_curve_bits(rows, metrics))
+        name = run_name(trainer)
+        save_figure(trainer, "learning_curve", learning_curve_bits(rows, metrics, f"Learning curve of {name}"))
         data = trainer.datamodule
         document = choose_document(data.documents["val"], self.length)
         text = document.text[: self.length]
         nats = surprise(task.model, data.vocabulary, text, document.context)
         tell_missing("surprise.png", without_glyph(text))
-        save_figure(trainer, "surprise", surprise_map(text, nats, "Surprise at a validation text"))
+        save_figure(trainer, "surprise", surprise_map(text, nats, f"Surprise at the validation text ({name})"))

@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from rnnlab.callbacks.figures import save_figure
+from rnnlab.callbacks.figures import run_name, save_figure
 from rnnlab.callbacks.ledger import read_rows
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ class LearningCurves(pl.Callback):
         from rnnlab.analysis.plots import learning_curves
 
         rows = read_rows(Path(trainer.default_root_dir) / "metrics.csv")
-        save_figure(trainer, "learning_curves", learning_curves(rows, metrics))
+        figure = learning_curves(rows, metrics, f"Learning curves of {run_name(trainer)}")
+        save_figure(trainer, "learning_curves", figure)
 
 
 class Forecasts(pl.Callback):

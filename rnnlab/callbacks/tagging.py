@@ -9,7 +9,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from rnnlab.callbacks.figures import save_figure
+from rnnlab.callbacks.figures import run_name, save_figure
 from rnnlab.callbacks.files import write_text
 
 
@@ -30,5 +30,6 @@ class TagReport(pl.Callback):
         for tag, (*rates, support) in scores.items():
             writer.writerow([tag, *("" if math.isnan(rate) else rate for rate in rates), support])
         write_text(Path(trainer.default_root_dir) / "tags.csv", text.getvalue())
-        figure = confusion_matrix(task.confusion["val"].numpy(), list(scores), "Tags of the validation part")
+        title = f"Tags of the validation part ({run_name(trainer)})"
+        figure = confusion_matrix(task.confusion["val"].numpy(), list(scores), title)
         save_figure(trainer, "confusion", figure)

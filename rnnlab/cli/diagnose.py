@@ -100,7 +100,7 @@ def diagnose(
         else:
             figures = {"learning_curves": learning_curves(rows, numbers, f"Learning curves of {name}")}
             if hasattr(data, "tags"):
-                figures["confusion"] = _confusion(data, task.model)
+                figures["confusion"] = _confusion(data, task.model, name)
             else:
                 console.print(f"{name}: learning curves are all there is for this task", markup=False)
     except (ValueError, OSError) as error:
@@ -123,7 +123,7 @@ def _final_numbers(run_dir: Path) -> dict[str, float]:
         raise UsageError(f"{path} cannot be read: {error}") from error
 
 
-def _confusion(data: Any, model: Any) -> Figure:
+def _confusion(data: Any, model: Any, name: str) -> Figure:
     """Count which tag of the validation part (rows) was taken for which (columns), and draw it."""
     import torch
 
@@ -137,7 +137,8 @@ def _confusion(data: Any, model: Any) -> Figure:
             is_tagged = batch.tags >= 0
             pairs = batch.tags[is_tagged] * num_tags + model.decode(batch)[is_tagged]
             counts += torch.bincount(pairs, minlength=len(counts))
-    return confusion_matrix(counts.view(num_tags, num_tags).numpy(), data.tags.symbols)
+    title = f"Tags of the validation part ({name})"
+    return confusion_matrix(counts.view(num_tags, num_tags).numpy(), data.tags.symbols, title)
 
 
 def _save(folder: Path, name: str, figure: Figure) -> Path:

@@ -91,7 +91,11 @@ def test_level_forecast_draws_series_forecast_and_error(tmp_path):
     months = np.arange("1949-01", "1951-07", dtype="datetime64[M]")
     figure = plots.level_forecast(series, 20, series[20:], times=months)
     figure.savefig(tmp_path / "months.png")
-    assert [tick.get_text() for tick in figure.axes[1].get_xticklabels()][:3] == ["1949", "Jul", "1950"]
+    assert [tick.get_text() for tick in figure.axes[1].get_xticklabels()][:3] == ["1949", "Apr", "Jul"]
+    years = np.arange("1949-01", "1961-01", dtype="datetime64[M]")
+    figure = plots.level_forecast(np.arange(144.0), 115, np.arange(29.0), times=years)
+    figure.savefig(tmp_path / "years.png")
+    assert [tick.get_text() for tick in figure.axes[1].get_xticklabels()][1:4] == ["1950", "1952", "1954"]
 
 
 @pytest.mark.parametrize(("first", "count"), [(25, 6), (-1, 3), (0, 0)])

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import colormaps
 
-from rnnlab.analysis.text_grid import MOST_CHARACTERS, lay_out, liveliest_rows
+from rnnlab.analysis import fonts
+from rnnlab.analysis.text_grid import MOST_CHARACTERS, WIDE_CELL, lay_out, liveliest_rows
 from rnnlab.analysis.text_plots import MOST_BITS, UnitPanel, learning_curve_bits, spread, surprise_map, unit_map
 
 ROWS = [
@@ -38,6 +39,7 @@ def test_learning_curve_is_in_bits_with_the_ngrams_beside_it(tmp_path):
     np.testing.assert_allclose(train.get_xydata(), [[1, 4], [2, 3], [3, 2]])
     np.testing.assert_allclose(val.get_xydata(), [[1, 3], [2, 2.5], [3, 2.75]])
     assert [(line.get_ydata()[0], line.get_linestyle()) for line in dashed] == [(4.5, "--"), (2.4, "--")]
+    assert [line.get_color() == "black" for line in dashed] == [False, True]  # the best one
     labels = [text.get_text() for text in axis.texts]
     assert labels == ["training 2.000", "5-gram 2.400", "validation 2.750, best 2.500", "1-gram 4.500"]
     assert axis.get_ylabel() == "bits per character" and axis.get_xlabel() == "epoch"
@@ -112,11 +114,22 @@ def test_surprise_colours_each_character_by_its_bits(tmp_path):
     axis.figure.savefig(tmp_path / "surprise.png")
 
 
-def test_any_character_can_be_drawn(tmp_path):
+def test_any_character_can_be_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(fonts, "_installed", lambda: ())
     text = "$x$ \\alpha {日本} \x00\x1b\u200b\ud800 e\u0301 🙂\r\n"
     figure = surprise_map(text, np.ones(len(text)), "of $5 and $6")
     assert written(figure.axes[0]) == "$x$·\\alpha·{□□}·□□□□·e\u0301·□←↵"
     figure.savefig(tmp_path / "odd.png")
+
+
+def test_other_fonts_draw_what_the_first_lacks(monkeypatch):
+    monkeypatch.setattr(fonts, "_installed", lambda: ("Han", "Thai"))
+    glyphs = {"DejaVu Sans Mono": "ab", "Han": "日本", "Thai": "ก日"}
+    monkeypatch.setattr(fonts, "_code_points", lambda family: {ord(character) for character in glyphs[family]})
+    axis, _ = surprise_map("a日本語", np.ones(4)).axes
+    assert [text.get_text() for text in axis.texts] == ["a", "日", "本", "□"]
+    assert [text.get_fontfamily() for text in axis.texts][:2] == [["DejaVu Sans Mono"], ["DejaVu Sans Mono", "Han"]]
+    assert axis.get_position().width * axis.figure.get_figwidth() == pytest.approx(4 * WIDE_CELL)
 
 
 def test_cells_keep_their_size():

@@ -21,7 +21,9 @@ def finished(tmp_path, text):
     data.setup()
     write_rows(tmp_path / "metrics.csv", [{"epoch": epoch, "train/loss": 2.0, "val/bits": 2.5} for epoch in range(3)])
     model = CharLM(partial(rnnlab.nn.LSTM, hidden_size=4), **data.sizes)
-    return SimpleNamespace(default_root_dir=tmp_path, datamodule=data, loggers=[]), SimpleNamespace(model=model)
+    named = SimpleNamespace(payload={"config": {"name": "char_lm/prologue"}})
+    trainer = SimpleNamespace(default_root_dir=tmp_path, datamodule=data, loggers=[], checkpoint_callback=named)
+    return trainer, SimpleNamespace(model=model)
 
 
 @pytest.mark.parametrize("length", [1, 20, 2000])

@@ -14,7 +14,10 @@ def test_report_has_a_row_for_each_tag_and_a_picture(tmp_path):
     task = TaggingTask(SimpleNamespace(num_tags=3), optim=None)
     task.confusion["val"] = torch.tensor([[8, 2, 0], [0, 0, 0], [4, 0, 6]])
     trainer = SimpleNamespace(
-        default_root_dir=str(tmp_path), loggers=[], datamodule=SimpleNamespace(tags=("ADJ", "SYM", "X,Y"))
+        default_root_dir=str(tmp_path),
+        loggers=[],
+        datamodule=SimpleNamespace(tags=("ADJ", "SYM", "X,Y")),
+        checkpoint_callback=SimpleNamespace(payload={"config": {"name": "pos_tagging/own"}}),
     )
     task._trainer = trainer
     TagReport().on_run_end(trainer, task, {})
