@@ -86,6 +86,7 @@ def test_the_folder_of_the_page_learns(fresh, capsys):
     metrics = json.loads(Path("learns/metrics.json").read_text())
     assert metrics["test/mse"] < 0.2 * metrics["baseline/mean/test/mse"]
     assert main(["evaluate", "run_dir=learns"]) == 0
+    assert capsys.readouterr().out.count("best baseline mean beaten: test/mse") == 2  # of train, of evaluate
 
 
 @pytest.mark.parametrize(
