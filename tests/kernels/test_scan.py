@@ -287,6 +287,7 @@ def test_interpreted_kernels_at_the_edges(coefficients, dtype, small_tiles):
 @pytest.mark.interpret
 @DIRECTIONS
 @SINGLE
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # numpy, of NaN made on purpose
 def test_interpreted_kernels_forget_what_is_not_finite(dtype, reverse, small_tiles):
     for actual, expected in cut_in_two("triton", dtype, reverse):
         torch.testing.assert_close(actual, expected)

@@ -14,6 +14,8 @@ from tests.nn.test_own_memory import cell_of, leaves, runs, runs_on
 
 T, B = 4, 3
 BAD = [float("nan"), float("inf")]
+# The interpreter computes with numpy, which warns where a NaN is made; here they are made on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 
 
 def spoiled(state: Any, rows: Any, bad: float) -> list[Any]:
