@@ -1,7 +1,5 @@
 """Level 0: gate maths against torch.nn and against autograd, in float64."""
 
-import math
-
 import pytest
 import torch
 
@@ -77,5 +75,9 @@ def test_vocabulary_means_the_same_in_python_and_torch(name):
     num_arguments = function.__code__.co_argcount
     points = [(-2.5,), (0.0,), (0.7,)] if num_arguments == 1 else [(1.5, 0.3, -0.2), (-2.0, 0.8, 4.0)]
     for point in points:
-        arguments = [torch.tensor(value, dtype=torch.float64) for value in point[:num_arguments]]
-        assert math.isclose(TORCH_NAMES[name](*arguments).item(), function(*point[:num_arguments]), rel_tol=1e-12)
+        given = (point[0] > 0, *point[1:]) if name == "where" else point[:num_arguments]
+        arguments = [
+            torch.tensor(value, dtype=torch.bool if isinstance(value, bool) else torch.float64) for value in given
+        ]
+        expected = torch.tensor(function(*given), dtype=torch.float64)
+        torch.testing.assert_close(TORCH_NAMES[name](*arguments), expected, rtol=1e-12, atol=0.0, equal_nan=True)

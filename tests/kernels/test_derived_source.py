@@ -14,7 +14,7 @@ import torch
 
 from rnnlab_kernels.cells import CELLS, Cell, bind_torch, bind_triton
 from rnnlab_kernels.cells.derive import derive
-from rnnlab_kernels.cells.vocabulary import relu_grad, sigmoid, tanh
+from rnnlab_kernels.cells.vocabulary import relu_grad, sigmoid, tanh, where
 from tests.kernels.test_derive import DERIVED, assert_gradient_is_autograds, make_leaky
 
 LEAKY_SOURCE = """\
@@ -102,15 +102,22 @@ def fixed_rate(x):
 @pytest.mark.parametrize(
     ("activation", "used"),
     [
-        (branch, "a comparison"),
+        (branch, "the truth of a value"),
         (fixed_rate, "a value of type Tensor"),
         (torch.tanh, "torch's tanh"),
         (torch.nn.functional.silu, "torch's silu"),
-        (np.tanh, r"numpy\.tanh"),
+        (np.tanh, r"numpy\.tanh \(nearest: tanh\)"),
         (math.cos, "functions of math"),
-        (lambda x: max(x, 0.0), "a comparison"),
+        (lambda x: max(x, 0.0), "the truth of a value .*max, min"),
+        (lambda x: x * (x > 0), "a comparison but as the first argument of where"),
+        (lambda x: (x > 0) + x, "a comparison but as the first argument of where"),
+        (lambda x: where((x > 0) & (x < 1), x, 0.0), "a comparison but as the first argument of where"),
+        (lambda x: tanh(x > 0), "a comparison but as the first argument of where"),
+        (lambda x: where(x, x, 0.0), "where without a comparison"),
+        (lambda x: where(x == 0, x, 0.0), "== or !="),
         (lambda x: x and 1.0, "the truth of a value"),
-        (lambda x: abs(x), "abs"),
+        (lambda x: x.tanh(), r"the attribute \.tanh \(nearest: tanh\)"),
+        (lambda x: sigmod(x), r"sigmod, which is not defined \(nearest: sigmoid\)"),  # noqa: F821
         (lambda x: x**0.5, r"the power 0\.5"),
         (lambda x: x**x, "a value to the power of a value"),
         (lambda x: 2.0**x, "a number to the power of a value"),

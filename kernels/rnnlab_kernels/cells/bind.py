@@ -46,6 +46,15 @@ def find(by_key: dict[str, Any], key: str) -> Any:
     return by_key[key]
 
 
+def check_names(what: str, names: object) -> None:
+    """Raise TypeError unless `names` is a tuple of strings, ValueError if one stands in it twice."""
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+        hint = f": with a comma, ({names!r},)" if isinstance(names, str) else ""
+        raise TypeError(f"{what} must be a tuple of names, got: {names!r}{hint}")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{what} must be different names, got {twice[0]!r} twice")
+
+
 def _content(function: Maths | None) -> Any:
     """Return what decides about what a function of gate maths computes."""
     if not isinstance(function, types.FunctionType):
@@ -93,6 +102,10 @@ class Cell:
     key: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        for word in ("gates", "states", "carried", "saved"):
+            check_names(f"{word} of {self.name!r}", getattr(self, word))
+        if not 0 <= self.split <= len(self.gates):
+            raise ValueError(f"split of {self.name!r} must be between 0 and {len(self.gates)}, got: {self.split}")
         content = self.arguments() | {
             "gates_fwd": _content(self.gates_fwd),
             "gates_bwd": _content(self.gates_bwd),
@@ -133,7 +146,8 @@ def rebind(
     if function is None:
         raise TypeError("this cell has no gates_bwd: derive(cell) returns it with one")
     if not isinstance(function, types.FunctionType):
-        raise TypeError(f"gate maths are plain Python functions, not {type(function).__name__}")
+        kind = type(function).__name__
+        raise TypeError(f"gate maths are plain Python functions, in a class a @staticmethod, not a {kind}")
     names = {**function.__globals__, **names}
     closure = closure or function.__closure__
     bound = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__, closure)
@@ -150,6 +164,22 @@ def _torch_softplus(x: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.softplus(x, threshold=40.0)
 
 
+def _extreme(function: Maths) -> Maths:
+    def call(a: Any, b: Any) -> torch.Tensor:
+        # A number as a tensor of the other's dtype: clamp would have another gradient where the two are equal.
+        if isinstance(a, torch.Tensor):
+            return function(a, b if isinstance(b, torch.Tensor) else torch.full_like(a, b))
+        return function(torch.full_like(b, a), b)
+
+    return call
+
+
+def _torch_where(condition: torch.Tensor, a: Any, b: Any) -> torch.Tensor:
+    if not isinstance(a, torch.Tensor) and not isinstance(b, torch.Tensor):
+        raise TypeError(f"where of the numbers {a} and {b}: only a derived gradient knows what dtype they have")
+    return torch.where(condition, a, b)
+
+
 # The derivative names take the upstream gradient and the activated value, as torch's fused backward operators do.
 TORCH_NAMES: dict[str, Any] = {
     "sigmoid": torch.sigmoid,
@@ -157,6 +187,13 @@ TORCH_NAMES: dict[str, Any] = {
     "relu": torch.relu,
     "exp": torch.exp,
     "softplus": _torch_softplus,
+    "log": torch.log,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "abs": torch.abs,
+    "maximum": _extreme(torch.maximum),
+    "minimum": _extreme(torch.minimum),
+    "where": _torch_where,
     "fma": _torch_fma,
     "sigmoid_grad": torch.ops.aten.sigmoid_backward.default,
     "tanh_grad": torch.ops.aten.tanh_backward.default,

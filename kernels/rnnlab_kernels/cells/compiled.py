@@ -1,6 +1,7 @@
 """Numba's side of the vocabulary in which cells write their gate maths (see bind.py). Values are float32 scalars.
 
-Written so that the compiler can turn a loop over them into vector instructions: no library calls, no branches.
+Written so that the compiler can turn a loop over them into vector instructions: no library calls, no branches. But log,
+sin and cos are the library's, whose accuracy over all of float32 would take more than a polynomial.
 """
 
 # mypy: disable-error-code="call-arg"
@@ -130,7 +131,7 @@ def relu(x):
 @inline
 def softplus(x):
     """max(x, 0) + log(1 + u), u = exp(-|x|); the logarithm as 2 artanh(u / (2 + u)), a series off by 2e-9."""
-    u = exp(-abs(x))
+    u = exp(-np.fabs(x))
     s = u / (F(2.0) + u)
     z = s * s
     p = z * F(1.0 / 15.0) + F(1.0 / 13.0)
@@ -140,6 +141,41 @@ def softplus(x):
     p = p * z + F(1.0 / 5.0)
     p = p * z + F(1.0 / 3.0)
     return max(x, F(0.0)) + F(2.0) * (s * (z * p) + s)
+
+
+@inline
+def log(x):
+    return np.log(x)
+
+
+@inline
+def sin(x):
+    return np.sin(x)
+
+
+@inline
+def cos(x):
+    return np.cos(x)
+
+
+@inline
+def abs(x):
+    return np.fabs(x)
+
+
+@inline
+def maximum(a, b):
+    return b if a < b or b != b else a
+
+
+@inline
+def minimum(a, b):
+    return b if b < a or b != b else a
+
+
+@inline
+def where(condition, a, b):
+    return a if condition else b
 
 
 @inline

@@ -24,10 +24,20 @@ from typing import Any
 
 from rnnlab_kernels.cells import vocabulary
 from rnnlab_kernels.cells.bind import TORCH_NAMES, Cell, Maths
-from rnnlab_kernels.cells.trace import Graph, Value, trace
+from rnnlab_kernels.cells.trace import COMPARISONS, Graph, Value, check_by_hand, choose, trace
 
 _MAX_INLINE = 60  # characters of an expression that is still written inside another one
-_COSTLY = {"sigmoid", "tanh", "exp", "softplus"}
+_COSTLY = {"sigmoid", "tanh", "exp", "softplus", "log", "sin", "cos"}
+
+
+def _where(condition: Value, a: Value | float, b: Value | float) -> Value | None:
+    chosen = choose(condition, a, b)
+    return chosen if isinstance(chosen, Value) else None  # 0 on both sides
+
+
+def _share(dy: Value, loses: Any, wins: Any) -> Value | None:
+    """Return the part of dy that one of two arguments gets, half where neither wins."""
+    return _where(loses, 0.0, choose(wins, dy, dy * 0.5))
 
 
 # From the gradient of a result, the result and the arguments to the gradients of the arguments; None is no gradient.
@@ -43,6 +53,13 @@ _RULES: dict[str, Callable[..., tuple[Value | None, ...]]] = {
     "relu": lambda dy, y, x: (dy.apply("relu_grad", y),),
     "exp": lambda dy, y, x: (dy * y,),
     "softplus": lambda dy, y, x: (dy * x.apply("sigmoid"),),
+    "log": lambda dy, y, x: (dy / x,),
+    "sin": lambda dy, y, x: (dy * x.apply("cos"),),
+    "cos": lambda dy, y, x: (-(dy * x.apply("sin")),),
+    "abs": lambda dy, y, x: (_where(x > 0.0, dy, choose(x < 0.0, -dy, 0.0)),),
+    "maximum": lambda dy, y, a, b: (_share(dy, a < b, b < a), _share(dy, b < a, a < b)),
+    "minimum": lambda dy, y, a, b: (_share(dy, b < a, a < b), _share(dy, a < b, b < a)),
+    "where": lambda dy, y, condition, a, b: (None, _where(condition, dy, 0.0), _where(condition, 0.0, dy)),
     "relu_grad": lambda dy, y, a, b: (dy.apply("relu_grad", b), None),
 }
 
@@ -78,7 +95,7 @@ class _Names:
         return f"v{sum(name[0] == 'v' and name[1:].isdigit() for name in self.given.values()) + 1}"
 
 
-_STRENGTH = {"+": 1, "-": 1, "*": 2, "/": 2, "neg": 3, "number": 3}
+_STRENGTH = {**dict.fromkeys(COMPARISONS, 0), "+": 1, "-": 1, "*": 2, "/": 2, "neg": 3, "number": 3}
 
 
 def _expression(operation: str, arguments: list[tuple[str, int]]) -> str:
@@ -149,11 +166,13 @@ def _differentiate(graph: Graph, state: list[int], dstate: list[Value]) -> dict[
 
 def _kept(graph: Graph, end: int, free: Iterable[int], results: list[int]) -> list[int]:
     """Return the places before `end` to save: needed by the results, and costly to compute again from `free` ones."""
+    # A comparison is made again: what is saved are real numbers.
+    compares = [operation in COMPARISONS for operation, *_ in graph.operations]
     reached, needed = set(results), set[int]()
-    for place in range(len(graph.operations) - 1, end - 1, -1):
-        if place in reached:
+    for place in range(len(graph.operations) - 1, -1, -1):
+        if place in reached and (place >= end or compares[place]):
             reached.update(graph.arguments(place))
-            needed.update(argument for argument in graph.arguments(place) if argument < end)
+            needed.update(argument for argument in graph.arguments(place) if argument < end and not compares[argument])
 
     kept: list[int] = []
     costs = dict.fromkeys(free, 0.0)  # calls of _COSTLY in a row on the way from what is at hand
@@ -203,16 +222,17 @@ def derive(cell: Cell) -> Cell:
     """Return `cell` with `gates_bwd`, the gradient of its `gates_fwd`, and with `saved`, what that needs of forward.
 
     `gates_fwd` is written again as well, to return what is saved; what it returned beside the new state is ignored. A
-    cell that has a `gates_bwd` is returned as it is. `dropped` is derived too.
+    cell that has a `gates_bwd` is returned as it is, if its functions fit. `dropped` is derived too.
 
     `source` of the result shows both functions. The derivative of `relu_grad` by its second argument is taken as 0.
 
     Raises:
         TypeError: `gates_fwd` used something else than the vocabulary, or did not return `(state, saved)` with one
-            value for each name in `states`. Names what it used.
+            value for each name in `states`; a `gates_bwd` by hand does not fit. Names what it used or returned.
     """
     dropped = None if cell.dropped is None else derive(cell.dropped)
     if cell.gates_bwd is not None:
+        check_by_hand(cell)
         return cell if dropped is cell.dropped else replace(cell, dropped=dropped)
 
     traced = trace(cell)
