@@ -31,7 +31,11 @@ def run(blocks: list[str]) -> dict[str, Any]:
 def test_page_runs_and_prints_what_it_says(capsys):
     names = run([block for block in BLOCKS if TRITON not in block])
     printed = [line.removeprefix("# ") for block in BLOCKS for line in block.splitlines() if line.startswith("# ")]
-    assert capsys.readouterr().out.splitlines() == printed == ["Recurrent: fused (gate maths compiled for the CPU)"]
+    assert (
+        capsys.readouterr().out.splitlines()
+        == printed
+        == ["Recurrent: fused (stepwise, gate maths by Numba: gate maths compiled for the CPU)"]
+    )
     assert names["UGRNNCell"].gates_bwd is None and names["ByHand"].gates_bwd is not None
 
 
