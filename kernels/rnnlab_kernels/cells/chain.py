@@ -12,7 +12,7 @@ is taken as the input part of the gates already.
 B batch, H units of a stage, G its gates.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
@@ -101,7 +101,34 @@ class Chain:
             for stage in self.stages
         ]
         content = (self.states, stages, self.output, self.constants)
+        self._check_values()
         object.__setattr__(self, "key", registered(self, CHAINS_BY_KEY, content))
+
+    def _check_values(self) -> None:
+        """Raise ValueError for a value that is read before a stage has written it."""
+        known = [*(f"{state}_prev" for state in self.states), *self.constants]
+        for stage in self.stages:
+            if isinstance(stage, Gates):
+                for word in ("out", "carried"):
+                    names, own = getattr(stage, word), getattr(stage.cell, "states" if word == "out" else word)
+                    if len(names) != len(own):
+                        raise ValueError(
+                            f"chain {self.name!r}: {word} of the gate update {stage.cell.name!r} must name one value "
+                            f"for each of {own}, got: {names}"
+                        )
+                reads = (*stage.carried, *([] if stage.recurrent is None else [stage.recurrent]))
+                writes: tuple[str, ...] = stage.out
+            else:
+                reads, writes = stage.sources if isinstance(stage, Product) else (stage.source,), (stage.out,)
+            self._check_known(f"the stage that writes {', '.join(writes)}", reads, known)
+            known += writes
+        if self.stages:
+            self._check_known("what a step gives out", [self.output, *self.states], known)
+
+    def _check_known(self, what: str, names: Iterable[str], known: list[str]) -> None:
+        for name in names:
+            if name not in known:
+                raise ValueError(f"chain {self.name!r}: {what} reads {name!r}; there is {', '.join(known)}")
 
     def __reduce__(self) -> Any:
         return Chain, (self.name, self.states, self.stages, self.output, self.constants)  # made anew, and so registered
@@ -135,23 +162,43 @@ def giving(chain: Chain, output: str) -> Chain:
 
 
 @made_once
-def _chain_of(key: str, projection: bool) -> Chain:
+def _chain_of(key: str, projection: bool, constants: tuple[str, ...]) -> Chain:
     cell = CELLS_BY_KEY[key]
+    check_carried(cell, constants)
     out = (("unprojected" if projection else "h"), *cell.states[1:])
     stages: list[Product | Norm | Gates] = [
         Product("recurrent", ("h_prev",), "hh", "bias_hh"),
-        Gates(cell, out, tuple(f"{name}_prev" for name in cell.carried), "recurrent"),
+        Gates(cell, out, tuple(name if name in constants else f"{name}_prev" for name in cell.carried), "recurrent"),
     ]
     if projection:
         stages.append(Product("h", ("unprojected",), "hr"))
-    return Chain(cell.name, cell.states, tuple(stages))
+    return Chain(cell.name, cell.states, tuple(stages), constants=constants)
 
 
-def as_chain(cell: Cell, projection: bool = False) -> Chain:
+def check_carried(cell: Cell, constants: tuple[str, ...]) -> None:
+    """Raise ValueError unless the carried values of a cell are states and constants, and those that must be."""
+    if cell.states[:1] != ("h",):
+        raise ValueError(f"states of {cell.name!r} must begin with 'h', which the product reads, got: {cell.states}")
+    for name in cell.carried:
+        if name not in (*cell.states, *constants):
+            raise ValueError(
+                f"carried of {cell.name!r} has {name!r}, which is neither a state ({', '.join(cell.states)}) nor a "
+                f"constant ({', '.join(constants) or 'none'})"
+            )
+    for name in (*cell.states[1:], *constants):
+        if name not in cell.carried:
+            raise ValueError(f"{name!r} of {cell.name!r} must be in carried: nothing else reads it")
+
+
+def as_chain(cell: Cell, projection: bool = False, constants: tuple[str, ...] = ()) -> Chain:
     """Return the chain of a cell that is one product with h and one gate update, as torch's are.
 
     Args:
-        cell: its carried values are states before the step.
+        cell: its carried values are states before the step, and constants.
         projection: the new h goes through weight "hr" (P, H), as in torch's LSTM with `proj_size`.
+        constants: names of weights (H,) among the carried values.
+
+    Raises:
+        ValueError: a carried value is neither; a state beside h, or a constant, is not carried.
     """
-    return _chain_of(cell.key, projection)
+    return _chain_of(cell.key, projection, constants)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from rnnlab_kernels.cells import Cell
-from rnnlab_kernels.cells.chain import Chain, as_chain
+from rnnlab_kernels.cells.bind import check_names
+from rnnlab_kernels.cells.chain import Chain, Norm, Product, as_chain, check_carried
 from rnnlab_kernels.cells.derive import derive
 from rnnlab_kernels.schedules.reference import reference
 
@@ -113,18 +114,24 @@ class GatedCell(ChainCell):
     A subclass names its gates and states and writes `gates_fwd` over the names of rnnlab_kernels.cells.vocabulary;
     `gates_bwd` may be written by hand or is derived. `gates_fwd_dropped`, if there is one, is `gates_fwd` with one more
     carried value, a mask that multiplies the candidate: without it there is no `candidate_dropout`. See
-    `rnnlab_kernels.cells.bind.Cell` for the conventions.
+    `rnnlab_kernels.cells.bind.Cell` for the conventions. A name that does not fit, and maths that do not return what
+    they should, are a ValueError or a TypeError when the class is made.
+
+    Attributes:
+        constants: names of learnable vectors (H,), one number a unit, the same at every step, as peepholes are. Each is
+            a parameter of that name, and comes to `gates_fwd` after the carried states.
 
     Args:
         bias: True for torch's two vectors, "single" for one, False for none.
 
     Example:
-        >>> from rnnlab_kernels.cells.vocabulary import tanh
+        >>> from rnnlab_kernels.cells.vocabulary import sigmoid, tanh
         >>> class Leaky(GatedCell):
-        ...     gates, states, carried = ("g",), ("h",), ("h",)
+        ...     gates, states, carried, constants = ("g",), ("h",), ("h",), ("rate",)
         ...     @staticmethod
         ...     def gates_fwd(gates, carried):
-        ...         return (carried[0] + 0.25 * (tanh(gates[0]) - carried[0]),), ()
+        ...         h_prev, rate = carried
+        ...         return (h_prev + sigmoid(rate) * (tanh(gates[0]) - h_prev),), ()
         >>> y, state = Leaky(3, 4)(torch.zeros(2, 3))
         >>> y.shape
         torch.Size([2, 4])
@@ -134,6 +141,7 @@ class GatedCell(ChainCell):
     states: ClassVar[tuple[str, ...]] = ("h",)
     carried: ClassVar[tuple[str, ...]] = ()
     saved: ClassVar[tuple[str, ...]] = ()
+    constants: ClassVar[tuple[str, ...]] = ()
     split: ClassVar[int] = 0
     gates_fwd: ClassVar[Callable[..., Any]]
     gates_bwd: ClassVar[Callable[..., Any] | None] = None
@@ -141,15 +149,22 @@ class GatedCell(ChainCell):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if "gates_fwd" in cls.__dict__:
-            shape = (cls.gates, cls.states, cls.carried)
-            dropped = None
-            if cls.gates_fwd_dropped is not None:
-                carried = (*cls.carried, "mask")
-                name = f"{cls.__name__}_dropped"
-                dropped = derive(Cell(name, *shape[:2], carried, (), cls.split, cls.gates_fwd_dropped))
-            cell = Cell(cls.__name__, *shape, cls.saved, cls.split, cls.gates_fwd, cls.gates_bwd, dropped)
-            cls.chain = as_chain(derive(cell))
+        if not _DECLARED & cls.__dict__.keys() or not hasattr(cls, "gates_fwd"):
+            return
+        who = f"of {cls.__name__!r}"
+        for word in ("gates", "states", "carried", "constants"):
+            check_names(f"{word} {who}", getattr(cls, word))
+        for name in cls.constants:
+            if name in cls.states or hasattr(GatedCell, name) or name in _PARAMETERS or not name.isidentifier():
+                raise ValueError(f"constants {who} has {name!r}, which cannot be the name of a parameter of its own")
+        carried = (*(name for name in cls.carried if name not in cls.constants), *cls.constants)
+        shape, dropped = (cls.gates, cls.states), None
+        if (maths := _of_this_forward(cls, "gates_fwd_dropped")) is not None:
+            dropped = derive(Cell(f"{cls.__name__}_dropped", *shape, (*carried, "mask"), (), cls.split, maths))
+        by_hand = _of_this_forward(cls, "gates_bwd")
+        cell = Cell(cls.__name__, *shape, carried, cls.saved, cls.split, cls.gates_fwd, by_hand, dropped)
+        check_carried(cell, cls.constants)
+        cls.chain = as_chain(derive(cell), constants=cls.constants)
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool | str = True, device: Any = None, dtype: Any = None
@@ -157,6 +172,8 @@ class GatedCell(ChainCell):
         super().__init__(input_size, hidden_size)
         self.bias = check_bias(bias)
         add_gate_parameters(self, len(self.gates) * hidden_size, input_size, hidden_size, bias, device, dtype)
+        for name in self.constants:
+            setattr(self, name, nn.Parameter(torch.empty(hidden_size, device=device, dtype=dtype)))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -164,7 +181,21 @@ class GatedCell(ChainCell):
         uniform_parameters(self)
 
     def kernel_weights(self) -> dict[str, Tensor]:
-        return gate_weights(self)
+        return gate_weights(self) | {name: getattr(self, name) for name in self.constants}
+
+
+_DECLARED = {"gates", "states", "carried", "saved", "constants", "split", "gates_fwd", "gates_bwd", "gates_fwd_dropped"}
+_PARAMETERS = {"bias", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "ih", "hh", "input_size", "hidden_size", "mask"}
+
+
+def _of_this_forward(cls: type[GatedCell], name: str) -> Callable[..., Any] | None:
+    """Return a function of the class; None where it belongs to a `gates_fwd` that a subclass has replaced."""
+    for owner in cls.__mro__:
+        if name in vars(owner):
+            return getattr(cls, name)
+        if "gates_fwd" in vars(owner):
+            return None
+    return None
 
 
 class GateRowsCell(ChainCell):
@@ -210,6 +241,20 @@ class GateRowsCell(ChainCell):
         if self.num_heads > 1:
             weights["hh"] = by_head(weights["hh"], self.num_heads)
         return weights
+
+
+def check_weights(cell: ChainCell) -> None:
+    """Raise TypeError unless `kernel_weights` has what the chain names, constants as vectors; biases may lack."""
+    weights, chain = cell.kernel_weights(), cell.chain
+    wanted = [stage.weight for stage in chain.stages if isinstance(stage, Product)]
+    wanted += [stage.gain for stage in chain.stages if isinstance(stage, Norm)]
+    name = type(cell).__name__
+    for weight in (*wanted, *chain.constants):
+        if weight not in weights:
+            raise TypeError(f"the chain of {name} needs {weight!r}; its kernel_weights has {', '.join(weights)}")
+    for weight in chain.constants:
+        if weights[weight].dim() != 1:
+            raise TypeError(f"{weight!r} of {name} must be a vector (H,), got shape {tuple(weights[weight].shape)}")
 
 
 _STATE_TYPES: dict[tuple[str, ...], Any] = {}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnlab.nn.cells import torch_cells
-from rnnlab.nn.cells.base import gate_weights, state_tuple
+from rnnlab.nn.cells.base import ChainCell, check_weights, gate_weights, state_tuple
 from rnnlab_kernels.cells import CELLS, Cell
 from rnnlab_kernels.cells.chain import Chain, Gates, Product, as_chain
 from rnnlab_kernels.schedules.additions import has_candidate
@@ -263,4 +263,6 @@ def check_cell(cell: object) -> nn.Module:
     for name in wanted:
         if not hasattr(cell, name):
             raise TypeError(f"{type(cell).__name__} is no recurrent cell: it has no {name}")
+    if isinstance(cell, ChainCell) and cell.chain is not None:
+        check_weights(cell)
     return cell
