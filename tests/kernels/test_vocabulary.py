@@ -16,6 +16,7 @@ from tests.kernels.problems import assert_close_in_float32, make_problem
 from tests.kernels.test_derive import assert_gradient_is_autograds, gradients
 from tests.tolerances import FLOAT64
 
+EDGES = [-math.inf, -2.0, -0.0, 0.0, 1e-40, 0.7, 3.0, math.inf, math.nan]
 MATHS = {
     "leaky": lambda a, b, h: where(a > b, a, 0.3 * b) * h,
     "step": lambda a, b, h: where(a <= 0.1, 1, 0.25) * h + where(0.0 < b, 1, 1) + a,
@@ -139,6 +140,27 @@ def test_device_sines_are_accurate_far_out():
     assert (y[:, :-2].abs() <= 1.000001).all() and y[:, -2:].isnan().all()
 
 
+def _edges_kernel(a_ptr, b_ptr, y_ptr):
+    i = tl.arange(0, 128)  # noqa: F821
+    a = tl.load(a_ptr + i)  # noqa: F821
+    tl.store(y_ptr + i, function(a, tl.load(b_ptr + i)))  # noqa: F821
+
+
+@pytest.mark.interpret
+@pytest.mark.parametrize("name", ["maximum", "minimum", "relu_grad"])
+def test_device_edges_are_torchs(name):
+    import triton
+    import triton.language as tl
+
+    from rnnlab_kernels.cells import device
+
+    a, b = torch.cartesian_prod(torch.tensor([*EDGES, 0.0, 0.0]), torch.tensor([*EDGES, 0.0, 0.0]))[:128].T.contiguous()
+    a, b = (torch.nn.functional.pad(part, (0, 128 - len(part))) for part in (a, b))
+    y = torch.empty(128)
+    triton.jit(rebind(_edges_kernel, {"tl": tl, "function": getattr(device, name)}))[(1,)](a, b, y)
+    torch.testing.assert_close(y, TORCH_NAMES[name](a, b), equal_nan=True)
+
+
 @pytest.mark.skipif(INTERPRETING, reason="interpreted kernels cannot be compiled")
 @pytest.mark.parametrize("direction", ["fwd", "bwd"])
 def test_kernels_compile_without_spilling(direction, monkeypatch):
@@ -151,17 +173,14 @@ def test_kernels_compile_without_spilling(direction, monkeypatch):
     assert compile_variant(variant, 90).faults == []
 
 
-EDGES = [-math.inf, -2.0, -0.0, 0.0, 1e-40, 0.7, 3.0, math.inf, math.nan]
-
-
-@pytest.mark.parametrize("name", ["abs", "log", "maximum", "minimum"])
+@pytest.mark.parametrize("name", ["abs", "log", "maximum", "minimum", "relu", "relu_grad"])
 def test_edges_are_torchs(name):
     numba = pytest.importorskip("numba")
     from rnnlab_kernels.cells import compiled
 
     exact, function = getattr(vocabulary, name), getattr(compiled, name)
     a, b = torch.cartesian_prod(torch.tensor(EDGES), torch.tensor(EDGES)).unbind(-1)
-    if name in ("abs", "log"):
+    if name in ("abs", "log", "relu"):
         points, call = [a], numba.njit(lambda x: function(x))
     else:
         points, call = [a, b], numba.njit(lambda x, y: function(x, y))

@@ -17,7 +17,7 @@ def tanh(x):
 
 @triton.jit
 def relu(x):
-    return tl.maximum(x, 0.0)
+    return tl.where(x <= 0.0, 0.0, x)  # the hardware's maximum of NaN and 0 is 0, and a diverged run must show
 
 
 @triton.jit
@@ -112,4 +112,4 @@ def tanh_grad(dy, y):
 
 @triton.jit
 def relu_grad(dy, y):
-    return tl.where(y > 0.0, dy, 0.0)
+    return tl.where(y <= 0.0, 0.0, dy)

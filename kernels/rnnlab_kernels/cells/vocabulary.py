@@ -19,7 +19,7 @@ def tanh(x):
 
 
 def relu(x):
-    return max(x, 0.0)
+    return 0.0 if x <= 0 else x
 
 
 def exp(x):
@@ -78,4 +78,4 @@ def tanh_grad(dy, y):
 
 def relu_grad(dy, y):
     """Gradient of relu from its value y; 0 at 0, as in torch."""
-    return dy if y > 0 else 0.0
+    return 0.0 if y <= 0 else dy
