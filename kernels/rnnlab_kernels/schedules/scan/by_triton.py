@@ -61,7 +61,7 @@ def _times_conj(x, y, COMPLEX: tl.constexpr):
 @triton.jit
 def _compose(a_1, b_1, a_2, b_2):
     cut = a_2 == 0.0  # nothing of what was before is left, be it infinite or NaN
-    return tl.where(cut, 0.0, a_2 * a_1), tl.where(cut, b_2, a_2 * b_1 + b_2)
+    return a_2 * tl.where(cut, 0.0, a_1), a_2 * tl.where(cut, 0.0, b_1) + b_2
 
 
 @triton.jit
@@ -88,7 +88,7 @@ def _scan_chunk(a, b, carry, COMPLEX: tl.constexpr, BLOCK_T: tl.constexpr):
         return (real, imag), (last_real, last_imag)
     else:
         a_all, b_all = tl.associative_scan((a[0], b[0]), 0, _compose)
-        h = tl.where(a_all == 0.0, b_all, a_all * carry[0] + b_all)
+        h = a_all * tl.where(a_all == 0.0, 0.0, carry[0]) + b_all
         return (h,), (tl.sum(tl.where(is_last, h, 0.0), axis=0)[None, :],)
 
 
