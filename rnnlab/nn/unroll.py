@@ -22,7 +22,7 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from rnnlab.nn.backend import OF_ONE_LAUNCH, scan_method, schedule
-from rnnlab.nn.cells.protocol import elementwise_constants, one_pass_maths
+from rnnlab.nn.cells.protocol import one_pass_maths
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells.chain import Chain, giving
 from rnnlab_kernels.schedules.additions import PLAIN, Walk, clip_gradient, draw_masks, take_part
@@ -93,12 +93,16 @@ def run_directions(
         together = _both_ways(sides[0], sides[1], x, mask)
         if together is not None:
             return together
-    return [_unroll(side, x, mask, checkpoint_steps, collect) for side in sides]
+    found: list[Result] = []
+    for side in sides:
+        if checkpoint_steps is None:
+            found.append(_run(side, collect, side.walk, mask, x, *side.state))
+        else:
+            found.append(_run_windows(side, x, mask, checkpoint_steps, collect))
+    return found
 
 
-def _unroll(side: Side, x: Tensor, mask: Tensor | None, checkpoint_steps: int | None, collect: bool) -> Result:
-    if checkpoint_steps is None:
-        return _run(side, collect, side.walk, mask, x, *side.state)
+def _run_windows(side: Side, x: Tensor, mask: Tensor | None, checkpoint_steps: int, collect: bool) -> Result:
     outputs: list[Tensor] = []
     every: list[Tensors] = []
     state, run = side.state, partial(_run, side, collect)
@@ -273,7 +277,7 @@ def _both_ways(side: Any, back: Any, x: Tensor, mask: Tensor | None) -> list[Res
 
 def constants_of_one_loop(backend: str, chain: Any, walk: Walk) -> tuple[str, ...] | None:
     """Return the constants of a chain that one loop or launch over all of time takes, None where stages run apart."""
-    return elementwise_constants(chain) if backend in _ONE_LOOP and (walk is PLAIN or _is_plain(walk)) else None
+    return chain.one_loop if backend in _ONE_LOOP and (walk is PLAIN or _is_plain(walk)) else None
 
 
 def runs_in_one_loop(backend: str, dtype: torch.dtype, walk: Walk) -> bool:

@@ -84,6 +84,8 @@ class Chain:
         constants: weights (H,) that enter gate updates element by element, the same at every step, such as peepholes.
             A gate update names them among its `carried` values.
         key: by which operators name the chain, in `CHAINS_BY_KEY`.
+        one_loop: the names of the constants, if the chain is one gate update without a product, which can run in one
+            loop or launch over all steps (schedules/persistent/elementwise.py); None for any other.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Chain:
     output: str = "h"
     constants: tuple[str, ...] = ()
     key: str = field(init=False, repr=False, compare=False)
+    one_loop: tuple[str, ...] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         stages = [
@@ -103,6 +106,7 @@ class Chain:
         content = (self.states, stages, self.output, self.constants)
         self._check_values()
         object.__setattr__(self, "key", registered(self, CHAINS_BY_KEY, content))
+        object.__setattr__(self, "one_loop", _elementwise_constants(self))
 
     def _check_values(self) -> None:
         """Raise ValueError for a value that is read before a stage has written it."""
@@ -136,6 +140,19 @@ class Chain:
     @property
     def num_states(self) -> int:
         return len(self.states)
+
+
+def _elementwise_constants(chain: Chain) -> tuple[str, ...] | None:
+    if len(chain.stages) != 1 or not isinstance(chain.stages[0], Gates):
+        return None
+    stage = chain.stages[0]
+    if stage.recurrent is not None or stage.first != 0 or stage.cell.split or stage.out != chain.states:
+        return None
+    names = dict(zip(stage.cell.states, chain.states, strict=False))
+    states = tuple(f"{names[name]}_prev" for name in stage.cell.carried if name in names)
+    constants = stage.carried[len(states) :]
+    fits = chain.output == chain.states[0] and stage.carried[: len(states)] == states
+    return constants if fits and set(constants) <= {*chain.constants} else None
 
 
 def made_once(make: Callable[..., Chain]) -> Callable[..., Chain]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rnnlab.nn.cells import torch_cells
 from rnnlab.nn.cells.base import ChainCell, check_weights, gate_weights, state_tuple
 from rnnlab_kernels.cells import CELLS, Cell
-from rnnlab_kernels.cells.chain import Chain, Gates, Product, as_chain
+from rnnlab_kernels.cells.chain import Chain, Product, as_chain
 from rnnlab_kernels.schedules.additions import has_candidate
 
 _FORWARDS: dict[Any, str] = {
@@ -75,25 +75,6 @@ def kind(cell: Any) -> tuple[str, Chain | None]:
     if chain is not None:
         return "chain", chain
     return ("scan" if hasattr(cell, "coefficients") else "loop"), None
-
-
-def elementwise_constants(chain: Chain) -> tuple[str, ...] | None:
-    """Return the names of the constants of a chain that is one gate update without a product, None for any other.
-
-    Such a chain runs in one loop or launch over all steps: schedules/persistent/elementwise.py.
-    """
-    if len(chain.stages) != 1 or not isinstance(chain.stages[0], Gates):
-        return None
-    stage = chain.stages[0]
-    states = tuple(
-        f"{chain.states[stage.cell.states.index(n)]}_prev" for n in stage.cell.carried if n in stage.cell.states
-    )
-    constants = stage.carried[len(states) :]
-    fits = stage.recurrent is None and stage.first == 0 and not stage.cell.split
-    fits = fits and stage.out == chain.states and chain.output == chain.states[0]
-    return (
-        constants if fits and stage.carried[: len(states)] == states and set(constants) <= {*chain.constants} else None
-    )
 
 
 def one_pass_maths(cell: type) -> Cell | None:

@@ -172,7 +172,7 @@ class _Backward:
         steps = self.dpre[stage.out].unbind(0)
         into = self.dpre[stage.source].unbind(0) if stage.source in self.dpre else None
         outlasts = stage.out in frame.plan.outlasting
-        gain, shift = frame.affine(stage)
+        gain, shift = frame.affine[stage.gain], frame.affine.get(stage.shift)
         norm_bwd = frame.kit.norm_bwd
         # Norms may share their parameters.
         dgain = self.dweights.setdefault(stage.gain, torch.zeros_like(gain))
@@ -200,7 +200,9 @@ class _Backward:
         dx = step.views(self.dx, hidden) if takes_x else empty
         takes_h = stage.recurrent is not None and not merged
         dh = step.views(self.dpre[stage.recurrent], hidden) if takes_h and stage.recurrent else empty
-        carried, outs = frame.carried(stage), list(map(rows.__getitem__, stage.out))
+        carried, outs = list(map(rows.__getitem__, stage.carried)), list(map(rows.__getitem__, stage.out))
+        if stage.cell.dropped is not None:
+            carried += frame.candidate
 
         def run(t: int, position: int) -> None:
             saved = memory[position] if memory else ()
@@ -220,11 +222,7 @@ class _Backward:
         frame, weights, x = self.frame, self.frame.weights, self.frame.x
         names = frame.call.names
         wanted = dict(zip(names, needed[1:], strict=False))
-        found: dict[str, Tensor] = {}
-
-        def give(name: str, grad: Tensor) -> None:
-            found[name] = found[name] + grad if name in found else grad  # stages may share a weight
-
+        parts: list[tuple[str, Tensor]] = []
         flat_dx = self.dx.flatten(0, 1)
         dinput: Tensor | None = self.dx
         if "ih" in weights:
@@ -232,16 +230,20 @@ class _Backward:
             if needed[0]:
                 dinput = bind_product(weights["ih"].t(), len(flat_dx))(flat_dx).view_as(x)
             if wanted["ih"]:
-                give("ih", weight_gradient(flat_dx, x.flatten(0, 1)))
+                parts.append(("ih", weight_gradient(flat_dx, x.flatten(0, 1))))
             if wanted.get("bias_ih"):
-                give("bias_ih", flat_dx.sum(0, dtype=frame.work))
+                parts.append(("bias_ih", flat_dx.sum(0, dtype=frame.work)))
         for stage in frame.chain.stages:
             if isinstance(stage, Product):
                 dpre = self.dpre[stage.out].flatten(0, 1)
                 if wanted[stage.weight]:
-                    give(stage.weight, weight_gradient(dpre, self._sources(stage, named).flatten(0, 1)))
+                    source = self._sources(stage, named).flatten(0, 1)
+                    parts.append((stage.weight, weight_gradient(dpre, source)))
                 if stage.bias is not None and wanted.get(stage.bias):
-                    give(stage.bias, dpre.sum(0, dtype=frame.work))
+                    parts.append((stage.bias, dpre.sum(0, dtype=frame.work)))
+        found: dict[str, Tensor] = {}
+        for name, grad in parts:
+            found[name] = found[name] + grad if name in found else grad  # stages may share a weight
         found |= self.dweights
         for name, grad in self.dconstants.items():
             found[name] = grad.sum(0)

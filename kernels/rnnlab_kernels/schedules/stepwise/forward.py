@@ -139,7 +139,7 @@ def _product_fwd(frame: Frame, stage: Product) -> Callable[[int], None]:
 
 def _norm_fwd(frame: Frame, stage: Norm, memory: list[Tensor]) -> Callable[[int], None]:
     rows, out, keep = frame.rows[stage.source], frame.rows[stage.out], frame.call.keep
-    gain, shift = frame.affine(stage)
+    gain, shift = frame.affine[stage.gain], frame.affine.get(stage.shift)
     outlasts = stage.out in frame.plan.outlasting
     norm_fwd = frame.kit.norm_fwd
 
@@ -160,7 +160,9 @@ def _gates_fwd(frame: Frame, stage: Gates, step: Step, memory: list[Tensor]) -> 
     rows, keep = frame.rows, frame.call.keep
     merged = stage.recurrent in frame.plan.merged
     from_h = None if stage.recurrent is None or merged else rows[stage.recurrent]
-    carried, outs = frame.carried(stage), list(map(rows.__getitem__, stage.out))
+    carried, outs = list(map(rows.__getitem__, stage.carried)), list(map(rows.__getitem__, stage.out))
+    if stage.cell.dropped is not None:
+        carried += frame.candidate
     from_x = rows["x"] if stage.first is not None or merged else [None] * frame.num_steps
     # A step may use the recurrent part as scratch, but not a value that others read.
     must_copy = stage.recurrent in frame.plan.outlasting and stage.first is not None

@@ -197,6 +197,8 @@ class Frame:
 
     Attributes:
         rows: for each value its tensor (B, W) at each time step.
+        affine: gains and shifts of norms, in the working dtype.
+        candidate: the mask (T, B, H) that enters gate updates which drop their candidate, if there is one.
     """
 
     def __init__(self, call: Call, inputs: Sequence[Tensor]) -> None:
@@ -213,17 +215,17 @@ class Frame:
         self.masks = NO_MASKS
         if call.walk.noise is not None:
             self.masks = draw_masks(call.walk, self.chain, self.state_0, self.num_steps)
+        self.candidate = [] if self.masks.candidate is None else [self.masks.candidate.to(self.work)]
         self.rows: dict[str, Any] = {}
         for name in self.chain.constants:
             spread = self.weights[name].to(self.work).expand(self.batch, -1).contiguous()
             self.rows[name] = (spread,) * self.num_steps
-
-    def carried(self, stage: Gates) -> list[Sequence[Tensor]]:
-        """Return what enters a gate update element by element: for each value its tensor (B, W) at each step."""
-        values = list(map(self.rows.__getitem__, stage.carried))
-        if self.masks.candidate is not None and stage.cell.dropped is not None:
-            values.append(self.masks.candidate.to(self.work))
-        return values
+        self.affine: dict[str | None, Tensor] = {}
+        for stage in self.chain.stages:
+            if isinstance(stage, Norm):
+                for weight in (stage.gain, stage.shift):
+                    if weight in self.weights:
+                        self.affine[weight] = self.weights[weight].to(self.work).contiguous()
 
     def set_states(self, buffers: Sequence[Tensor], values: Sequence[Tensor]) -> None:
         """Take the buffers (T+1, B, W) of the states and (T, B, W) of the other values as rows."""
@@ -240,9 +242,3 @@ class Frame:
         masks = self.masks.sources
         parts = [self.rows[n][t] * masks[n] if n in masks else self.rows[n][t] for n in stage.sources]
         return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).to(self.x.dtype)
-
-    def affine(self, stage: Norm) -> tuple[Tensor, Tensor | None]:
-        """Return gain and shift of a norm in the working dtype."""
-        shift = None if stage.shift is None else self.weights.get(stage.shift)
-        gain = self.weights[stage.gain].to(self.work).contiguous()
-        return gain, None if shift is None else shift.to(self.work).contiguous()

@@ -236,7 +236,6 @@ def fused(
     Raises:
         RuntimeError: tensors other than float32 on a CPU, `launch.fused_supported` says so in words.
     """
-    possible, reason = fused_supported(x.device, x.dtype)
-    if not possible:
-        raise RuntimeError(f"the fused schedule cannot run this: {reason}")
+    if x.device.type != "cpu" or x.dtype != torch.float32:
+        raise RuntimeError(f"the fused schedule cannot run this: {fused_supported(x.device, x.dtype)[1]}")
     return recurrence("fused", cell, x, state_0, weights, mask, reverse=reverse, walk=walk)

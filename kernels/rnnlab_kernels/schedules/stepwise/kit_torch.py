@@ -1,6 +1,7 @@
 """The recurrence with its gate maths by torch operators: any device, any real dtype."""
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -19,11 +20,12 @@ class TorchStep:
 
     def __init__(self, cell: Cell, first: int) -> None:
         self.cell, self.first = cell, first
+        self.num_gates, self.num_merged = cell.num_gates, cell.num_merged
         assert cell.gates_bwd is not None
         self._fwd, self._bwd = bind_torch(cell.gates_fwd), bind_torch(cell.gates_bwd)
 
     def fwd(self, gates_x: Tensor | None, gates_h: Tensor | None, carried: Tensors, out: Tensors) -> Tensors:
-        num_gates, num_merged, hidden = self.cell.num_gates, self.cell.num_merged, out[0].shape[1]
+        num_gates, num_merged, hidden = self.num_gates, self.num_merged, out[0].shape[1]
         work = working_dtype(out[0].dtype)
         gates: Sequence[Tensor]
         if gates_x is not None:
@@ -42,7 +44,7 @@ class TorchStep:
             # Copies, or what is kept of them for backward would keep the merged parts in memory too.
             parts_h = [part.clone() for part in parts[num_merged:]]
             gates = (*parts[:num_merged], *gates_x[:, width:].split(hidden, 1)[: self.cell.split], *parts_h)
-        state, saved = self._fwd(gates, tuple(value.to(work) for value in carried))
+        state, saved = self._fwd(gates, tuple(map(Tensor.to, carried, repeat(work))))
         for target, value in zip(out, state, strict=True):
             target.copy_(value)
         return saved
@@ -56,19 +58,18 @@ class TorchStep:
         return [(batch, width), (batch, 1), (batch, 1)]
 
     def views(self, buffer: Tensor, hidden: int) -> Sequence[Tensors]:
-        width = self.cell.num_gates * hidden
+        width = self.num_gates * hidden
         # A recurrent part holds these gates alone.
         first = self.first * hidden if buffer.shape[-1] > width else 0
-        return list(zip(*(gate.unbind(0) for gate in buffer.narrow(-1, first, width).split(hidden, -1)), strict=True))
+        return list(zip(*map(Tensor.unbind, buffer.narrow(-1, first, width).split(hidden, -1)), strict=True))
 
     def bwd(
         self, dstate: Tensors, saved: Tensors, carried: Tensors, state: Tensors, dx: Tensors | None, dh: Tensors | None
     ) -> Tensors:
-        num_gates, num_merged = self.cell.num_gates, self.cell.num_merged
+        num_gates, num_merged = self.num_gates, self.num_merged
         work = dstate[0].dtype
-        dgates, dcarried = self._bwd(
-            dstate, saved, tuple(value.to(work) for value in carried), tuple(value.to(work) for value in state)
-        )
+        before, after = tuple(map(Tensor.to, carried, repeat(work))), tuple(map(Tensor.to, state, repeat(work)))
+        dgates, dcarried = self._bwd(dstate, saved, before, after)
         # One copy a gate: torch.cat into strided memory measured four times slower.
         for target, value in zip(dx or (), dgates, strict=False):
             target.copy_(value)

@@ -27,11 +27,10 @@ MAX_SCRATCH_BYTES = 1 << 26
 _memory = threading.local()
 
 
-def pays(like: Tensor, num_rows: int, num_inner: int, num_columns: int) -> bool:
-    """Return whether oneDNN does (rows, inner) x (inner, columns) on tensors such as `like` faster."""
+def takes(like: Tensor) -> bool:
+    """Return whether oneDNN multiplies tensors such as `like`; it pays from MIN_MULTIPLICATIONS."""
     return (
-        num_rows * num_inner * num_columns >= MIN_MULTIPLICATIONS
-        and like.dtype == torch.float32
+        like.dtype == torch.float32
         and like.device.type == "cpu"
         and bool(torch.backends.mkldnn.enabled)
         and torch.backends.mkldnn.is_available()
@@ -41,7 +40,7 @@ def pays(like: Tensor, num_rows: int, num_inner: int, num_columns: int) -> bool:
 
 def bind_product(weight: Tensor, num_rows: int, bias: Tensor | None = None) -> Callable[[Tensor], Tensor]:
     """Return the function x (..., K) -> x @ weight (N, K).t() + bias (N,) for inputs of `num_rows` rows."""
-    if pays(weight, num_rows, weight.shape[1], weight.shape[0]):
+    if num_rows * weight.numel() >= MIN_MULTIPLICATIONS and takes(weight):
         onednn = torch.ops.mkldnn._linear_pointwise.default
         return lambda x: onednn(x, weight, bias, "none", [], "")
     return partial(linear, weight=weight, bias=bias)
@@ -49,7 +48,7 @@ def bind_product(weight: Tensor, num_rows: int, bias: Tensor | None = None) -> C
 
 def bind_product_added(weight: Tensor, num_rows: int) -> Callable[[Tensor, Tensor], Tensor]:
     """Return (x (B, K), addend (B, N)) -> x @ weight (N, K).t() + addend, which may overwrite `addend`."""
-    if pays(weight, num_rows, weight.shape[1], weight.shape[0]):
+    if num_rows * weight.numel() >= MIN_MULTIPLICATIONS and takes(weight):
         onednn = torch.ops.mkldnn._linear_pointwise.binary
         return lambda x, addend: onednn(x, addend, weight, None, "add")
     weight_t = weight.t()
@@ -76,7 +75,8 @@ def blockwise(product: Callable[[Tensor], Tensor], x: Tensor, num_columns: int, 
 
 def weight_gradient(dy: Tensor, x: Tensor) -> Tensor:
     """Return dy (R, N).t() @ x (R, K): the gradient (N, K) of a weight, summed over all rows at once."""
-    if x.shape[1] >= MIN_GRADIENT_COLUMNS and pays(x, dy.shape[1], dy.shape[0], x.shape[1]):
+    columns = x.shape[1]
+    if columns >= MIN_GRADIENT_COLUMNS and dy.numel() * columns >= MIN_MULTIPLICATIONS and takes(x):
         # The transposed product: oneDNN copies a transposed first factor, and x is the narrower of the two. Same sums.
         return torch.ops.mkldnn._linear_pointwise.default(x.t(), dy.t(), None, "none", [], "").t().contiguous()
     return dy.t() @ x

@@ -68,7 +68,7 @@ _KITS = _Kits()
 class Stepwise(Engine):
     """The recurrence with the gate maths of a kit, the call's method. Inputs: x, weights, initial states."""
 
-    def _plan(self, call: Call, inputs: Sequence[Tensor], make: Callable[..., Plan]) -> Plan:
+    def planned(self, call: Call, inputs: Sequence[Tensor], make: Callable[..., Plan] = cached_plan) -> Call:
         x, noise, chain = inputs[0], call.walk.noise, call.maths
         assert isinstance(chain, Chain)
         zoned: tuple[str, ...] = ()
@@ -77,17 +77,15 @@ class Stepwise(Engine):
             zoned = tuple(name for name, p in zip(chain.states, noise.zoneout, strict=False) if p)
             drops_candidate = noise.training and noise.candidate > 0
         shapes = tuple(map(_SHAPE, inputs[1:]))
-        return make(_KITS[call.method], chain.key, call.names, shapes, x.shape[-1], x.dtype, zoned, drops_candidate)
-
-    def planned(self, call: Call, inputs: Sequence[Tensor]) -> Call:
-        return call._replace(plan=self._plan(call, inputs, cached_plan))
+        kit, sizes = _KITS[call.method], (shapes, x.shape[-1], x.dtype)
+        return call._replace(plan=make(kit, chain.key, call.names, *sizes, zoned, drops_candidate))
 
     def forward(self, call: Call, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Kept]:
         output, state_n, kept = walk_forward(Frame(call, inputs))
         return [output.contiguous(), *state_n], kept
 
     def fake(self, call: Call, inputs: Sequence[Tensor]) -> list[Tensor]:
-        plan = self._plan(call, inputs, make_plan)  # sizes may be any: nothing to look up
+        plan = self.planned(call, inputs, make_plan).plan  # sizes may be any: nothing to look up
         x, state_0, chain, kit = inputs[0], inputs[1 + len(call.names) :], plan.chain, plan.kit
         num_steps, batch = x.shape[:2]
         found = [x.new_empty(num_steps, batch, plan.width[chain.output])]
