@@ -255,23 +255,22 @@ def _obstacle_for_cell(backend: str, call: Call) -> str:
 def _prefer_for_cell(call: Call) -> Choice:
     if call.kind == "loop":
         return Choice("reference", f"{call.mode} {call.why}")
-    if _is_transformed():
-        return Choice("reference", "functorch transforms and forward-mode differentiation take the plain loop")
     if call.layout == "step":
         return Choice("reference", "a single step has nothing to hoist")
     if call.kind == "scan":
+        if _is_transformed():
+            return Choice("reference", "functorch transforms and forward-mode differentiation take the plain loop")
         method, reason = choose_method(call.device, call.dtype)
         backend = {"numba": "fused", "triton": "triton"}.get(method, "eager")
         return Choice(backend, f"linear in its state; {reason}")
     compiled = "triton" if call.device.type == "cuda" else "fused"
-    obstacle = _obstacle_for_cell(compiled, call)
+    obstacle = obstacle_of(compiled, call)
     if not obstacle:
         return Choice(
             compiled, "gate maths compiled for the CPU" if compiled == "fused" else "gate maths in one kernel"
         )
-    if not _obstacle_for_cell("eager", call):
-        return Choice("eager", obstacle)
-    return Choice("reference", _obstacle_for_cell("eager", call))
+    none_at_all = obstacle_of("eager", call)
+    return Choice("reference", none_at_all) if none_at_all else Choice("eager", obstacle)
 
 
 def scan_method(backend: str, device: torch.device) -> str:

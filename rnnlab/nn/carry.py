@@ -92,7 +92,9 @@ class Carrying(nn.Module):
     def _start(self, hx: Any, x: Tensor, batched: bool, carry: Carry | None) -> list[Any]:
         """Return the checked states from which a call on x (T, B, I) starts, each a NamedTuple of tensors (B, W)."""
         batch = x.shape[1]
-        defaults = [self._cell_state(k, batch, x) for k in range(len(self.cells))]
+        defaults: list[Any] = []
+        for k in range(len(self.cells)):
+            defaults.append(self._cell_state(k, batch, x))
         if hx is not None:
             given, word = _states_of(hx, len(defaults)), "hx"
             if not batched:
@@ -115,7 +117,10 @@ class Carrying(nn.Module):
         """Return the states as NamedTuples like those of `like`, without B if the input came without."""
         if not batched:
             states = [tuple(part.squeeze(0) for part in state) for state in states]
-        return [getattr(type(one), "_make", tuple)(state) for one, state in zip(like, states, strict=True)]
+        found: list[Any] = []
+        for one, state in zip(like, states, strict=True):
+            found.append(getattr(type(one), "_make", tuple)(state))
+        return found
 
 
 def _ordinary(part: Tensor) -> Tensor:

@@ -263,11 +263,13 @@ class Recurrent(CellStack):
         start = self._start(hx, x, batched, self._carry)
         if valid is not None:
             x = zero_padding(x, valid)
-        sides = self._sides(x, start, "padded" if valid is None else "lengths")
-        outputs, results = self._run(x, sides, self._options[0], valid, starts, self.return_all_states)
+        options = self._options
+        sides = self._sides(x, start, options, "padded" if valid is None else "lengths")
+        outputs, results = self._run(x, sides, options[0], valid, starts, self.return_all_states)
         finals = self._finals(results, start, batched)
-        shown = [self._in_layout(output, batched) for output in outputs]
-        result = (shown[0] if len(shown) == 1 else tuple(shown), finals)
+        for k, output in enumerate(outputs):
+            outputs[k] = self._in_layout(output, batched)
+        result = (outputs[0] if len(outputs) == 1 else tuple(outputs), finals)
         if not self.return_all_states:
             return result
         states = [tuple(self._in_layout(part, batched) for part in every) for _, _, every in results]
@@ -287,9 +289,11 @@ class Recurrent(CellStack):
         return input.transpose(0, 1) if self.batch_first else input, True
 
     def _check_features(self, input: Tensor) -> None:
-        like = weight_like(self.cells[0])
+        first = self.cells[0]
+        like = weight_like(first)
         weight = input if like is None else like
-        checks.check_input_tensor(input, weight, self.input_size, autocast_dtype(input.device) is not None)
+        is_cast = input.dtype != weight.dtype and autocast_dtype(input.device) is not None
+        checks.check_input_tensor(input, weight, first.input_size, is_cast)  # type: ignore[arg-type]
 
     def _in_layout(self, x: Tensor, batched: bool) -> Tensor:
         if not batched:
@@ -303,14 +307,14 @@ class Recurrent(CellStack):
             raise ValueError("return_all_states goes with padded input and lengths=")
         self._check_features(input.data)
         x, steps, valid = unpacked(input)
-        start = self._start(hx, x, True, self._carry)
-        outputs, results = self._run(x, self._sides(x, start, "lengths"), self._options[0], valid, None)
+        start, options = self._start(hx, x, True, self._carry), self._options
+        outputs, results = self._run(x, self._sides(x, start, options, "lengths"), options[0], valid, None)
         packed = [packed_as(input, output, steps) for output in outputs]
         return packed[0] if len(packed) == 1 else tuple(packed), self._finals(results, start, True)
 
     def _finals(self, results: list[Result], like: list[Any], batched: bool) -> tuple[Any, ...]:
         """Return the last states in the form of `hx`; a stateful module carries them to the next call."""
-        finals = [final for _, final, _ in results]
+        _, finals, _ = zip(*results, strict=True)
         if self.stateful:
             self._carry = tuple(tuple(part.detach().clone() for part in state) for state in finals)
         return tuple(self._in_form(finals, like, batched))
@@ -337,7 +341,8 @@ class Recurrent(CellStack):
         self._check_features(x_t)
         batched = x_t.dim() == 2
         x = (x_t if batched else x_t.unsqueeze(0)).unsqueeze(0)
-        start = self._start(state, x, batched, None)
-        outputs, results = self._run(x, self._sides(x, start, "step"), self._options[0], None, None)
-        finals = tuple(self._in_form([final for _, final, _ in results], start, batched))
+        start, options = self._start(state, x, batched, None), self._options
+        outputs, results = self._run(x, self._sides(x, start, options, "step"), options[0], None, None)
+        _, finals, _ = zip(*results, strict=True)
+        finals = tuple(self._in_form(finals, start, batched))
         return outputs[0][0] if batched else outputs[0][0, 0], finals

@@ -79,7 +79,7 @@ class Stack:
                 source = variational_dropout(x, options.input_dropout, here[0].seed, INPUT)
             found = run_directions(here, source, mask, reset, self.checkpoint_steps, collect)
             results += found
-            outputs = [y for y, _, _ in found]
+            outputs = list(next(zip(*found, strict=True)))
             if layer < self.num_layers - 1:
                 x = self._between(layer, x, outputs, mask)
         outputs = self._last(x, outputs, mask)
@@ -213,10 +213,13 @@ class CellStack(Stack, Carrying):
             one_loop=how == "scan" and one_pass_maths(type(module)) is not None,
         )
 
-    def _sides(self, x: Tensor, states: Sequence[Tensors], layout: str) -> list[Side]:
+    def _sides(
+        self, x: Tensor, states: Sequence[Tensors], options: Sequence[Regularisation], layout: str
+    ) -> list[Side]:
         """Return each layer and direction, ready to run from these states."""
-        options, training, backend = self._options, self.training, ""
-        is_random = training and any([each != NOTHING and each.is_random(True) for each in options])
+        training, backend, is_random = self.training, "", False
+        for each in options if training else ():
+            is_random = is_random or each != NOTHING and each.is_random(True)
         sides: list[Side] = []
         for k, (module, state) in enumerate(zip(self.cells, states, strict=True)):
             cell, weights, seed = view(module), None, draw_seed() if is_random else 0

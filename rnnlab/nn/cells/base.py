@@ -67,7 +67,8 @@ class ChainCell(nn.Module):
     @property
     def state_type(self) -> Callable[..., Any]:
         """The NamedTuple of the states."""
-        return state_tuple(self.chain.states)
+        states = self.chain.states
+        return _STATE_TYPES.get(states) or state_tuple(states)
 
     def kernel_weights(self) -> dict[str, Tensor]:
         """Return the weights by the names that `chain` uses, gradients attached; None is left out."""
@@ -94,7 +95,9 @@ class ChainCell(nn.Module):
         if device is None or dtype is None:
             like = next(self.parameters())
             device, dtype = device or like.device, dtype or like.dtype
-        zeros = [torch.zeros(batch_size, size, device=device, dtype=dtype) for size in self.state_sizes]
+        zeros: list[Tensor] = []
+        for size in self.state_sizes:
+            zeros.append(torch.zeros(batch_size, size, device=device, dtype=dtype))
         return self.state_type(*zeros)
 
     def forward(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -205,9 +208,11 @@ class GateRowsCell(ChainCell):
         gates: names of the blocks of H rows of weight_ih (G*H, I), weight_hh (G*H, H) and the biases, in order.
         num_heads: N. Each head of D = H/N units reads its own units of h alone, so that weight_hh is (G*H, D): the row
             of gate g, head n and unit u multiplies the h of head n.
+        further: names of weights beside those, the same as attributes and in the chain; what is None is left out.
     """
 
     gates: ClassVar[tuple[str, ...]]
+    further: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -237,7 +242,7 @@ class GateRowsCell(ChainCell):
         uniform_parameters(self)
 
     def kernel_weights(self) -> dict[str, Tensor]:
-        weights = gate_weights(self)
+        weights = gate_weights(self, self.further)
         if self.num_heads > 1:
             weights["hh"] = by_head(weights["hh"], self.num_heads)
         return weights
@@ -306,13 +311,13 @@ def uniform_parameters(module: nn.Module) -> None:
         nn.init.uniform_(parameter, -bound, bound)
 
 
-def gate_weights(module: nn.Module) -> dict[str, Tensor]:
-    """Return what `add_gate_parameters` registered under the names of a chain."""
+def gate_weights(module: nn.Module, further: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """Return what `add_gate_parameters` registered under the names of a chain, and `further` attributes."""
     found: dict[str, Any] = {"ih": module.weight_ih, "hh": module.weight_hh}
-    for name in ("bias_ih", "bias_hh"):
-        bias = getattr(module, name, None)
-        if bias is not None:
-            found[name] = bias
+    for name in ("bias_ih", "bias_hh", *further):
+        weight = getattr(module, name, None)
+        if weight is not None:
+            found[name] = weight
     return found
 
 

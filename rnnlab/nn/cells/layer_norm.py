@@ -4,12 +4,12 @@ Weights start as torch's do, gains at 1, shifts and the biases that act as shift
 root of variance + 1e-5. What a norm of the sum or of one of its parts is, see rnnlab_kernels.cells.layer_norm.
 """
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
 
-from rnnlab.nn.cells.base import GateRowsCell, check_name, present
+from rnnlab.nn.cells.base import GateRowsCell, check_name
 from rnnlab_kernels.cells.chain import EPS, Chain
 from rnnlab_kernels.cells.elman import ACTIVATIONS
 from rnnlab_kernels.cells.gru import GRU
@@ -27,7 +27,7 @@ class LayerNormRNNCell(GateRowsCell):
         bias: True for torch's two vectors, "single" for one, False for none; gain and shift (H,) stay.
     """
 
-    gates = ("a",)
+    gates, further = ("a",), ("gain", "shift")
 
     def __init__(
         self,
@@ -55,13 +55,11 @@ class LayerNormRNNCell(GateRowsCell):
         nn.init.ones_(self.gain)
         nn.init.zeros_(self.shift)
 
-    def kernel_weights(self) -> dict[str, Tensor]:
-        return super().kernel_weights() | present(gain=self.gain, shift=self.shift)
-
 
 class _NormedParts(GateRowsCell):
     """A cell whose input part and recurrent part of the gates are normalised apart, each over all G*H columns."""
 
+    further: ClassVar[tuple[str, ...]] = ("gain_hh",)
     gain_ih: nn.Parameter | None
     gain_hh: nn.Parameter | None
 
@@ -87,7 +85,7 @@ class _NormedParts(GateRowsCell):
         return layer_norm(linear(x, weight), self.gain_ih.shape, self.gain_ih, shift, EPS)
 
     def kernel_weights(self) -> dict[str, Tensor]:
-        weights = super().kernel_weights() | present(gain_hh=self.gain_hh)
+        weights = super().kernel_weights()
         if self.gain_ih is not None:
             weights.pop("bias_ih", None)
             del weights["ih"]
@@ -113,7 +111,7 @@ class LayerNormLSTMCell(_NormedParts):
         ValueError: another `norm_cell`.
     """
 
-    gates = LSTM.gates
+    gates, further = LSTM.gates, ("gain_hh", "gain_c", "shift_c")
 
     def __init__(
         self,
@@ -138,9 +136,6 @@ class LayerNormLSTMCell(_NormedParts):
     def chain(self) -> Chain:  # type: ignore[override]
         """What a step does."""
         return LAYER_NORM_LSTM[self.gain_hh is not None, self.norm_cell]
-
-    def kernel_weights(self) -> dict[str, Tensor]:
-        return super().kernel_weights() | present(gain_c=self.gain_c, shift_c=self.shift_c)
 
 
 class LayerNormGRUCell(_NormedParts):
