@@ -50,7 +50,7 @@ def test_bench_of_a_cell(monkeypatch, capsys, tmp_path):
         ("MinGRUCel", "did you mean 'MinGRUCell'"),
         ("nowhere.Cell", "no plugin 'nowhere'"),
         ("rnnlab.nn.Nothing", "Nothing"),
-        ("NARXCell", "cannot be built as CELL"),
+        ("rnnlab.nn.Recurrent", "cannot be built as CELL"),
     ],
 )
 def test_bench_refuses_what_is_no_cell(cell, message, capsys):

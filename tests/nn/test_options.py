@@ -245,7 +245,7 @@ def walk(
         reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
     outputs, every = [x] * len(x), [state] * len(x)
     for t in range(len(x))[:: -1 if reverse else 1]:
-        state = [clamped(part, limit) for part in state]
+        state = [clamped(part, limit, mask[t]) for part in state]
         state = [torch.where(reset[t], 0, part) for part in state]
         y, new = one_step(cell, x[t], tuple(state))
         parts = [part[t] if isinstance(part, Tensor) else part for part in kept]
