@@ -1,5 +1,6 @@
 """Fixtures and markers for all tests, and the short set of them."""
 
+import dataclasses
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -16,6 +17,18 @@ INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "of each parametrised test only cases in which all pairs of its options stand, and nothing slow"
     parser.addoption("--short", action="store_true", help=text)
+
+
+def check_overflow(check: bool) -> None:
+    """Let Triton's interpreter look for overflow after each integer operation, a third of its time, or not."""
+    from triton.runtime.interpreter import interpreter_builder
+
+    interpreter_builder.options = dataclasses.replace(interpreter_builder.options, sanitize_overflow=check)
+
+
+def pytest_configure() -> None:
+    if INTERPRETING:  # tests of offsets look for it
+        check_overflow(False)
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k have chosen

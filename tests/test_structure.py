@@ -23,7 +23,6 @@ FLOORS = [
     {"schedules.node"},
     {"schedules.stepwise", "schedules.persistent", "schedules.scan", "schedules.library"},
     {"plan", "variants"},
-    {"stages_variants"},
     {"bench"},
     {"aot", "warmup"},
 ]

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnnlab_kernels.launch import A100, H200
-from rnnlab_kernels.stages_variants import stages_variants
-from rnnlab_kernels.variants import Variant, planned_variants, sequence_variants, variants
+from rnnlab_kernels.variants import Variant, planned_variants, scan_variants, variants
 
 SHARED_MEMORY = {80: A100[1], 90: H200[1]}  # bytes one program may use
 VARYING = ("B", "T", "first_position", "num_positions")  # arguments that no kernel is specialised to
@@ -98,7 +97,7 @@ def _resources(cubin: bytes, cuobjdump: Path) -> tuple[int, int]:
 
 @cache
 def _all_variants() -> dict[tuple[str, int], Variant]:
-    every = itertools.chain(variants(), sequence_variants(), planned_variants(), stages_variants())
+    every = itertools.chain(variants(), scan_variants(), planned_variants())
     return {(variant.name, capability): variant for variant in every for capability in variant.capabilities}
 
 

@@ -2,9 +2,8 @@
 
 | schedule | chains | weights | from |
 | --- | --- | --- | --- |
-| sequence | one product, one gate update | must fit on the chip | 16 steps |
-| stages | with layer norms, or a second product | must fit on the chip | 16 steps |
-| step | as `sequence` | any | 1 step |
+| sequence | any whose values are as wide as its states | must fit on the chip | 16 steps |
+| step | one product, one gate update | any | 1 step |
 | pointwise | any | any | 1 step |
 
 The first that can run a layer is its plan. The order is that of the rooflines in the design of the kernels and has been
@@ -12,20 +11,19 @@ measured on no GPU: `backend="auto"` does not follow it, `backend="sequence"` an
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain, as_chain
-from rnnlab_kernels.launch import SequencePlan, chip_of, plan_sequence, plan_step
+from rnnlab_kernels.launch import chip_of
 from rnnlab_kernels.schedules.additions import PLAIN, Walk
 from rnnlab_kernels.schedules.layout import Weights, named_weights
-from rnnlab_kernels.schedules.persistent.sequence_call import gates_of, obstacle_of, supports
+from rnnlab_kernels.schedules.persistent.tiles import Tiling, heads_of, plan_for
 
-WHOLE = ("sequence", "stages")  # schedules that run all of time in one launch
-ORDER = (*WHOLE, "step", "pointwise")
+ORDER = ("sequence", "step", "pointwise")
 SHORT = 16  # fewer steps do not repay the loading of weights and the first barrier
 
 
@@ -40,7 +38,7 @@ class Plan(NamedTuple):
     """
 
     schedule: str
-    tiles: SequencePlan | None
+    tiles: Tiling | None
     reason: str
     passed: Mapping[str, str]
 
@@ -71,7 +69,7 @@ def plan(
     """
     passed: dict[str, str] = {}
     for schedule in ORDER[:-1]:
-        if schedule in WHOLE and num_steps < SHORT:
+        if schedule == "sequence" and num_steps < SHORT:
             passed[schedule] = f"{num_steps} steps do not repay the loading of weights"
             continue
         chip = sm_count, smem_bytes, tf32
@@ -92,49 +90,16 @@ def tiles_of(
     *,
     heads: int = 1,
     walk: Walk = PLAIN,
-) -> tuple[SequencePlan | None, str]:
+) -> tuple[Tiling | None, str]:
     """Return the tiles of one of the schedules, None where it cannot run the layer, and the reason in a few words.
 
     Args:
-        schedule: "sequence", "stages" or "step".
+        schedule: "sequence" or "step".
         cell, batch, hidden, dtype, heads, walk: as in `plan`.
         chip: multiprocessors, shared memory, TF32; `launch.chip_of` returns those of a device.
     """
-    chain, (sm_count, smem_bytes, tf32) = cell if isinstance(cell, Chain) else as_chain(cell), chip
-    if schedule == "stages":
-        from rnnlab_kernels.schedules.persistent.stages import plan_stages
-
-        if heads > 1:
-            return None, "heads take the schedules of one product"
-        if walk.clip is not None:
-            return None, "clipping between steps takes the pointwise schedule"
-        return plan_stages(chain, batch, hidden, dtype.itemsize, sm_count, smem_bytes, tf32)
-    units = hidden // heads
-    if obstacle := obstacle_of(chain, walk, units, heads):
-        return None, obstacle
-    sizes = gates_of(chain).cell.num_gates, batch, units, dtype.itemsize
-    if schedule == "step":
-        return plan_step(*sizes, tf32, heads)
-    return plan_sequence(*sizes, sm_count, smem_bytes, tf32, heads)
-
-
-def whole(
-    cell: Cell | Chain,
-    x: Tensor,
-    state_0: tuple[Tensor, ...],
-    weights: Weights | Mapping[str, Tensor],
-    mask: Tensor | None = None,
-    **options: Any,
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Run a layer by the one of the `WHOLE` schedules that takes its chain. Arguments, results, errors are theirs."""
-    chain, _ = named_weights(cell, weights, dense=False)
-    if supports(chain)[0]:
-        from rnnlab_kernels.schedules.persistent.sequence import sequence
-
-        return sequence(cell, x, state_0, weights, mask, **options)
-    from rnnlab_kernels.schedules.persistent.stages import stages
-
-    return stages(cell, x, state_0, weights, mask, **options)
+    chain = cell if isinstance(cell, Chain) else as_chain(cell)
+    return plan_for(chain, walk, batch, hidden // heads, dtype, chip, heads, schedule == "step")
 
 
 def whole_both_ways(
@@ -147,24 +112,20 @@ def whole_both_ways(
 ) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
     """Return output and last states of both directions of a layer: in one launch each way if that can be, else in two.
 
-    Arguments as in `sequence.both_ways`; the directions may also have resets of their own.
+    Arguments as in `both_ways` of the persistent schedule; the directions may also have resets of their own.
     """
+    from rnnlab_kernels.schedules.persistent import api
+
     sides = [named_weights(cell, own, dense=False) for own in weights]
     chain, first = sides[0]
     # Under torch.compile sizes may be any, and nothing is decided by them: two launches are always right.
-    together = not torch.compiler.is_compiling() and supports(chain)[0]
-    together = (
-        together and "ih" in first and set(first) == set(sides[1][1]) and walks[0].reset is None is walks[1].reset
-    )
-    if together:
-        heads = 2 * (len(first["hh"]) if first["hh"].dim() == 3 else 1)
+    together = not torch.compiler.is_compiling() and "ih" in first and set(first) == set(sides[1][1])
+    if together and walks[0].reset is None is walks[1].reset:
+        heads = 2 * heads_of(first.values())
         batch, width, chip = x.shape[1], 2 * states[0][0].shape[1], chip_of(x.dtype, x.device)
         tiles, _ = tiles_of("sequence", chain, batch, width, x.dtype, chip, heads=heads, walk=walks[0])
-        together = tiles is not None
-    if not together:
-        calls = zip(states, weights, (False, True), walks, strict=True)
-        return [whole(cell, x, state, own, mask, reverse=back, walk=walk) for state, own, back, walk in calls]
-    from rnnlab_kernels.schedules.persistent.sequence import both_ways
-
-    output, finals = both_ways(cell, x, states, weights, mask, walks=walks)
-    return list(zip(output.chunk(2, -1), finals, strict=True))
+        if tiles is not None:
+            output, finals = api.both_ways(cell, x, states, weights, mask, walks=walks)
+            return list(zip(output.chunk(2, -1), finals, strict=True))
+    calls = zip(states, weights, (False, True), walks, strict=True)
+    return [api.sequence(cell, x, state, own, mask, reverse=back, walk=walk) for state, own, back, walk in calls]

@@ -7,9 +7,8 @@ import torch
 
 from rnnlab_kernels.cells import CELLS, CHAINS, PARTS, Cell, bind_triton
 from rnnlab_kernels.cells.chain import Chain, as_chain
-from rnnlab_kernels.cells.indrnn import INDRNN_IDENTITY, INDRNN_RELU, INDRNN_TANH
-from rnnlab_kernels.launch import A100, DTYPES, H200, Block, plan_sequence, plan_step, pointwise_block
-from rnnlab_kernels.schedules.additions import Noise
+from rnnlab_kernels.launch import A100, DTYPES, H200, Block, pointwise_block
+from rnnlab_kernels.schedules.additions import Noise, Walk
 from rnnlab_kernels.schedules.stepwise.run import working_dtype
 
 TYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -47,23 +46,16 @@ def variants() -> Iterator[Variant]:
             yield _pointwise_bwd(cell, dtype, alignment, ROW_WIDTHS[alignment])
 
 
-def sequence_variants() -> Iterator[Variant]:
-    """Yield those of the schedules that run all of time in one launch, with all gradients wanted.
-
-    Scans: directions x dtypes x (many aligned units, few odd ones), which select the two ends of the tile's shapes,
-    along time and in reverse. Element-wise cells, along time and with a mask: cells x directions x dtypes x alignment.
-    """
+def scan_variants() -> Iterator[Variant]:
+    """Yield those of scans, with all gradients wanted: directions x dtypes x (many aligned units, few odd ones), which
+    select the two ends of the tile's shapes, along time and in reverse."""
     for dtype in SCAN_TYPES:
         for alignment, width in (("aligned", 1 << 15), ("odd", 63)):
             for reverse in (False, True):
                 yield from _scan(dtype, alignment, width, reverse)
-    for cell in (INDRNN_TANH, INDRNN_RELU, INDRNN_IDENTITY):
-        for dtype in DTYPES:
-            for alignment, hidden in ROW_WIDTHS.items():
-                yield from _elementwise(cell, dtype, alignment, hidden)
 
 
-# What the sequence kernels are compiled for, tiles as planned for the chip: cell, dtype, B, H. Weights of one program,
+# What the persistent kernels are compiled for, tiles as planned for the chip: cell, dtype, B, H. Weights of a program,
 # of several, an odd size, the widest; constants and split gates; fp32 takes tiles of its own. Once more for TF32.
 SEQUENCES: tuple[tuple[str, torch.dtype, int, int], ...] = (
     ("lstm", torch.bfloat16, 64, 64),
@@ -79,6 +71,20 @@ SEQUENCES: tuple[tuple[str, torch.dtype, int, int], ...] = (
     ("rnn_tanh", torch.bfloat16, 64, 512),
     ("rnn_tanh", torch.float32, 32, 64),
     ("peephole_lstm", torch.bfloat16, 64, 512),
+    ("layer_norm_rnn_tanh", torch.bfloat16, 32, 128),
+    ("layer_norm_rnn_tanh", torch.float32, 32, 256),
+    ("layer_norm_lstm", torch.bfloat16, 64, 64),
+    ("layer_norm_lstm", torch.bfloat16, 20, 200),
+    ("layer_norm_lstm", torch.bfloat16, 64, 512),
+    ("layer_norm_lstm", torch.float16, 16, 1024),
+    ("layer_norm_lstm", torch.float32, 32, 256),
+    ("layer_norm_lstm_state", torch.bfloat16, 64, 512),
+    ("layer_norm_gru", torch.bfloat16, 16, 128),
+    ("layer_norm_gru", torch.bfloat16, 64, 512),
+    ("gru_reset_before", torch.bfloat16, 16, 128),
+    ("gru_reset_before", torch.bfloat16, 64, 512),
+    ("gru_reset_before", torch.float16, 16, 1024),
+    ("gru_reset_before", torch.float32, 1, 300),
 )
 
 # The same of launches of one step.
@@ -92,21 +98,28 @@ STEPS: tuple[tuple[str, torch.dtype, int, int], ...] = (
 
 
 def planned_variants() -> Iterator[Variant]:
-    """Yield the sequence kernels of `SEQUENCES` with the tiles that each chip gets, with masks, resets and biases."""
+    """Yield the persistent kernels of `SEQUENCES` with the tiles that each chip gets, with masks, resets and biases."""
+    bf16, fp32 = torch.bfloat16, torch.float32
     for capability, chip in ((80, A100), (90, H200)):
         for name, dtype, batch, hidden in SEQUENCES:
-            yield from _sequence(name, dtype, batch, hidden, capability, chip)
-        yield from _sequence("lstm", torch.float32, 32, 256, capability, chip, tf32=True)
-        for name in ("lstm", "gru"):
-            yield from _sequence(name, torch.bfloat16, 64, 512, capability, chip, noise=Noise(0, 0.1, 0.1, (0.1, 0.1)))
-        yield from _sequence("lstm", torch.bfloat16, 16, 64, capability, chip, heads=12)
-        yield from _sequence("gru", torch.float16, 64, 256, capability, chip, heads=2, reverse=2)
+            yield from _persistent(name, dtype, batch, hidden, capability, chip)
+        for name in ("lstm", "layer_norm_lstm"):
+            yield from _persistent(name, fp32, 32, 256, capability, chip, tf32=True)
+        for name in ("lstm", "gru", "layer_norm_lstm", "gru_reset_before"):
+            noise = Noise(0, 0.1, 0.1, (0.1, 0.1))
+            yield from _persistent(name, bf16, 64, 512, capability, chip, noise=noise)
+        yield from _persistent("lstm", bf16, 16, 64, capability, chip, heads=12)
+        yield from _persistent("gru", torch.float16, 64, 256, capability, chip, heads=2, reverse=2)
         for name, dtype, batch, hidden in STEPS:
-            yield from _sequence(name, dtype, batch, hidden, capability, chip, step=True)
-        yield from _sequence("lstm", torch.bfloat16, 16, 64, capability, chip, heads=12, step=True)
+            yield from _persistent(name, dtype, batch, hidden, capability, chip, step=True)
+        yield from _persistent("lstm", bf16, 16, 64, capability, chip, heads=12, step=True)
+        for name in ("indrnn_tanh", "indrnn_relu", "indrnn_identity"):
+            for dtype in DTYPES:
+                for hidden in ROW_WIDTHS.values():
+                    yield from _persistent(name, dtype, 64, hidden, capability, chip)
 
 
-def _sequence(
+def _persistent(
     name: str,
     dtype: torch.dtype,
     batch: int,
@@ -119,62 +132,60 @@ def _sequence(
     reverse: int = 0,
     step: bool = False,
 ) -> Iterator[Variant]:
-    from rnnlab_kernels.schedules.persistent import sequence_triton
-    from rnnlab_kernels.schedules.persistent.sequence_call import Call, gates_of
+    from rnnlab_kernels.schedules.engines import Call
+    from rnnlab_kernels.schedules.persistent import kernel_backward, kernel_forward
+    from rnnlab_kernels.schedules.persistent.call import launch_of
+    from rnnlab_kernels.schedules.persistent.tiles import plan_for
+    from rnnlab_kernels.schedules.persistent.wiring import is_one_product, num_waits
 
     chain: Chain = CHAINS[name] if name in CHAINS else as_chain(CELLS[name])
-    sizes = gates_of(chain).cell.num_gates, batch, hidden, dtype.itemsize
-    plan, reason = plan_step(*sizes, tf32, heads) if step else plan_sequence(*sizes, *chip, tf32, heads)
-    if plan is None:
+    flags = torch.ones(1, 1, 1, dtype=torch.bool)  # only whether there are any counts
+    walk = Walk(flags, noise)
+    tiling, reason = plan_for(chain, walk, batch, hidden, dtype, (*chip, tf32), heads, step)
+    if tiling is None:
         raise ValueError(reason)
-    flags = torch.ones(0)  # only whether there are any counts
-    call = Call(chain, (), plan, reverse, flags, flags, noise, (0,), True)
-    cell, constexprs, waits = call.cell, call.constexprs(), plan.grid[0] > 1 and not plan.is_step
-    barriers = int(waits)
-    kinds = dict.fromkeys(("constants", "rest", "fresh", "dstate", "dconstants", "parts"), "*fp32")
+    every = (f"{kind}_{part}" for kind in ("bias", "gain", "shift") for part in ("hh", "nh", "c"))
+    names = *every, "gain", "shift"
+    call = launch_of(Call("sequence", "", chain, names, reverse, flags, walk, keep=True, plan=tiling))
+    waiting = not call.alone and not step
+    kinds = dict.fromkeys("vectors rest rstd sums dstate dconstants unclipped parts".split(), "*fp32")
     kinds |= {"mask": "*u8", "reset": "*u8", "barrier": "*i32", "key": "*i32"}
-    for direction, kernel, pointers, strides, constants, rows in (
+    for backwards, kernel, pointers in (
         (
-            "fwd",
-            sequence_triton._sequence_fwd_kernel,
-            "gates_x weight bias constants mask reset dropped key h rest fresh saved barrier",
-            ("stride_saved_t",),
-            {
-                "GATES_FWD": bind_triton(cell.gates_fwd),
-                "HAS_BIAS": True,
-                "KEEP_FRESH": call.zone > 0,
-                "GATE_ROWS": plan.gate_rows,
-            },
-            plan.gate_rows * plan.options["UNITS"],
+            False,
+            kernel_forward._forward_kernel,
+            "gates_x weight vectors mask reset dropped key h rest saved rstd sums barrier",
         ),
         (
-            "bwd",
-            sequence_triton._sequence_bwd_kernel,
-            "doutput dstate weight constants mask reset dropped key h rest fresh saved dgates dsplit dconstants "
+            True,
+            kernel_backward._backward_kernel,
+            "doutput dstate weight vectors mask reset dropped key h rest saved rstd grads dconstants unclipped sums "
             "parts barrier",
-            ("stride_saved_t",),
-            {"GATES_BWD": bind_triton(cell.gates_bwd), "PARTIAL": plan.partial},
-            plan.options["BLOCK_K" if plan.partial else "UNITS"],
         ),
     ):
+        given = {**call.constexprs(backwards), "TASKS": call.tasks(backwards), "COMPLETE": True, "BARRIER": waiting}
         types = {f"{key}_ptr": kinds.get(key, f"*{TYPE_NAMES[dtype]}") for key in pointers.split()}
-        types |= dict.fromkeys(("T", "B", "H", "D", "first_position", "num_positions", *strides), "i32")
-        types |= {"candidate_threshold": "i32"}
-        types |= dict.fromkeys(("candidate_scale", "zoneout_0", "zoneout_1"), "fp32")
-        tensor_core = r"wgmma\.mma_async" if capability == 90 and rows >= 64 else r"mma\.sync"
-        expected: list[tuple[str, int | None]] = [] if step else [(r"ld\.global\.cg", None)]
-        expected += [(tensor_core, None)] if dtype.itemsize == 2 or tf32 else []
-        # One arrival at the end of a step, and a poll before the spin and one in it.
-        expected += [(r"(?:atom|red)\.\S*release", barriers), (r"ld\.\S*acquire", 2 * barriers)]
-        precision = "tf32" if tf32 else TYPE_NAMES[dtype]
-        given = {**constexprs, **plan.options_of(direction == "bwd"), "BARRIER": waits}
+        types |= dict.fromkeys(("T", "B", "H", "D", "first_position", "num_positions", "candidate_threshold"), "i32")
+        types |= dict.fromkeys(("candidate_scale", "zoneout_0", "zoneout_1", *(("clip",) if backwards else ())), "fp32")
+        expected: list[tuple[str, int | None]] = []
+        if call.wiring.products and not step:
+            expected.append((r"ld\.global\.cg", None))
+        if call.wiring.products and (dtype.itemsize == 2 or tf32):
+            wide = tiling.options["UNITS"] * (1 if backwards else call.wiring.products[0].rows)
+            wide = tiling.options["BLOCK_K"] if backwards and tiling.parts else wide
+            hopper = capability == 90 and is_one_product(chain) and wide >= 64
+            either = r"mma\.sync" if capability == 80 or is_one_product(chain) else r"wgmma\.mma_async|mma\.sync"
+            expected.append((r"wgmma\.mma_async" if hopper else either, None))
+        # One arrival for each wait, forward another at the end of a step; and a poll before each spin and one in it.
+        arrivals = num_waits(call.tasks(backwards)) + (not backwards) if waiting else 0
+        expected += [(r"(?:atom|red)\.\S*release", arrivals), (r"ld\.\S*acquire", 2 * arrivals)]
+        constants = {key: value for key, value in given.items() if key.isupper()}
         options = {key: value for key, value in given.items() if not key.isupper()}
-        constants |= {key: value for key, value in given.items() if key.isupper()}
-        title = f"{'step' if step else 'sequence'}_{direction} {name} {precision} {batch}x{hidden}"
+        title = f"{'step' if step else 'sequence'}_{'bwd' if backwards else 'fwd'} {name} "
+        title += f"{'tf32' if tf32 else TYPE_NAMES[dtype]} {batch}x{hidden}"
         title += ("" if noise is None else " noise") + (f" heads {heads}" if heads > 1 else "")
         title += " both ways" if reverse == 2 else ""
-        divisible = hidden % 16 == 0
-        yield Variant(title, kernel, types, constants, divisible, options, (capability,), tuple(expected))
+        yield Variant(title, kernel, types, constants, hidden % 16 == 0, options, (capability,), tuple(expected))
 
 
 def _split_block(hidden: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -253,35 +264,6 @@ def _scan(dtype: torch.dtype, alignment: str, width: int, reverse: bool) -> Iter
         name = f"scan_{direction} {TYPE_NAMES.get(dtype, 'complex64')} {alignment}"
         name += " reverse" if reverse else ""
         yield Variant(name, kernel, types, constants, alignment == "aligned", options)
-
-
-def _elementwise(cell: Cell, dtype: torch.dtype, alignment: str, hidden: int) -> Iterator[Variant]:
-    from rnnlab_kernels.schedules.persistent import elementwise_triton
-
-    storage, work = f"*{TYPE_NAMES[dtype]}", f"*{TYPE_NAMES[working_dtype(dtype)]}"
-    in_work = {"rest", "rest_0", "constants", "dstate", "dconstants"}
-    blocks, options = _split(elementwise_triton.elementwise_block(64, hidden))
-    shared = {**elementwise_triton.sizes(cell), "HAS_MASK": True, "REVERSE": False, **blocks}
-    for direction, kernel, pointers, integers, maths in (
-        (
-            "fwd",
-            elementwise_triton._elementwise_fwd_kernel,
-            "gates h_0 rest_0 constants mask h rest saved",
-            ("T", "B", "H", "stride_gates_t", "stride_gates_b", "stride_t", "stride_saved_t"),
-            {"GATES_FWD": bind_triton(cell.gates_fwd)},
-        ),
-        (
-            "bwd",
-            elementwise_triton._elementwise_bwd_kernel,
-            "doutput dstate saved h rest h_0 rest_0 constants mask dgates dconstants",
-            ("T", "B", "H", "stride_t"),
-            {"GATES_BWD": bind_triton(cell.gates_bwd)},
-        ),
-    ):
-        types = {f"{name}_ptr": work if name in in_work else storage for name in pointers.split()}
-        types |= {"mask_ptr": "*u8", **dict.fromkeys(integers, "i32")}
-        name = f"elementwise_{direction} {cell.name} {TYPE_NAMES[dtype]} {alignment}"
-        yield Variant(name, kernel, types, {**maths, **shared}, alignment == "aligned", options)
 
 
 def _sizes(cell: Cell) -> dict[str, int]:

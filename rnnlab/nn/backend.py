@@ -25,8 +25,8 @@ FASTER_FROM = {
     "eager": {"RNN_TANH": 4e6, "RNN_RELU": 4e6, "GRU": 8e6},
 }
 
-# Backends of the kernels that do more than gate maths in a launch, and the schedules they stand for.
-OF_ONE_LAUNCH = {"step": ("step",), "sequence": ("sequence", "stages")}
+# Backends of the kernels that do more than gate maths in a launch.
+OF_ONE_LAUNCH = ("step", "sequence")
 
 # Schedules that are imported with torch alone; the others are when they are first used.
 _LOADED: dict[str, Callable[..., Any]] = {"reference": reference, "eager": eager, "aten": held}
@@ -104,14 +104,10 @@ def schedule(backend: str) -> Callable[..., Any]:
         from rnnlab_kernels.schedules.stepwise.kit_triton import pointwise
 
         return pointwise
-    if backend == "sequence":
-        from rnnlab_kernels.plan import whole
+    if backend in OF_ONE_LAUNCH:
+        from rnnlab_kernels.schedules.persistent import api
 
-        return whole
-    if backend == "step":
-        from rnnlab_kernels.schedules.persistent.sequence import step
-
-        return step
+        return api.step if backend == "step" else api.sequence
     if backend == "fused":
         from rnnlab_kernels.schedules.stepwise.kit_numba import fused
 
@@ -164,15 +160,9 @@ def _unplanned(backend: str, call: Call) -> str:
         return ""  # sizes may be any then: the schedule looks at them as it runs
     from rnnlab_kernels.plan import tiles_of
 
-    chip, reasons = launch.chip_of(call.dtype, call.device), []
-    for schedule in OF_ONE_LAUNCH[backend]:
-        tiles, reason = tiles_of(
-            schedule, call.chain, call.batch, call.hidden_size, call.dtype, chip, heads=call.heads, walk=call.walk
-        )
-        if tiles is not None:
-            return ""
-        reasons.append(reason)
-    return "; ".join(dict.fromkeys(reasons))
+    sizes = call.batch, call.hidden_size, call.dtype, launch.chip_of(call.dtype, call.device)
+    tiles, reason = tiles_of(backend, call.chain, *sizes, heads=call.heads, walk=call.walk)
+    return "" if tiles is not None else reason
 
 
 def _is_transformed() -> bool:

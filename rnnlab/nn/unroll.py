@@ -32,7 +32,6 @@ from rnnlab_kernels.schedules.scan.linear_scan import linear_scan
 
 Tensors = tuple[Tensor, ...]
 _NO_CHAIN = Chain("", (), ())
-_ONE_LOOP = {"fused": "numba", "triton": "triton"}  # backends that have a schedule for cells without a product
 # Output, last states, and all states at all steps if they were asked for.
 Result = tuple[Tensor, Tensors, Tensors]
 
@@ -214,8 +213,9 @@ def _run_chain(side: Side, collect: bool, walk: Walk, mask: Tensor | None, x: Te
         if cast_to is not None:
             gates_x, state, weights = _cast(cast_to, x, state, weights)
         constants = constants_of_one_loop(backend, chain, walk)
-        if constants is None:
-            y, final = schedule(backend)(chain, gates_x, state, weights, mask, reverse=reverse, walk=walk)
+        if constants is None or backend != "fused":
+            run = schedule(backend if constants is None else "sequence")  # no product: one launch for all of time
+            y, final = run(chain, gates_x, state, weights, mask, reverse=reverse, walk=walk)
         else:
             y, final = elementwise(
                 chain.stages[0].cell,
@@ -224,7 +224,7 @@ def _run_chain(side: Side, collect: bool, walk: Walk, mask: Tensor | None, x: Te
                 constants=tuple(weights[name] for name in constants),
                 mask=mask,
                 reverse=reverse,
-                method=_ONE_LOOP[backend],
+                method="numba",
             )
         states: Tensors = ()
         if collect:
@@ -277,7 +277,13 @@ def _both_ways(side: Any, back: Any, x: Tensor, mask: Tensor | None) -> list[Res
 
 def constants_of_one_loop(backend: str, chain: Any, walk: Walk) -> tuple[str, ...] | None:
     """Return the constants of a chain that one loop or launch over all of time takes, None where stages run apart."""
-    return chain.one_loop if backend in _ONE_LOOP and (walk is PLAIN or _is_plain(walk)) else None
+    if backend == "fused" and (walk is PLAIN or _is_plain(walk)):
+        return chain.one_loop
+    if backend == "triton" and chain.one_loop is not None:
+        from rnnlab_kernels.schedules.persistent.tiles import obstacle_of
+
+        return None if obstacle_of(chain, walk) else chain.one_loop
+    return None
 
 
 def runs_in_one_loop(backend: str, dtype: torch.dtype, walk: Walk) -> bool:

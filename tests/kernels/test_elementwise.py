@@ -330,10 +330,11 @@ def test_interpreted_double_backward_names_the_reference_backend():
 
 
 @pytest.mark.skipif(INTERPRETING or launch.triton_version() is None, reason="kernels cannot be compiled here")
-@pytest.mark.parametrize("name", ["fwd indrnn_tanh fp32 odd", "bwd indrnn_tanh bf16 aligned"])
+@pytest.mark.parametrize("name", ["fwd indrnn_tanh fp32 64x63", "bwd indrnn_tanh bf16 64x128"])
 def test_kernels_compile_without_spilling(name):
-    from rnnlab_kernels.aot import compile_variant, sequence_variants
+    from rnnlab_kernels.aot import compile_variant, planned_variants
 
-    variants = {variant.name: variant for variant in sequence_variants()}
-    assert len([other for other in variants if other.startswith("elementwise")]) == 3 * 2 * 3 * 2
-    assert [compile_variant(variants[f"elementwise_{name}"], capability).faults for capability in (80, 90)] == [[], []]
+    variants = {(variant.name, variant.capabilities[0]): variant for variant in planned_variants()}
+    assert len([other for other, _ in variants if "indrnn" in other]) == 2 * 3 * 2 * 3 * 2
+    found = [compile_variant(variants[f"sequence_{name}", capability], capability) for capability in (80, 90)]
+    assert [report.faults for report in found] == [[], []]

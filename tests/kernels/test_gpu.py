@@ -35,25 +35,25 @@ def pointwise(*args, **kwargs):
 
 
 def sequence(*args, **kwargs):
-    from rnnlab_kernels.schedules.persistent.sequence import sequence
+    from rnnlab_kernels.schedules.persistent.api import sequence
 
     return sequence(*args, **kwargs)
 
 
 def step(*args, **kwargs):
-    from rnnlab_kernels.schedules.persistent.sequence import step
+    from rnnlab_kernels.schedules.persistent.api import step
 
     return step(*args, **kwargs)
 
 
 def stages(*args, **kwargs):
-    from rnnlab_kernels.schedules.persistent.stages import stages
+    from rnnlab_kernels.schedules.persistent.api import sequence
 
-    return stages(*args, **kwargs)
+    return sequence(*args, **kwargs)
 
 
 def both_ways(*args, **kwargs):
-    from rnnlab_kernels.schedules.persistent.sequence import both_ways
+    from rnnlab_kernels.schedules.persistent.api import both_ways
 
     return both_ways(*args, **kwargs)
 

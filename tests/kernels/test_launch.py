@@ -4,7 +4,19 @@ import pytest
 import torch
 
 from rnnlab_kernels import launch
+from rnnlab_kernels.cells import CELLS
+from rnnlab_kernels.cells.chain import as_chain
+from rnnlab_kernels.cells.min_rnn import MIN_GRU
+from rnnlab_kernels.schedules.persistent.tiles import plan_step, plan_whole
+from rnnlab_kernels.schedules.persistent.wiring import wire
 from tests.conftest import INTERPRETING
+
+# A cell of so many gates; MIN_GRU stands in for one of two with a product.
+GATED = {1: CELLS["rnn_tanh"], 2: MIN_GRU, 3: CELLS["gru"], 4: CELLS["lstm"]}
+
+
+def gate_rows(num_gates):
+    return wire(as_chain(GATED[num_gates]), ()).products[0].rows
 
 
 @pytest.mark.parametrize("hidden", [1, 2, 7, 63, 64, 100, 128, 129, 1000])
@@ -43,7 +55,7 @@ def test_supported_without_triton(monkeypatch):
 @pytest.mark.parametrize("num_gates", [1, 3, 4])
 @pytest.mark.parametrize("heads", [1, 12])
 def test_sequence_plans_cover_the_layer_and_fit_on_the_chip(heads, num_gates, batch, hidden, itemsize, chip):
-    plan, reason = launch.plan_sequence(num_gates, batch, hidden, itemsize, *chip, heads=heads)
+    plan, reason = plan_whole(GATED[num_gates], batch, hidden, itemsize, *chip, heads=heads)
     if plan is None and heads > 1 and (itemsize == 4 or hidden % 16):
         assert "spill" in reason
         return
@@ -57,8 +69,8 @@ def test_sequence_plans_cover_the_layer_and_fit_on_the_chip(heads, num_gates, ba
     assert (options["NUM_K"] - 1) * options["BLOCK_K"] < hidden <= options["NUM_K"] * options["BLOCK_K"]
     assert min(options["UNITS"], options["BLOCK_B"], options["BLOCK_K"]) >= launch.MIN_TILE
     assert slices == 1 or slices * tiles * heads <= chip[0]  # who waits for others must not wait for a multiprocessor
-    assert options["UNITS"] * plan.gate_rows * options["NUM_K"] * options["BLOCK_K"] * itemsize < chip[1]
-    assert num_gates <= plan.gate_rows < 2 * num_gates
+    assert options["UNITS"] * gate_rows(num_gates) * options["NUM_K"] * options["BLOCK_K"] * itemsize < chip[1]
+    assert num_gates <= gate_rows(num_gates) < 2 * num_gates
 
 
 @pytest.mark.parametrize("itemsize", [2, 4])
@@ -66,24 +78,24 @@ def test_sequence_plans_cover_the_layer_and_fit_on_the_chip(heads, num_gates, ba
 @pytest.mark.parametrize("batch", [1, 20, 300])
 @pytest.mark.parametrize("num_gates", [1, 2, 3, 4])
 def test_step_plans_cover_layers_of_any_size(num_gates, batch, hidden, itemsize):
-    plan, _ = launch.plan_step(num_gates, batch, hidden, itemsize, heads=3)
+    plan, _ = plan_step(GATED[num_gates], batch, hidden, itemsize, heads=3)
     assert plan is not None and plan.is_step
     options, (slices, tiles, heads) = plan.options, plan.grid
     assert heads == 3
     assert (slices - 1) * options["UNITS"] < hidden <= slices * options["UNITS"]
     assert (tiles - 1) * options["BLOCK_B"] < batch <= tiles * options["BLOCK_B"]
     assert (options["NUM_K"] - 1) * options["BLOCK_K"] < hidden <= options["NUM_K"] * options["BLOCK_K"]
-    assert options["UNITS"] * plan.gate_rows >= 64
+    assert options["UNITS"] * gate_rows(num_gates) >= 64
 
 
 def test_sequence_plans_multiply_as_told():
-    plans = [launch.plan_sequence(4, 32, 256, 4, *launch.H200, tf32)[0] for tf32 in (False, True)]
+    plans = [plan_whole(GATED[4], 32, 256, 4, *launch.H200, tf32)[0] for tf32 in (False, True)]
     assert [plan.options["PRECISION"] for plan in plans] == ["ieee", "tf32"] and plans[0].grid == plans[1].grid
 
 
 def test_sequence_plans_refuse_what_their_offsets_cannot_reach():
-    plan, reason = launch.plan_sequence(4, 1 << 20, 512, 2, *launch.H200)
+    plan, reason = plan_whole(GATED[4], 1 << 20, 512, 2, *launch.H200)
     assert plan is None and "32 bits" in reason
-    plan, reason = launch.plan_step(4, 1, 1 << 15, 2)
+    plan, reason = plan_step(GATED[4], 1, 1 << 15, 2)
     assert plan is None and "32 bits" in reason
     # T is no argument: offsets over time are 64 bits wide, whatever it is.

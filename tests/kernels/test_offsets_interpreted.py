@@ -6,9 +6,10 @@ Memory that nobody touches costs nothing: of tensors of millions of steps, only 
 import pytest
 import torch
 
-from rnnlab_kernels.cells import CELLS, bind_triton
+from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.cells.chain import as_chain
-from rnnlab_kernels.launch import H200, plan_sequence
+from rnnlab_kernels.launch import H200
+from tests.conftest import check_overflow
 
 pytestmark = pytest.mark.interpret
 
@@ -16,7 +17,14 @@ CELL, B, H, LAST = CELLS["lstm"], 1, 16, 2
 STEPS = (1 << 31) // (B * 4 * H) + 1000
 # Slots beyond T, and elements of a row.
 TIMED = {"gates_x": (0, 4 * H), "h": (1, H), "rest": (1, H), "saved": (0, len(CELL.saved) * H)}
-GRADS = {"doutput": (0, H), "dgates": (2, 4 * H)}
+GRADS = {"doutput": (0, H), "grads": (2, 4 * H)}
+
+
+@pytest.fixture(autouse=True)
+def overflow_checked():
+    check_overflow(True)
+    yield
+    check_overflow(False)
 
 
 class LastSteps:
@@ -47,30 +55,26 @@ def tensors(num_steps, names):
 
 
 def run(num_steps, backwards):
-    from rnnlab_kernels.schedules.persistent import sequence_triton
-    from rnnlab_kernels.schedules.persistent.sequence_call import Call
-    from rnnlab_kernels.schedules.persistent.sequence_launch import run_kernel
+    from rnnlab_kernels.schedules.engines import Call
+    from rnnlab_kernels.schedules.persistent.call import launch_of
+    from rnnlab_kernels.schedules.persistent.kernel_backward import _backward_kernel
+    from rnnlab_kernels.schedules.persistent.kernel_forward import _forward_kernel
+    from rnnlab_kernels.schedules.persistent.launching import run_kernel
+    from rnnlab_kernels.schedules.persistent.tiles import plan_whole
 
-    plan, _ = plan_sequence(CELL.num_gates, B, H, 2, *H200)
-    call = Call(as_chain(CELL), (), plan, 0, None, None, None, (0,), True)
+    tiling, _ = plan_whole(CELL, B, H, 2, *H200)
+    call = launch_of(Call("sequence", "", as_chain(CELL), keep=True, plan=tiling))
     timed = tensors(num_steps, TIMED | GRADS if backwards else TIMED)
     weight = torch.randn(1, 4 * H, H, generator=torch.Generator().manual_seed(1)).half() / H**0.5
-    others = dict.fromkeys(("mask", "reset", "dropped"))
-    own = {"GATES_FWD": bind_triton(CELL.gates_fwd), "HAS_BIAS": False, "KEEP_FRESH": False, "GATE_ROWS": 4}
-    kernel = sequence_triton._sequence_fwd_kernel
+    others = dict.fromkeys(("mask", "reset", "dropped", "vectors", "rstd")) | {"weight": weight}
     if backwards:
-        timed["dgates"][-1] = 0
-        others |= {"dstate": torch.ones(B, 2, H), "dconstants": torch.zeros(B, 0, H), "dsplit": None}
-        others["parts"] = None
-        own = {"GATES_BWD": bind_triton(CELL.gates_bwd), "PARTIAL": False}
-        kernel = sequence_triton._sequence_bwd_kernel
+        timed["grads"][-1] = 0
+        others |= {"dstate": torch.ones(B, 2, H), **dict.fromkeys(("dconstants", "unclipped", "parts"))}
         del timed["gates_x"]
-    else:
-        others["bias"] = None
-    others |= {"weight": weight, "constants": torch.zeros(0, H), "fresh": None}
-    run_kernel(LastSteps(kernel, num_steps), call, (LAST, B), backwards, {**timed, **others}, H=H, D=H, **own)
-    names = ("dgates",) if backwards else ("h", "rest", "saved")
-    return {name: timed[name][-LAST - (1 if name == "dgates" else 0) :].clone() for name in names}
+    kernel = LastSteps(_backward_kernel if backwards else _forward_kernel, num_steps)
+    run_kernel(kernel, call, (LAST, B, H, H), backwards, {**timed, **others})
+    names = ("grads",) if backwards else ("h", "rest", "saved")
+    return {name: timed[name][-LAST - (1 if name == "grads" else 0) :].clone() for name in names}
 
 
 @pytest.mark.parametrize("backwards", [False, True], ids=["forward", "backward"])

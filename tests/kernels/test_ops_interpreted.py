@@ -11,7 +11,6 @@ from torch.export import Dim
 
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import Chain, as_chain
-from rnnlab_kernels.launch import plan_step
 from rnnlab_kernels.schedules.additions import Noise, Walk
 from tests.kernels.problems import make_problem
 from tests.kernels.test_chains import make
@@ -38,8 +37,8 @@ CASES = {
     "heads": Case("sequence", GRU, heads=2, dtype=torch.float16),
     "step": Case("step", LSTM, True, heads=2),
     "both ways": Case("both_ways", LSTM, dtype=torch.float16),
-    "norms": Case("stages", CHAINS["layer_norm_lstm_state"], True),
-    "two products": Case("stages", CHAINS["gru_reset_before"]),
+    "norms": Case("sequence", CHAINS["layer_norm_lstm_state"], True),
+    "two products": Case("sequence", CHAINS["gru_reset_before"]),
 }
 FLAGS = ("mask", "reset", "seed")
 EACH = pytest.mark.parametrize("name", CASES)
@@ -61,9 +60,9 @@ def _fresh():
 
 def schedule(name: str) -> Any:
     # Imported late: outside the interpreter's process these modules would fix the kernels as compiled ones.
-    from rnnlab_kernels.schedules.persistent import sequence, stages
+    from rnnlab_kernels.schedules.persistent import api
 
-    return stages.stages if name == "stages" else getattr(sequence, name)
+    return getattr(api, name)
 
 
 def inputs_of(case: Case, num_steps: int, batch: int, given: tuple[str, ...] = ()) -> tuple[Named, Named]:
@@ -85,9 +84,7 @@ def inputs_of(case: Case, num_steps: int, batch: int, given: tuple[str, ...] = (
 def walks_of(case: Case, flags: Named, training: bool = True) -> list[Walk]:
     if "seed" not in flags:
         return [Walk(flags.get("reset"))] * 2
-    # Dropout of a state that enters a product times gates is left to the pointwise schedule.
-    recurrent = 0.0 if case.chain.name == "gru_reset_before" else 0.3
-    rates = recurrent, 0.4, (0.3, 0.2)[: case.chain.num_states]
+    rates = 0.3, 0.4, (0.3, 0.2)[: case.chain.num_states]
     return [Walk(flags.get("reset"), Noise(seed, *rates, training, 5)) for seed in (flags["seed"], flags["seed"] + 1)]
 
 
@@ -229,9 +226,8 @@ def test_gradients_that_nobody_needs():
 
 
 REFUSED = {
-    "sequence": (Case("sequence", CHAINS["gru_reset_before"]), "more than one product"),
+    "sequence": (Case("sequence", CHAINS["dense_peephole_lstm"]), "multiplies something else"),
     "step": (Case("step", CHAINS["layer_norm_gru"]), "more than one product"),
-    "stages": (Case("stages", LSTM), "exchange nothing"),
 }
 
 
@@ -254,7 +250,9 @@ def test_sizes_and_walks_that_do_not_fit_and_plans_are_refused():
     case = CASES["sequence"]
     leaves, _ = inputs_of(case, 2, 3)
     x, state_0 = leaves.pop("x"), (leaves.pop("h_0"), leaves.pop("c_0"))
-    plan, _ = plan_step(4, 3, H, 4)
+    from rnnlab_kernels.schedules.persistent.tiles import plan_step
+
+    plan, _ = plan_step(LSTM, 3, H, 4)
     for options, reason in (({"walk": Walk(clip=1.0)}, "pointwise schedule"), ({"plan": plan}, "give no plan")):
         with pytest.raises(torch._dynamo.exc.Unsupported, match=reason):
             torch.compile(schedule("step"), backend="eager", fullgraph=True)(case.chain, x, state_0, leaves, **options)

@@ -20,8 +20,8 @@ BF16 = torch.bfloat16
         ("lstm", 15, 64, 512, "step"),
         ("lstm", 512, 64, 4096, "step"),
         ("peephole_lstm", 512, 64, 512, "sequence"),
-        ("layer_norm_lstm", 512, 64, 512, "stages"),
-        ("gru_reset_before", 512, 64, 512, "stages"),
+        ("layer_norm_lstm", 512, 64, 512, "sequence"),
+        ("gru_reset_before", 512, 64, 512, "sequence"),
         ("layer_norm_lstm", 8, 64, 512, "pointwise"),
         ("layer_norm_lstm", 512, 64, 4096, "pointwise"),
         ("narx3", 512, 64, 512, "pointwise"),
@@ -38,7 +38,8 @@ def test_what_is_not_in_the_order_of_sizes():
     lstm = CELLS["lstm"]
     assert plan(lstm, 512, 16, 768, BF16, *H200, heads=12).tiles.grid == (1, 1, 12)
     assert plan(lstm, 512, 16, 768, torch.float32, *H200, heads=12).schedule == "step"  # it would spill
-    assert plan(lstm, 512, 16, 768, BF16, *H200, walk=Walk(clip=1.0)).schedule == "pointwise"
+    assert plan(lstm, 512, 16, 768, BF16, *H200, walk=Walk(clip=1.0)).schedule == "sequence"
+    assert plan(lstm, 15, 16, 768, BF16, *H200, walk=Walk(clip=1.0)).schedule == "pointwise"
     drawn = Walk(noise=Noise(1, zoneout=(0.1, 0.1)))
     assert plan(lstm, 512, 16, 6, BF16, *H200, heads=3, walk=drawn).schedule == "pointwise"  # heads of two units
     assert plan(as_chain(lstm, projection=True), 512, 16, 64, BF16, *H200).schedule == "pointwise"

@@ -346,8 +346,8 @@ def test_triton_is_refused_on_a_cpu_without_the_interpreter():
 @pytest.mark.skipif(INTERPRETING or launch.triton_version() is None, reason="kernels cannot be compiled here")
 @pytest.mark.parametrize("name", ["scan_bwd fp32 odd", "scan_bwd complex64 aligned reverse"])
 def test_kernels_compile_without_spilling(name):
-    from rnnlab_kernels.aot import compile_variant, sequence_variants
+    from rnnlab_kernels.aot import compile_variant, scan_variants
 
-    variants = {variant.name: variant for variant in sequence_variants()}
+    variants = {variant.name: variant for variant in scan_variants()}
     assert len([other for other in variants if other.startswith("scan")]) == 2 * 4 * 2 * 2
     assert [compile_variant(variants[name], capability).faults for capability in (80, 90)] == [[], []]

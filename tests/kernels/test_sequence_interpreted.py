@@ -12,7 +12,6 @@ import torch
 
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import as_chain
-from rnnlab_kernels.launch import plan_sequence
 from rnnlab_kernels.schedules.additions import Noise, Walk
 from rnnlab_kernels.schedules.reference import reference
 from tests.kernels.problems import (
@@ -32,23 +31,25 @@ pytestmark = pytest.mark.interpret
 
 def sequence(*args, **kwargs):
     # Imported late: outside the interpreter's process this module would fix the kernels as compiled ones.
-    from rnnlab_kernels.schedules.persistent.sequence import sequence
+    from rnnlab_kernels.schedules.persistent.api import sequence
 
     return sequence(*args, **kwargs)
 
 
-def sliced(cell, x, state_0, *args, partial=False, **kwargs):
+def sliced(cell, x, state_0, *args, parts=False, **kwargs):
     """Run with sixteen units a program, several programs a tile."""
-    hidden, num_gates = state_0[0].shape[1], getattr(cell, "num_gates", 4)
-    plan, _ = plan_sequence(num_gates, x.shape[1], hidden, 4, 132, 232_448)
+    from rnnlab_kernels.schedules.persistent.tiles import plan_whole
+
+    hidden = state_0[0].shape[1]
+    plan, _ = plan_whole(cell, x.shape[1], hidden, 4, 132, 232_448)
     options = {**plan.options, "UNITS": 16}
-    plan = plan._replace(grid=(-(-hidden // 16), plan.grid[1], 1), options=options, partial=partial)
+    plan = plan._replace(grid=(-(-hidden // 16), plan.grid[1], 1), options=options, parts=parts)
     return sequence(cell, x, state_0, *args, plan=plan, **kwargs)
 
 
 def in_parts(*args, **kwargs):
     """Do the same, programs leaving parts of dh for each other."""
-    return sliced(*args, partial=True, **kwargs)
+    return sliced(*args, parts=True, **kwargs)
 
 
 SCHEDULES = pytest.mark.parametrize("schedule", [sequence, sliced, in_parts], ids=["whole", "sliced", "in parts"])
@@ -122,7 +123,7 @@ def test_double_backward_names_the_reference_backend():
         torch.autograd.grad(output.sum(), problem.inputs["x"], create_graph=True)
 
 
-@pytest.mark.parametrize("name", ["layer_norm_gru", "gru_reset_before", "indrnn_tanh"])
+@pytest.mark.parametrize("name", ["dense_peephole_lstm", "jordan_tanh_sigmoid", "narx3"])
 def test_other_chains_are_refused(name):
     problem = make(name, (2, 2, 2, 3)).to(torch.float32)
     with pytest.raises(ValueError, match="cannot run this"):
@@ -152,8 +153,3 @@ def test_dropout_and_zoneout(name, noise, schedule, poisoned_empty):
     mask = torch.rand(4, 3, 1) < 0.7
     for options in ({"mask": None, "reverse": False}, {"mask": mask, "reverse": True}):
         assert_close_in_float32(ChainProblem(chain, inputs, walk=walk, **options), schedule)
-
-
-def test_other_walks_are_refused():
-    with pytest.raises(ValueError, match="pointwise schedule"):
-        make("peephole_lstm", (2, 2, 2, 3), walk=Walk(clip=1.0)).to(torch.float32).run(sequence)

@@ -12,11 +12,11 @@ import torch
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.layer_norm import LAYER_NORM_RNN
-from rnnlab_kernels.launch import A100, H200, MIN_TILE, SequencePlan
+from rnnlab_kernels.launch import A100, H200, MIN_TILE
 from rnnlab_kernels.schedules.additions import Noise, Walk
 from rnnlab_kernels.schedules.layout import lengths_to_mask
 from rnnlab_kernels.schedules.reference import reference
-from tests.kernels.problems import assert_close_in_float32, assert_within_ratio
+from tests.kernels.problems import assert_close_in_float32, assert_within_ratio, make_problem
 from tests.kernels.test_chains import ChainProblem, make
 from tests.tolerances import EPS, RATIO
 
@@ -28,30 +28,30 @@ ENDS = ("layer_norm_rnn_tanh", "layer_norm_lstm_state", "layer_norm_gru", "gru_r
 
 def stages(*args, **kwargs):
     # Imported late: outside the interpreter's process this module would fix the kernels as compiled ones.
-    from rnnlab_kernels.schedules.persistent.stages import stages
+    from rnnlab_kernels.schedules.persistent.api import sequence
 
-    return stages(*args, **kwargs)
+    return sequence(*args, **kwargs)
 
 
-def plan_stages(*args):
-    from rnnlab_kernels.schedules.persistent.stages import plan_stages
+def plan_whole(*args):
+    from rnnlab_kernels.schedules.persistent.tiles import plan_whole
 
-    return plan_stages(*args)
+    return plan_whole(*args)
 
 
 def sliced(cell, x, state_0, *args, **kwargs):
     """Run with sixteen units a program, several programs a tile."""
     hidden = state_0[0].shape[1]
-    plan, _ = plan_stages(cell, x.shape[1], hidden, 4, *H200)
-    plan = SequencePlan((-(-hidden // 16), plan.grid[1], 1), plan.gate_rows, {**plan.options, "UNITS": 16})
+    plan, _ = plan_whole(cell, x.shape[1], hidden, 4, *H200)
+    plan = plan._replace(grid=(-(-hidden // 16), plan.grid[1], 1), options={**plan.options, "UNITS": 16})
     return stages(cell, x, state_0, *args, plan=plan, **kwargs)
 
 
 def side_by_side(cell, x, state_0, *args, **kwargs):
     """Run as tensor cores would: sixteen units a program, with TF32's blocks along K, which fp32 takes exactly here."""
     hidden = state_0[0].shape[1]
-    plan, _ = plan_stages(cell, x.shape[1], hidden, 4, *H200, True)
-    plan = SequencePlan((-(-hidden // 16), plan.grid[1], 1), plan.gate_rows, {**plan.options, "UNITS": 16})
+    plan, _ = plan_whole(cell, x.shape[1], hidden, 4, *H200, True)
+    plan = plan._replace(grid=(-(-hidden // 16), plan.grid[1], 1), options={**plan.options, "UNITS": 16})
     return stages(cell, x, state_0, *args, plan=plan, **kwargs)
 
 
@@ -128,10 +128,6 @@ def test_dropout_and_zoneout(name, schedule, noise, poisoned_empty):
     drawn = drawn._replace(zoneout=drawn.zoneout[: CHAINS[name].num_states])
     walk = Walk(reset=torch.rand(2, 4, 1) < 0.3, noise=drawn)
     problem = make(name, (2, 4, 2, 17), walk=walk, reverse=noise == "all")
-    if name == "gru_reset_before" and drawn.training and drawn.recurrent:
-        with pytest.raises(ValueError, match="times gates takes the pointwise schedule"):
-            problem.to(torch.float32).run(schedule)
-        return
     assert_close_in_float32(dataclasses.replace(problem, mask=torch.rand(2, 4, 1) < 0.7), schedule)
 
 
@@ -204,36 +200,49 @@ def test_double_backward_names_the_reference_backend():
         torch.autograd.grad(output.sum(), problem.inputs["x"], create_graph=True)
 
 
-@pytest.mark.parametrize("name", [name for name in CHAINS if name not in NAMES])
-def test_other_chains_are_refused(name):
-    from rnnlab_kernels.schedules.persistent.stages import supports
+OTHERS = ("peephole_lstm", "layer_norm_lstm_input", "indrnn", "min_")  # chains of one product, or of none
 
-    possible, reason = supports(CHAINS[name])
-    assert not possible and len(reason) > 20
+
+@pytest.mark.parametrize("name", [name for name in CHAINS if name not in NAMES and not name.startswith(OTHERS)])
+def test_other_chains_are_refused(name):
+    from rnnlab_kernels.schedules.persistent.wiring import refusal
+
+    assert len(refusal(CHAINS[name])) > 20
     with pytest.raises(ValueError, match="cannot run this"):
         make(name, (2, 2, 2, 3)).to(torch.float32).run(stages)
 
 
-def test_cells_and_walks_of_other_schedules_are_refused():
-    problem = make("layer_norm_gru", (2, 2, 2, 3), walk=Walk(clip=1.0)).to(torch.float32)
-    with pytest.raises(ValueError, match="pointwise schedule"):
-        problem.run(stages)
-    plain = ChainProblem(as_chain(CELLS["lstm"]), {}, None, False)
-    plan, reason = plan_stages(plain.cell, 2, 3, 4, *H200)
-    assert plan is None and "exchange nothing" in reason
+@pytest.mark.parametrize("schedule", [stages, sliced], ids=["whole", "sliced"])
+@pytest.mark.parametrize("name", ["lstm", "layer_norm_gru", "gru_reset_before", "indrnn_relu", "min_lstm"])
+def test_clipped_gradients_are_those_of_the_plain_loop_and_counted(name, schedule, poisoned_empty):
+    chain, seen = CHAINS[name] if name in CHAINS else as_chain(CELLS[name]), []
+    inputs = (make(name, (3, 4, 2, 17)) if name in CHAINS else make_problem(CELLS[name], (3, 4, 2, 17))).inputs
+
+    def count(grad, limit, valid):
+        seen.append(int(((grad.abs() > limit) & (True if valid is None else valid)).sum()))
+
+    walk = Walk(reset=torch.rand(3, 4, 1) < 0.3, clip=0.3, counter=count)
+    problem = ChainProblem(chain, inputs, torch.rand(3, 4, 1) < 0.7, True, walk)
+    assert_close_in_float32(problem, schedule)
+    counts = []
+    for run in (reference, schedule):
+        seen.clear()
+        problem.to(torch.float32).run(run)
+        counts.append(sum(seen))
+    assert counts[0] == counts[1] > 0
 
 
 @pytest.mark.parametrize("chip", [A100, H200], ids=["A100", "H200"])
 @pytest.mark.parametrize("itemsize", [2, 4])
 @pytest.mark.parametrize("name", NAMES)
 def test_plans_cover_the_layer_and_fit_on_the_chip(name, itemsize, chip):
-    from rnnlab_kernels.schedules.persistent.stages_wiring import wire
+    from rnnlab_kernels.schedules.persistent.wiring import wire
 
     chain: Chain = CHAINS[name]
     products = wire(chain, ()).products
     for batch in (1, 20, 300):
         for hidden in (1, 20, 63, 64, 200, 512, 1024):
-            plan, reason = plan_stages(chain, batch, hidden, itemsize, *chip)
+            plan, reason = plan_whole(chain, batch, hidden, itemsize, *chip)
             if plan is None:
                 assert hidden >= 200 and "do not fit" in reason
                 continue

@@ -10,7 +10,7 @@ import torch
 
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import as_chain
-from rnnlab_kernels.launch import H200, plan_sequence
+from rnnlab_kernels.launch import H200
 from rnnlab_kernels.schedules.additions import PLAIN, Noise, Walk
 from rnnlab_kernels.schedules.layout import block_diagonal
 from rnnlab_kernels.schedules.persistent import graphs
@@ -26,9 +26,15 @@ NAMES = ["rnn_tanh", "gru", "lstm", "peephole_lstm"]
 
 def schedule(name):
     # Imported late: outside the interpreter's process this module would fix the kernels as compiled ones.
-    from rnnlab_kernels.schedules.persistent import sequence
+    from rnnlab_kernels.schedules.persistent import api
 
-    return getattr(sequence, name)
+    return getattr(api, name)
+
+
+def plan_whole(*args):
+    from rnnlab_kernels.schedules.persistent.tiles import plan_whole
+
+    return plan_whole(*args)
 
 
 def step(*args, **kwargs):
@@ -133,8 +139,7 @@ def test_heads_match_the_block_diagonal_matrix(name, reverse, which, poisoned_em
     problem = heads_problem(name, (4, 5, 4, heads * units), heads, reverse=reverse)
     run = schedule(which)
     if which == "sequence":  # heads of fp32 values are planned for no GPU
-        gates = problem.inputs["hh"].shape[1] // units
-        plan, _ = plan_sequence(gates, 5, units, 4, *H200)
+        plan, _ = plan_whole(problem.cell, 5, units, 4, *H200)
         run = functools.partial(run, plan=plan._replace(grid=(*plan.grid[:2], heads)))
     assert_close_in_float32(problem, run)
 
@@ -158,8 +163,7 @@ def test_both_ways_are_the_two_directions(name, hidden, plain, poisoned_empty):
     walks = [w if plain else w._replace(noise=w.noise._replace(zoneout=(0.3, 0.2)[: chain.num_states])) for w in walks]
     if plain:
         mask, walks = None, [PLAIN, PLAIN]
-    gates = problems[0].inputs["hh"].shape[0] // hidden
-    plan, _ = plan_sequence(gates, 5, hidden, 4, *H200)
+    plan, _ = plan_whole(chain, 5, hidden, 4, *H200)
     plan = plan._replace(grid=(-(-hidden // 16), plan.grid[1], 2), options={**plan.options, "UNITS": 16})
     generator = torch.Generator().manual_seed(1)
     upstream = [torch.randn(4, 5, 2 * hidden, generator=generator), torch.randn(2, 5, hidden, generator=generator)]

@@ -46,10 +46,10 @@ def test_directions_in_one_launch_and_in_two(together, monkeypatch):
         lambda **own: rnnlab.nn.LSTM(I, H, bidirectional=True, dtype=dtype, **options, **own), "sequence"
     )
     launched = []
-    from rnnlab_kernels.schedules.persistent import sequence
+    from rnnlab_kernels.schedules.persistent import api
 
-    both = sequence.both_ways
-    monkeypatch.setattr(sequence, "both_ways", lambda *args, **kwargs: launched.append(1) or both(*args, **kwargs))
+    both = api.both_ways
+    monkeypatch.setattr(api, "both_ways", lambda *args, **kwargs: launched.append(1) or both(*args, **kwargs))
     x = torch.randn(T, B, I, dtype=dtype)
     torch.manual_seed(1)
     actual = run(layer, x)
@@ -88,10 +88,10 @@ def results(module, x, lengths):
 
 
 def test_directions_of_recurrent_in_one_launch(monkeypatch):
-    from rnnlab_kernels.schedules.persistent import sequence
+    from rnnlab_kernels.schedules.persistent import api
 
-    launched, both = [], sequence.both_ways
-    monkeypatch.setattr(sequence, "both_ways", lambda *args, **kwargs: launched.append(1) or both(*args, **kwargs))
+    launched, both = [], api.both_ways
+    monkeypatch.setattr(api, "both_ways", lambda *args, **kwargs: launched.append(1) or both(*args, **kwargs))
     module, plain = twins(
         lambda **own: Recurrent(cells.GatedLSTMCell(I, H), bidirectional=True, **own).half(), "sequence"
     )
@@ -160,7 +160,6 @@ def test_a_compiled_layer_is_one_graph(backend):
     ("make", "words"),
     [
         (lambda backend: rnnlab.nn.LSTM(I, H, proj_size=3, backend=backend), "more than one product"),
-        (lambda backend: rnnlab.nn.GRU(I, H, clip_grad_step=1.0, backend=backend), "clipping"),
         (lambda backend: Recurrent(cells.JordanCell(I, H, 3), backend=backend), "jordan"),
         (lambda backend: Recurrent(FiveGates(I, H), backend=backend), "5 gates"),
         (lambda backend: Recurrent(ThreeStates(I, H), zoneout=0.1, backend=backend), "zoneout of 3 states"),
@@ -174,12 +173,43 @@ def test_what_they_cannot_run_they_refuse_and_explain(make, words, backend):
     assert words in rnnlab.nn.explain_backend(module, torch.randn(T, B, I)).lower()
 
 
+def test_clipping_takes_one_launch_and_not_one_a_step():
+    module, plain = twins(lambda **own: rnnlab.nn.GRU(I, H, clip_grad_step=0.01, **own), "sequence")
+    x = torch.randn(T, B, I)
+    assert_same_run(run(module, x), run(plain, x), **FLOAT32)
+    assert module.step_clips.take() == plain.step_clips.take()
+    module = rnnlab.nn.GRU(I, H, clip_grad_step=1.0, backend="step")
+    with pytest.raises(RuntimeError, match='(?is)backend="step" cannot run.*clipping'):
+        module(x)
+    assert "clipping" in rnnlab.nn.explain_backend(module, x).lower()
+
+
+@pytest.mark.parametrize("options", [{"zoneout": 0.3}, {"clip_grad_step": 0.05}, {}], ids=str)
+def test_cells_without_a_product_take_one_launch_whatever_is_added(options, monkeypatch):
+    from rnnlab_kernels.schedules.persistent import api
+
+    launched, whole = [], api.sequence
+    monkeypatch.setattr(api, "sequence", lambda *args, **kwargs: launched.append(1) or whole(*args, **kwargs))
+    module, plain = twins(lambda **own: Recurrent(cells.IndRNNCell(I, H), **options, **own), "triton")
+    x, reset = torch.randn(T, B, I), torch.rand(T, B) < 0.3
+    for given in ({"reset": reset}, {"lengths": torch.tensor([5, 0, 3])}):
+        found = []
+        for each in (module, plain):
+            torch.manual_seed(1)
+            output, states = each(x, **given)
+            ends = [part for state in states for part in state]
+            grads = torch.autograd.grad(output.square().sum() + sum(end.sum() for end in ends), [*each.parameters()])
+            found.append([output, *ends, *grads])
+        torch.testing.assert_close(*found, **FLOAT32)
+    assert len(launched) == 2
+
+
 def test_the_plan_is_explained():
     x = torch.randn(T, B, I)
     assert "planned for 16 steps or more: sequence, weights on the chip" in rnnlab.nn.explain_backend(
         rnnlab.nn.LSTM(I, H, backend="triton"), x
     )
     layer = Recurrent(cells.LayerNormLSTMCell(I, H), backend="sequence")
-    assert "stages" in rnnlab.nn.explain_backend(layer, x)
+    assert "sequence, weights on the chip" in rnnlab.nn.explain_backend(layer, x)
     wide = rnnlab.nn.LSTM(I, 2048, device="meta", backend="reference")
     assert "planned" not in rnnlab.nn.explain_backend(wide)

@@ -15,7 +15,7 @@ from rnnlab_kernels import launch
 from rnnlab_kernels.bench import peers
 from rnnlab_kernels.bench.peers import Run, Unavailable
 from rnnlab_kernels.bench.work import MIDDLE, MODULES, Given, Work, cell_of
-from rnnlab_kernels.plan import WHOLE, tiles_of, whole, whole_both_ways
+from rnnlab_kernels.plan import tiles_of, whole_both_ways
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.stepwise.kit_torch import eager
 
@@ -78,7 +78,7 @@ def network(schedule: Callable[..., Any], work: Work, given: Given) -> Run:
         for layer in range(work.layers):
             first = layer * directions
             weights, states = given.weights[first : first + directions], given.states[first : first + directions]
-            if directions == 2 and schedule is whole:
+            if directions == 2 and getattr(schedule, "__name__", "") == "sequence":
                 sides = whole_both_ways(cell, x, states, weights, given.mask, (walk, walk))
                 outputs = [output for output, _ in sides]
             else:
@@ -158,28 +158,25 @@ def _pointwise(work: Work, given: Given) -> Run:
 
 
 def _sequence(work: Work, given: Given) -> Run:
-    _needs_plan(work, given, *WHOLE)
-    return network(whole, work, given)
+    _needs_plan(work, given, "sequence")
+    from rnnlab_kernels.schedules.persistent.api import sequence
+
+    return network(sequence, work, given)
 
 
 def _step(work: Work, given: Given) -> Run:
     _needs_plan(work, given, "step")
-    from rnnlab_kernels.schedules.persistent.sequence import step
+    from rnnlab_kernels.schedules.persistent.api import step
 
     return network(step, work, given)
 
 
-def _needs_plan(work: Work, given: Given, *schedules: str) -> None:
+def _needs_plan(work: Work, given: Given, schedule: str) -> None:
     _needs_triton(given)
-    chip, reasons = launch.chip_of(given.x.dtype, given.x.device), []
-    for schedule in schedules:
-        tiles, reason = tiles_of(
-            schedule, cell_of(work), work.B, work.H, given.x.dtype, chip, heads=work.heads, walk=given.walk
-        )
-        if tiles is not None:
-            return
-        reasons.append(reason)
-    raise Unavailable("; ".join(reasons))
+    sizes = work.B, work.H, given.x.dtype, launch.chip_of(given.x.dtype, given.x.device)
+    tiles, reason = tiles_of(schedule, cell_of(work), *sizes, heads=work.heads, walk=given.walk)
+    if tiles is None:
+        raise Unavailable(reason)
 
 
 def _needs_triton(given: Given) -> None:

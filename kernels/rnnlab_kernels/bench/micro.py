@@ -26,7 +26,7 @@ from torch import Tensor
 from rnnlab_kernels.bench.arms import check_device, failure
 from rnnlab_kernels.bench.clock import milliseconds
 from rnnlab_kernels.bench.work import BF16, FP16, FP32
-from rnnlab_kernels.schedules.persistent.sequence_device import wait_for_all
+from rnnlab_kernels.schedules.persistent.device import wait_for_all
 
 WORDS = 16_384  # of the exchanged buffer: 64 KiB, h of 32 rows and 1,024 units in half precision
 STEPS = 20_000

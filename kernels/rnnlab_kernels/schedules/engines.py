@@ -136,8 +136,8 @@ class _Engines(dict[str, Engine]):
 
     _FOUND = {
         "recurrence": ("stepwise.run", "Stepwise"),
-        "sequence": ("persistent.engines", "Sequence"),
-        "stages": ("persistent.engines", "Stages"),
+        "sequence": ("persistent.run", "Persistent"),
+        "stages": ("persistent.run", "Persistent"),  # as programs saved by version 0.1 name it
         "elementwise": ("persistent.elementwise", "Elementwise"),
         "scan": ("scan.linear_scan", "Scan"),
         "onednn": ("library.onednn", "OneDNN"),

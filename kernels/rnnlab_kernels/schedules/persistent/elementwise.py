@@ -13,7 +13,7 @@ for each row apart, and over rows afterwards: fp32 throughout, no atomics.
 | --- | --- |
 | loop | plain autograd: the oracle |
 | numba | one compiled loop on a CPU, float32 |
-| triton | one launch, time inside, a tile of (B, H) a program; fp32, fp16, bf16 storage, fp32 registers |
+| triton | one launch, of the kernels of api.py: a chain without a product; fp32, fp16, bf16 storage, fp32 registers |
 
 T time, B batch, H units, G gates, K states, S saved values, C constants. Saved for backward:
 
@@ -24,13 +24,12 @@ T time, B batch, H units, G gates, K states, S saved values, C constants. Saved 
 | further states | (T, B, K-1, H) | working dtype |
 | what the cell keeps | (T, B, S, H) | dtype of gates_x |
 
-The numba method also keeps gates_x as given, out of which it computes the gradients again when a graph of them is asked
-for.
+This is what numba saves, and gates_x as given, out of which it computes the gradients again when a graph of them is
+asked for.
 """
 
 import importlib
 from collections.abc import Sequence
-from contextlib import nullcontext
 from types import ModuleType
 from typing import NamedTuple
 
@@ -39,6 +38,8 @@ from torch import Tensor
 
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import Cell
+from rnnlab_kernels.cells.bind import CELLS_BY_KEY
+from rnnlab_kernels.cells.chain import Chain, Gates, made_once
 from rnnlab_kernels.schedules import engines, node
 from rnnlab_kernels.schedules.engines import Engine, Kept, backward_through
 from rnnlab_kernels.schedules.layout import settled, step_order, work, zero_padding
@@ -66,6 +67,15 @@ def carried_states(cell: Cell) -> tuple[int, ...]:
     if tuple(names) != cell.carried[: len(names)]:
         raise ValueError(f"cell {cell.name}: carried names its states first, then its constants: {cell.carried}")
     return tuple(cell.states.index(name) for name in names)
+
+
+@made_once
+def _chain_of(key: str) -> Chain:
+    cell = CELLS_BY_KEY[key]
+    num_carried = len(carried_states(cell))
+    before, constants = cell.carried[:num_carried], cell.carried[num_carried:]
+    update = Gates(cell, cell.states, (*(f"{name}_prev" for name in before), *constants))
+    return Chain(cell.name, cell.states, (update,), cell.states[0], constants)
 
 
 def supports(method: str, device: torch.device, dtype: torch.dtype) -> tuple[bool, str]:
@@ -107,10 +117,10 @@ def _loop(
 
 
 def walk_forward(
-    method: str, call: Call, gates_x: Tensor, state_0: Sequence[Tensor], constants: Sequence[Tensor]
+    call: Call, gates_x: Tensor, state_0: Sequence[Tensor], constants: Sequence[Tensor]
 ) -> tuple[list[Tensor], Tensors]:
     """Return output and last states; and h, the other states and what the cell keeps, at all steps."""
-    h, rest, saved = _kernels(method).forward(call, gates_x, *_stacked(gates_x, state_0, constants))
+    h, rest, saved = _kernels().forward(call, gates_x, *_stacked(gates_x, state_0, constants))
     last = 0 if call.reverse else -1
     # Copies: what is saved is not given out, so that callers may change the results in place.
     output = h.clone() if call.mask is None else zero_padding(h, call.mask.unsqueeze(-1).bool())
@@ -119,7 +129,6 @@ def walk_forward(
 
 
 def walk_backward(
-    method: str,
     call: Call,
     dtype: torch.dtype,
     state_0: Sequence[Tensor],
@@ -135,15 +144,14 @@ def walk_backward(
         doutput = torch.zeros_like(h)
     zeros = torch.zeros_like(work(h_0))
     dstate = torch.stack([zeros if grad is None else work(grad) for grad in dstate_n], 1)
-    with torch.cuda.device(h.device) if h.is_cuda else nullcontext():
-        dgates, dconstants = _kernels(method).backward(
-            call, settled(doutput).contiguous(), dstate, h, rest, saved, h_0, rest_0, fixed
-        )
+    dgates, dconstants = _kernels().backward(
+        call, settled(doutput).contiguous(), dstate, h, rest, saved, h_0, rest_0, fixed
+    )
     return (dgates, *dstate.unbind(1), *dconstants.sum(0).unbind(0))
 
 
 class Elementwise(Engine):
-    """The compiled methods as an engine. Inputs: gates_x, initial states, constants."""
+    """The compiled loop as an engine. Inputs: gates_x, initial states, constants."""
 
     def _parts(self, call: engines.Call, inputs: Sequence[Tensor]) -> tuple[Call, Sequence[Tensor], Sequence[Tensor]]:
         """Return the call for the kernels, initial states and constants."""
@@ -154,10 +162,17 @@ class Elementwise(Engine):
         return Call(cell, steps, bool(call.reverse), call.keep), inputs[1:split], inputs[split:]
 
     def forward(self, call: engines.Call, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Kept]:
+        if call.method == "triton":  # in programs saved by version 0.1, which had a kernel for it
+            assert isinstance(call.maths, Cell)
+            chain, split = _chain_of(call.maths.key), 1 + len(call.maths.states)
+            call = call._replace(engine="sequence", method="sequence", maths=chain, names=chain.constants)
+            inputs = inputs[0], *inputs[split:], *inputs[1:split]
+            engine = engines.ENGINES[call.engine]
+            return engine.forward(engine.planned(call, inputs), inputs)
         own, state_0, constants = self._parts(call, inputs)
         given = [settled(tensor) for tensor in (*state_0, *constants)]
         num_states = len(state_0)
-        results, kept = walk_forward(call.method, own, settled(inputs[0]), given[:num_states], given[num_states:])
+        results, kept = walk_forward(own, settled(inputs[0]), given[:num_states], given[num_states:])
         return results, list(kept)
 
     def fake(self, call: engines.Call, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -180,7 +195,7 @@ class Elementwise(Engine):
         needed: Sequence[bool],
     ) -> Sequence[Tensor | None]:
         own, state_0, constants = self._parts(call, inputs)
-        found = walk_backward(call.method, own, inputs[0].dtype, state_0, constants, kept, grads)
+        found = walk_backward(own, inputs[0].dtype, state_0, constants, kept, grads)
         return [grad.to(value.dtype) for value, grad in zip(inputs, found, strict=True)]
 
     def backward_with_graph(
@@ -191,8 +206,6 @@ class Elementwise(Engine):
         grads: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> Sequence[Tensor | None]:
-        if not _kernels(call.method).DIFFERENTIABLE:
-            return super().backward_with_graph(call, inputs, kept, grads, needed)
         cell, mask, reverse = call.maths, call.mask, bool(call.reverse)
         assert isinstance(cell, Cell)
         split = 1 + len(cell.states)
@@ -233,8 +246,8 @@ def _check(cell: Cell, gates_x: Tensor, state_0: Tensors, constants: Tensors, ma
         raise ValueError(f"mask must be boolean and {(*gates_x.shape[:2], 1)}, got {mask.dtype} {tuple(mask.shape)}")
 
 
-def _kernels(method: str) -> ModuleType:
-    return importlib.import_module(f"rnnlab_kernels.schedules.persistent.elementwise_{method}")
+def _kernels() -> ModuleType:
+    return importlib.import_module("rnnlab_kernels.schedules.persistent.loop_numba")  # which imports this
 
 
 def elementwise(
@@ -276,6 +289,13 @@ def elementwise(
     if method == "loop" or not gates_x.numel():
         output, *state_n = _loop(cell, gates_x, state_0, constants, mask, reverse)
         return output, tuple(state_n)
+    if method == "triton":
+        from rnnlab_kernels.schedules.persistent.api import sequence
+
+        chain = _chain_of(cell.key)
+        return sequence(
+            chain, gates_x, state_0, dict(zip(chain.constants, constants, strict=True)), mask, reverse=reverse
+        )
     call = engines.Call("elementwise", method, cell, reverse=reverse, mask=mask)
     output, *state_n = node.run(call, gates_x, *state_0, *constants)
     return output, tuple(state_n)

@@ -21,8 +21,6 @@ from rnnlab_kernels.cells import Cell, bind_numba
 from rnnlab_kernels.cells.compiled import FASTMATH, inline, load, load_own, store
 from rnnlab_kernels.schedules.persistent.elementwise import Call, carried_states
 
-DIFFERENTIABLE = True
-
 compiled = numba.njit(fastmath=FASTMATH, error_model="numpy")
 
 

@@ -1,17 +1,18 @@
-"""How the values of a step flow, for the kernels of stages.py: a chain as numbers that a kernel unrolls.
+"""How the values of a step flow: a chain as numbers that the kernels unroll.
 
 A value of a step is one tile of H columns or, before a gate update, G of them. Tiles are counted through the step, the
-states before it first. Blocks are of H columns, too, and say where in a buffer over time a tile stands:
+states before it first, then the constants. Blocks are of H columns, too,
+and say where in a buffer over time a tile stands:
 
 | buffer | blocks |
 | --- | --- |
 | input part | as the chain counts them |
 | saved | what gate updates keep; normalised values, without gain and shift; values that other stages read |
 | gradients | those of the input part; of recurrent parts and of pre-activations that differ from them |
-| vectors | biases of products, gain and shift of norms, each there is |
+| vectors | constants; biases of products, gain and shift of norms, each there is |
 
 Where several programs share the units of a row they exchange values inside a step: a norm's row sums, and what a
-product multiplies. `forward_steps` and `backward_steps` put the waiting between the stages.
+product multiplies. `forward_tasks` and `backward_tasks` put the waiting between the stages.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,9 +22,9 @@ from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain, Gates, Norm, Product
 from rnnlab_kernels.launch import MIN_TILE
 
-PRODUCT, NORM, GATES, PARTIAL, WAIT = range(5)
+PRODUCT, NORM, GATES, MOMENTS, PARTS, HAND_BACK, WAIT = range(7)
 MAX_GATES = 4  # of one product
-MAX_STATES = MAX_UPDATES = 2
+MAX_UPDATES = 2
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,15 @@ class Stage:
     """One stage; a dataclass of numbers, which Triton takes as a constant and counts by what it prints as.
 
     Attributes:
-        kind: PRODUCT, NORM or GATES; PARTIAL: this program's part of a norm's row sums; WAIT: for all programs.
+        kind: PRODUCT, NORM or GATES; MOMENTS: this program's part of a norm's row sums; PARTS: what its gradients are
+            to the units that a product multiplied; HAND_BACK: the gradients of the states before the step, but for what
+            the product that is `last` adds; WAIT: for all programs.
         index: which one of its kind it is.
         reads: tiles of the value it takes; for a gate update the recurrent parts.
         out: tiles it writes.
         carried: tiles a gate update takes beside pre-activations.
         candidate: a gate update also takes the mask on candidates.
+        gates: pre-activations a gate update takes, both parts of split ones counted.
         split: gates of an update whose input part and recurrent part stay apart.
         x: blocks of the input part that it adds.
         source: for a product the block of `saved` with what it multiplies, -1 for the h before the step.
@@ -44,10 +48,12 @@ class Stage:
         grads: blocks of the gradients of what it reads: of a gate update's pre-activations (those of gates, then the
             recurrent parts of split ones), of a norm's source if that is a product. For a product those of its result.
         keeps: for a norm whose result is a state, blocks of the gradient of its result.
+        drops: dropout of h before the step drops what a product multiplies: h itself, or h times gates.
         rows: for a product, interleaved rows a unit: the number of its gates rounded up to a power of two.
         weight: for a product its first block of H rows among the weights of all products.
         vector: the first row among the vectors of a bias or a gain, -1 without.
         shift: likewise of a shift.
+        last: backward, a product after which nothing else is left of a step.
     """
 
     kind: int
@@ -56,9 +62,11 @@ class Stage:
     out: tuple[int, ...] = ()
     carried: tuple[int, ...] = ()
     candidate: bool = False
+    gates: int = 0
     split: int = 0
     x: tuple[int, ...] = ()
     source: int = -1
+    drops: bool = False
     saved: tuple[int, ...] = ()
     grads: tuple[int, ...] = ()
     keeps: tuple[int, ...] = ()
@@ -66,18 +74,21 @@ class Stage:
     weight: int = 0
     vector: int = -1
     shift: int = -1
+    last: bool = False
 
 
 @dataclass(frozen=True)
 class Tiles:
     """How a product goes through K: for each gate of it by `groups` of `split` blocks.
 
-    `numbers` are those of their tiles among all tiles of weights; forward a tile holds the rows of all gates.
+    `numbers` are those of their tiles among all tiles of weights that stay on the chip, none where they do not; forward
+    a tile holds the rows of all gates. Tiles of `parts` are a program's own rows, and not its columns.
     """
 
     numbers: tuple[int, ...]
     groups: int
     split: int
+    parts: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ class Wiring:
         stages: those of the chain in their order.
         cells: gate maths of the gate updates, in their order.
         new: for each state the tile that is the state after the step.
+        num_constants: tiles of constants, behind those of the states before the step.
         kept: for each tile its block of `saved`, -1 if it is not there.
         blocks: the gradient's blocks for each product and norm by the value it writes.
         vectors: names of the weights that make the rows of vectors, in their order.
@@ -97,6 +109,7 @@ class Wiring:
     stages: tuple[Stage, ...]
     cells: tuple[Cell, ...]
     new: tuple[int, ...]
+    num_constants: int
     kept: tuple[int, ...]
     blocks: Mapping[str, tuple[int, ...]]
     vectors: tuple[str, ...]
@@ -113,40 +126,44 @@ class Wiring:
         return sum(stage.kind == NORM for stage in self.stages)
 
 
-def refusal(chain: Chain) -> str | None:
-    """Return in a few words why the kernels cannot run a chain, None if they can."""
+def refusal(chain: Chain) -> str:
+    """Return in a few words why the kernels cannot run a chain, an empty string if they can."""
+    name = chain.name
     products = [stage for stage in chain.stages if isinstance(stage, Product)]
     norms = [stage for stage in chain.stages if isinstance(stage, Norm)]
     updates = [stage for stage in chain.stages if isinstance(stage, Gates)]
-    if len(products) + len(norms) < 2:
-        return f"within a step of {chain.name} units exchange nothing: it is no case for several stages"
-    if chain.constants:
-        return f"{chain.name} has constants that enter its gate updates"
-    if chain.states[0] != chain.output or len(chain.states) > MAX_STATES or len(updates) > MAX_UPDATES:
-        return f"{chain.name} gives out another value than its first state, or has more than two states or gate updates"
-    if any(stage.cell.num_gates > MAX_GATES for stage in updates):
-        return f"{chain.name} has more than {MAX_GATES} gates in one update"
-    made = {name for stage in updates for name in stage.out}
+    made = {value for stage in updates for value in stage.out}
     wholes = [stage.out for stage in products] + [stage.out for stage in norms]
     read = [stage.source for stage in norms] + [stage.recurrent for stage in updates]
     for product in products:
+        if product.out in chain.states:
+            return f"{name} has more than one product, and one of them is a state itself"
         if len(product.sources) != 1 or product.sources[0] not in {f"{chain.states[0]}_prev", *made}:
-            return f"a product of {chain.name} multiplies something else than h or the result of a gate update"
+            return f"a product of {name} multiplies something else than h or the result of a gate update"
         makers = [stage for stage in updates if product.sources[0] in stage.out]
         if any(not stage.carried for stage in makers):
-            return f"nothing makes {product.sources[0]} of {chain.name} as wide as its states"
-        if product.out in chain.states:
-            return f"a product of {chain.name} is a state itself"
-    known = {*made, *(f"{name}_prev" for name in chain.states)}
-    if any(read.count(name) != 1 for name in wholes) or any(not {*stage.carried} <= known for stage in updates):
-        return f"products, norms and gate updates of {chain.name} are wired in another way"
-    if any(stage.recurrent is None or (stage.first is None and stage.cell.split) for stage in updates):
-        return f"a gate update of {chain.name} has no recurrent part, or no input part for its split gates"
+            return f"nothing makes {product.sources[0]} of {name} as wide as its states"
+    if chain.states[0] != chain.output or len(updates) > MAX_UPDATES:
+        return f"{name} gives out another value than its first state, or has more than two gate updates"
+    for stage in updates:
+        if stage.recurrent is not None and stage.cell.num_gates > MAX_GATES:
+            return f"{name} has {stage.cell.num_gates} gates, a tile has rows for {MAX_GATES}"
+    known = {*made, *chain.constants, *(f"{state}_prev" for state in chain.states)}
+    if any(read.count(value) != 1 for value in wholes) or any(not {*stage.carried} <= known for stage in updates):
+        return f"products, norms and gate updates of {name} are wired in another way"
+    if any(stage.first is None and (stage.cell.split or stage.recurrent is None) for stage in updates):
+        return f"a gate update of {name} has no input part where it needs one"
     columns = [k for stage in updates if stage.first is not None for k in _input_blocks(stage)]
     added = [stage.out for stage in products if stage.add_input]
     if (added and (columns or len(added) > 1)) or sorted(columns) != [*range(len(columns))] or not (added or columns):
-        return f"the input part of {chain.name} does not enter its step once"
-    return None
+        return f"the input part of {name} does not enter its step once"
+    return ""
+
+
+def is_one_product(chain: Chain) -> bool:
+    """Return whether a chain that `refusal` has nothing against is a product with h and a gate update."""
+    stages = chain.stages
+    return len(stages) == 2 and isinstance(stages[0], Product) and isinstance(stages[1], Gates)
 
 
 def _input_blocks(stage: Gates) -> range:
@@ -176,7 +193,7 @@ def wire(chain: Chain, names: tuple[str, ...], drops_candidate: bool = False, zo
     """
     tiles, saved = _Counter(), _Counter()
     sizes = _sizes(chain)
-    tile = {f"{name}_prev": tiles.take(1) for name in chain.states}
+    tile = {name: tiles.take(1) for name in (*(f"{name}_prev" for name in chain.states), *chain.constants)}
     for stage in chain.stages:
         for name in stage.out if isinstance(stage, Gates) else (stage.out,):
             tile[name] = tiles.take(sizes[name])
@@ -193,7 +210,7 @@ def wire(chain: Chain, names: tuple[str, ...], drops_candidate: bool = False, zo
     before = {f"{name}_prev" for name in chain.states}
     lasting = set() if zone else {*chain.states}  # read from the states after the step
     kept = [-1] * tiles.total
-    for name in sorted((read - before - lasting) | (multiplied - before)):
+    for name in sorted((read - before - lasting - {*chain.constants}) | (multiplied - before)):
         (kept[tile[name][0]],) = saved.take(1)
 
     vectors: dict[str, int] = {}  # the first row of each
@@ -206,6 +223,8 @@ def wire(chain: Chain, names: tuple[str, ...], drops_candidate: bool = False, zo
             vectors[name] = num_rows.take(size)[0]
         return vectors[name]
 
+    for name in chain.constants:  # as many as there are rows before others
+        vectors[name] = num_rows.take(1)[0]
     stages: list[Stage] = []
     cells: list[Cell] = []
     count = [0] * 3
@@ -219,6 +238,7 @@ def wire(chain: Chain, names: tuple[str, ...], drops_candidate: bool = False, zo
                 out=tile[stage.out],
                 x=x.get(stage, ()),
                 source=-1 if source in before else kept[tile[source][0]],
+                drops=source in before or stage.gated == f"{chain.states[0]}_prev",
                 grads=blocks[stage.out],
                 rows=1 << max(size - 1, 0).bit_length(),
                 weight=num_weights.take(size)[0],
@@ -241,14 +261,14 @@ def wire(chain: Chain, names: tuple[str, ...], drops_candidate: bool = False, zo
             masked = drops_candidate and stage.cell.dropped is not None
             cell = stage.cell.dropped if masked and stage.cell.dropped is not None else stage.cell
             cells.append(cell)
-            assert stage.recurrent is not None
             found = Stage(
                 GATES,
                 count[GATES],
-                reads=tile[stage.recurrent],
+                reads=() if stage.recurrent is None else tile[stage.recurrent],
                 out=tuple(tile[name][0] for name in stage.out),
                 carried=tuple(tile[name][0] for name in stage.carried),
                 candidate=masked,
+                gates=cell.num_gates + cell.split,
                 split=cell.split,
                 x=x.get(stage, ()),
                 saved=saved.take(len(cell.saved)),
@@ -260,6 +280,7 @@ def wire(chain: Chain, names: tuple[str, ...], drops_candidate: bool = False, zo
         tuple(stages),
         tuple(cells),
         tuple(tile[name][0] for name in chain.states),
+        len(chain.constants),
         tuple(kept),
         blocks,
         tuple(vectors),
@@ -293,9 +314,10 @@ def _gradient_blocks(
     blocks: dict[str, tuple[int, ...]] = {}
     for stage in reversed(chain.stages):
         if isinstance(stage, Gates):
-            assert stage.recurrent is not None
             cell = stage.cell
-            if stage.first is not None:
+            if stage.recurrent is None:
+                written[stage] = x[stage]
+            elif stage.first is not None:
                 apart = grads.take(cell.split)
                 written[stage] = (*x[stage], *apart)
                 blocks[stage.recurrent] = (*x[stage][: cell.num_merged], *apart)
@@ -313,7 +335,15 @@ def _gradient_blocks(
     return grads, written, blocks
 
 
-def product_tiles(wiring: Wiring, units: int, num_k: int, num_splits: int, backwards: bool) -> tuple[Tiles, ...]:
+def product_tiles(
+    wiring: Wiring,
+    units: int,
+    num_k: int,
+    num_splits: int,
+    backwards: bool,
+    resident: bool = True,
+    parts: bool = False,
+) -> tuple[Tiles, ...]:
     """Return the tiles of each product for programs of `units` units and states of `num_k` blocks.
 
     Rows of a product are `units` times its gates, backward, where weights are transposed, `units`. As many times
@@ -326,21 +356,28 @@ def product_tiles(wiring: Wiring, units: int, num_k: int, num_splits: int, backw
         rows, gates = (units, len(stage.out)) if backwards else (units * stage.rows, 1)
         split = max(1, min(num_splits * MIN_TILE // rows, 1 << (num_k - 1).bit_length()))
         groups = -(-num_k // split)
-        found.append(Tiles(numbers.take(gates * groups), groups, split))
+        found.append(Tiles(numbers.take(gates * groups if resident else 0), groups, split, parts and backwards))
     return tuple(found)
 
 
-def forward_steps(wiring: Wiring, alone: bool) -> tuple[Stage, ...]:
+def forward_tasks(wiring: Wiring, alone: bool) -> tuple[Stage, ...]:
     """Return what a program does in a step, but for the wait at its end. `alone`: it has all units of its rows."""
     return tuple(_numbered(_forward(wiring, alone)))
 
 
-def backward_steps(wiring: Wiring, alone: bool) -> tuple[Stage, ...]:
-    """Return what a program does in a step of the backward pass, whole."""
-    return tuple(_numbered(_backward(wiring, alone)))
+def backward_tasks(wiring: Wiring, alone: bool, parts: bool = False, late: bool = False) -> tuple[Stage, ...]:
+    """Return what a program does in a step of the backward pass.
+
+    Args:
+        wiring: of the step.
+        alone: a program has all units of its rows.
+        parts: programs leave parts of the gradient of what a product multiplied for each other.
+        late: without the product, which the step before makes at its start.
+    """
+    return tuple(_numbered(_backward(wiring, alone, parts, late)))
 
 
-WAITING = Stage(WAIT, 0)
+WAITING, HANDING_BACK = Stage(WAIT, 0), Stage(HAND_BACK, 0)
 
 
 def _forward(wiring: Wiring, alone: bool) -> Iterator[Stage]:
@@ -350,31 +387,42 @@ def _forward(wiring: Wiring, alone: bool) -> Iterator[Stage]:
             complete.add(stage.source)
             yield WAITING
         if stage.kind == NORM and not alone:
-            yield from (replace(stage, kind=PARTIAL), WAITING)
+            yield from (replace(stage, kind=MOMENTS), WAITING)
         yield stage
 
 
-def _backward(wiring: Wiring, alone: bool) -> Iterator[Stage]:
-    for stage in reversed(wiring.stages):
-        if stage.kind == PRODUCT:
-            yield WAITING
-        if stage.kind == NORM and not alone:
-            yield from (replace(stage, kind=PARTIAL), WAITING)
-        yield stage
+def _backward(wiring: Wiring, alone: bool, parts: bool, late: bool) -> Iterator[Stage]:
+    first = wiring.stages[0]
+    for stage in reversed(wiring.stages[1:]):
+        yield from _waited_for(stage, alone, parts)
+    if first.kind == PRODUCT:  # what it needs no more is not held in registers meanwhile
+        yield from (replace(first, kind=PARTS),) if parts else ()
+        yield from (HANDING_BACK, WAITING)
+        yield from () if late else (replace(first, last=True),)
+    else:
+        yield from (*_waited_for(first, alone, parts), HANDING_BACK)
 
 
-def _numbered(steps: Iterator[Stage]) -> Iterator[Stage]:
+def _waited_for(stage: Stage, alone: bool, parts: bool) -> Iterator[Stage]:
+    if stage.kind == PRODUCT:
+        yield from (replace(stage, kind=PARTS), WAITING) if parts else (WAITING,)
+    if stage.kind == NORM and not alone:
+        yield from (replace(stage, kind=MOMENTS), WAITING)
+    yield stage
+
+
+def _numbered(tasks: Iterator[Stage]) -> Iterator[Stage]:
     number = 0
-    for stage in steps:
+    for stage in tasks:
         yield replace(stage, index=number) if stage.kind == WAIT else stage
         number += stage.kind == WAIT
 
 
-def num_waits(steps: tuple[Stage, ...]) -> int:
-    """Return how often a program waits in these steps."""
-    return sum(stage.kind == WAIT for stage in steps)
+def num_waits(tasks: tuple[Stage, ...]) -> int:
+    """Return how often a program waits in a step."""
+    return sum(stage.kind == WAIT for stage in tasks)
 
 
-def up_to_each_wait(steps: tuple[Stage, ...]) -> list[tuple[Stage, ...]]:
-    """Return the steps up to the first wait, up to the second and so on, and all of them."""
-    return [*(steps[:k] for k, stage in enumerate(steps) if stage.kind == WAIT), steps]
+def up_to_each_wait(tasks: tuple[Stage, ...]) -> list[tuple[Stage, ...]]:
+    """Return the tasks up to the first wait, up to the second and so on, and all of them."""
+    return [*(tasks[:k] for k, stage in enumerate(tasks[:-1]) if stage.kind == WAIT), tasks]

@@ -1,29 +1,17 @@
-"""The whole sequence in one Triton launch: recurrent weights stay on the chip, time runs inside the kernel.
+"""The whole sequence in one Triton launch, for any chain of stages: recurrent weights stay on the chip.
 
-For cells that are one product with h_{t-1} and one gate update, as torch's are, and for peepholes, which are constants
-of the update. The kernels are in sequence_triton.py, the choice of tiles in launch.py. Outside the launch, as products
-over T*B rows: the input part of the gates before it; dx and the gradients of all weights after it. Inside, backward
-only writes gate gradients.
+The kernels are in kernel_forward.py and kernel_backward.py, the numbers they unroll come from wiring.py, tiles from
+tiles.py; what is computed outside of the launch, with a table of what is saved, is in run.py.
 
 Where one program has all units of its rows, no program waits for another. Where several share them, all wait at a
-barrier after each step, in a cooperative launch. Triton's interpreter runs one program after the other, so that there
-such a launch covers one step. `step` is the same with a launch for each step on purpose: for weights that do not fit on
-the chip, and what `sequence` is compared with on a GPU. There its launches are replayed from a graph (graphs.py).
+barrier in a cooperative launch: after each step, after each norm's partial sums, and before each product with a value
+of the same step. Triton's interpreter runs one program after the other: there a launch covers what lies between two
+waits.
 
-Heads, of which each reads its own units of h alone, are an axis of the grid, and so are the two directions of a layer,
-`both_ways`: heads of which the second half walk from the end.
-
-T time, B batch, H units of all N heads, G gates, K states, S saved values, C constants. Saved for backward:
-
-| tensor | shape | dtype |
-| --- | --- | --- |
-| x, weights, initial states, mask, reset | as given | as given |
-| h, its initial value included | (T+1, B, H) | dtype of x |
-| further states, likewise | (T+1, B, K-1, H) | fp32 |
-| with zoneout, the states before it | (T, B, K, H) | fp32 |
-| what the gate update keeps (activated gates) | (T, B, S, H) | dtype of x |
-
-A step outside the mask holds its states in these, too; the output is zero there.
+`step` is the same with a launch for each step on purpose, for cells that are one product and one gate update: for
+weights that do not fit on the chip, and what `sequence` is compared with on a GPU. There its launches are replayed from
+a graph (graphs.py). Heads, of which each reads its own units of h alone, are an axis of the grid, and so are the two
+directions of a layer, `both_ways`: heads of which the second half go from the end.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,15 +21,21 @@ import torch
 from torch import Tensor
 
 from rnnlab_kernels.cells import Cell
-from rnnlab_kernels.cells.chain import Chain
-from rnnlab_kernels.launch import SequencePlan
-from rnnlab_kernels.schedules import engines, node
+from rnnlab_kernels.cells.chain import Chain, Product
+from rnnlab_kernels.schedules import node
 from rnnlab_kernels.schedules.additions import PLAIN, Walk
-from rnnlab_kernels.schedules.engines import BOTH
+from rnnlab_kernels.schedules.engines import BOTH, Call
 from rnnlab_kernels.schedules.layout import Weights, named_weights
-from rnnlab_kernels.schedules.persistent.sequence_call import gates_of, obstacle_of, supports
+from rnnlab_kernels.schedules.persistent.tiles import Tiling, heads_of, obstacle_of
+from rnnlab_kernels.schedules.persistent.wiring import is_one_product
 
 Tensors = tuple[Tensor, ...]
+
+
+def _named(cell: Cell | Chain, weights: Weights | Mapping[str, Tensor]) -> tuple[Chain, dict[str, Tensor]]:
+    """Return the chain and its weights by name, those of heads as they are where the kernels take them."""
+    dense = isinstance(cell, Chain) and not is_one_product(cell)
+    return named_weights(cell, weights, dense)
 
 
 def _run(
@@ -53,21 +47,16 @@ def _run(
     reverse: int,
     walk: Walk,
     seeds: tuple[Any, ...],
-    plan: SequencePlan | None,
-    whole: bool,
+    tiling: Tiling | None,
+    step: bool,
 ) -> tuple[Tensor, Tensors]:
-    name = "sequence" if whole else "step"
-    possible, reason = supports(chain)
-    if not possible:
+    name = "step" if step else "sequence"
+    heads = heads_of(named.values())
+    if reason := obstacle_of(chain, walk, state_0[0].shape[1] // heads, heads, step):
         raise ValueError(f"the {name} schedule cannot run this: {reason}")
-    weight = named["hh"]
-    named["hh"] = weight = weight if weight.dim() == 3 else weight.unsqueeze(0)
-    heads, units = weight.shape[0], weight.shape[2]
-    if reason := obstacle_of(chain, walk, units, heads):
-        raise ValueError(f"the {name} schedule cannot run this: {reason}")
-    if plan is not None and torch.compiler.is_compiling():
+    if tiling is not None and torch.compiler.is_compiling():
         raise ValueError("a compiled program plans its tiles as it runs, from the sizes it gets: give no plan")
-    call = engines.Call("sequence", name, chain, tuple(named), reverse, mask, walk, seeds, plan=plan)
+    call = Call("sequence", name, chain, tuple(named), reverse, mask, walk, seeds, plan=tiling)
     output, *state_n = node.run(call, x, *named.values(), *state_0)
     return output, tuple(state_n)
 
@@ -81,20 +70,19 @@ def sequence(
     *,
     reverse: bool = False,
     walk: Walk = PLAIN,
-    plan: SequencePlan | None = None,
+    plan: Tiling | None = None,
 ) -> tuple[Tensor, Tensors]:
     """Run one layer in one direction in one launch each way. Arguments and results as in `schedules.eager.eager`.
 
     Args:
         weights: "hh" may be (N, G*D, D): N heads of D = H/N units, of which each reads its own.
-        plan: tiles; those of `launch.plan_sequence` unless given.
+        plan: tiles; those of `tiles.plan_whole` unless given.
 
     Raises:
-        ValueError: the cell is more than a product and a gate update, the walk has clipping, or the recurrent weights
-            do not fit on the chip.
+        ValueError: the kernels cannot run the chain or the walk, or the recurrent weights do not fit on the chip.
     """
-    chain, named = named_weights(cell, weights, dense=False)
-    return _run(chain, x, state_0, named, mask, int(reverse), walk, _seeds(walk), plan, True)
+    chain, named = _named(cell, weights)
+    return _run(chain, x, state_0, named, mask, int(reverse), walk, _seeds(walk), plan, False)
 
 
 def step(
@@ -106,14 +94,15 @@ def step(
     *,
     reverse: bool = False,
     walk: Walk = PLAIN,
-    plan: SequencePlan | None = None,
+    plan: Tiling | None = None,
 ) -> tuple[Tensor, Tensors]:
     """Run one layer in one direction in one launch a step, for any H. Arguments, results and errors as `sequence`.
 
-    On a GPU windows of steps are replayed from a CUDA graph, unless the caller is capturing one.
+    For cells that are one product and one gate update, without clipping. On a GPU windows of steps are replayed from a
+    CUDA graph, unless the caller is capturing one.
     """
-    chain, named = named_weights(cell, weights, dense=False)
-    return _run(chain, x, state_0, named, mask, int(reverse), walk, _seeds(walk), plan, False)
+    chain, named = _named(cell, weights)
+    return _run(chain, x, state_0, named, mask, int(reverse), walk, _seeds(walk), plan, True)
 
 
 def both_ways(
@@ -124,7 +113,7 @@ def both_ways(
     mask: Tensor | None = None,
     *,
     walks: Sequence[Walk] = (PLAIN, PLAIN),
-    plan: SequencePlan | None = None,
+    plan: Tiling | None = None,
 ) -> tuple[Tensor, list[Tensors]]:
     """Run both directions of a layer in one launch each way.
 
@@ -140,7 +129,7 @@ def both_ways(
     Raises:
         ValueError: as in `sequence`; the walks differ in more than seeds; a direction has no input weights.
     """
-    sides = [named_weights(cell, own, dense=False) for own in weights]
+    sides = [_named(cell, own) for own in weights]
     chain, names = sides[0][0], tuple(sides[0][1])
     if "ih" not in names or set(names) != set(sides[1][1]):
         raise ValueError(
@@ -149,19 +138,19 @@ def both_ways(
     alike = [walk if walk.noise is None else walk._replace(noise=walk.noise._replace(seed=0)) for walk in walks]
     if alike[0].reset is not alike[1].reset or alike[0]._replace(reset=None) != alike[1]._replace(reset=None):
         raise ValueError("the walks of both directions may differ in their seeds only")
-    num_gates = gates_of(chain).cell.num_gates if supports(chain)[0] else 1
+    products, hidden = {stage.weight for stage in chain.stages if isinstance(stage, Product)}, states[0][0].shape[1]
 
     def stacked(name: str) -> Tensor:
         first, second = (side[1][name] for side in sides)
-        if name == "hh":
+        if name in products:
             return torch.cat([part if part.dim() == 3 else part.unsqueeze(0) for part in (first, second)])
-        gates = 1 if name in chain.constants else num_gates
-        return torch.stack([part.unflatten(0, (gates, -1)) for part in (first, second)], 1).flatten(0, 2)
+        # By blocks of H rows, those of both directions side by side.
+        return torch.stack([part.unflatten(0, (-1, hidden)) for part in (first, second)], 1).flatten(0, 2)
 
     named = {name: stacked(name) for name in names}
     state_0 = tuple(torch.cat(parts, -1) for parts in zip(*states, strict=True))
     seeds = tuple(seed for walk in walks for seed in _seeds(walk))
-    output, state_n = _run(chain, x, state_0, named, mask, BOTH, walks[0], seeds, plan, True)
+    output, state_n = _run(chain, x, state_0, named, mask, BOTH, walks[0], seeds, plan, False)
     pairs = zip(*(value.chunk(2, -1) for value in state_n), strict=True)
     return output, [tuple(pair) for pair in pairs]
 
