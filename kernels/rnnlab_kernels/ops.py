@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rnnlab_kernels.cells.bind import CELLS_BY_KEY, find
 from rnnlab_kernels.cells.chain import CHAINS_BY_KEY
-from rnnlab_kernels.schedules.additions import Walk, noise_config, noise_of
+from rnnlab_kernels.schedules.additions import Additions, noise_config, noise_of
 from rnnlab_kernels.schedules.engines import ENGINES, Call, Tensors
 from rnnlab_kernels.schedules.layout import settled
 from rnnlab_kernels.schedules.noise import operator  # noqa: F401  register what saved programs run
@@ -43,8 +43,8 @@ def decoded(engine: str, config: str, tensors: Tensors, fake: bool = False) -> t
     )
     maths = CHAINS_BY_KEY[key] if key in CHAINS_BY_KEY else find(CELLS_BY_KEY, key) if key else None
     clip = None if limit is None else float.fromhex(limit)
-    walk = Walk(flags.get("reset"), noise_of(noise, seeds[0] if seeds else 0), clip)
-    call = Call(engine, method, maths, tuple(names), reverse, flags.get("mask"), walk, seeds, replays=False)
+    additions = Additions(flags.get("reset"), noise_of(noise, seeds[0] if seeds else 0), clip)
+    call = Call(engine, method, maths, tuple(names), reverse, flags.get("mask"), additions, seeds, replays=False)
     return call, list(tensors[:count])
 
 
@@ -53,10 +53,10 @@ def _config(engine: str, config: list[Any], num_tensors: int) -> list[Any]:
     if len(config) == 7:
         return config
     if engine in ("sequence", "stages"):
-        key, names, given, reverse, noise, *whole = config
+        key, names, given, reverse, noise, *is_sequence = config
         num_states = len(find(CHAINS_BY_KEY, key).states)
         num_seeds = num_tensors - 1 - len(names) - num_states - len(given)
-        method = "" if engine == "stages" else "sequence" if whole[0] else "step"
+        method = "" if engine == "stages" else "sequence" if is_sequence[0] else "step"
         return [method, key, names, [*given, *["seed"] * num_seeds], reverse, noise, None]
     if engine == "elementwise":
         method, key, reverse, has_mask = config
@@ -169,8 +169,8 @@ def call(engine: str, config: str, tensors: Tensors) -> list[Tensor]:
 
 def run_call(given: Call, inputs: Tensors) -> list[Tensor]:
     """Return the results of a call as an operator."""
-    walk, noise = given.walk, given.walk.noise
-    flags = [(name, flag) for name, flag in (("mask", given.mask), ("reset", walk.reset)) if flag is not None]
+    additions, noise = given.additions, given.additions.noise
+    flags = [(name, flag) for name, flag in (("mask", given.mask), ("reset", additions.reset)) if flag is not None]
     if noise is not None and noise.training:
         flags += [("seed", torch.as_tensor(seed)) for seed in given.seeds or (noise.seed,)]
     config = encoded(
@@ -180,7 +180,7 @@ def run_call(given: Call, inputs: Tensors) -> list[Tensor]:
         [name for name, _ in flags],
         given.reverse,
         noise_config(noise),
-        None if walk.clip is None else float(walk.clip).hex(),
+        None if additions.clip is None else float(additions.clip).hex(),
     )
     found = call(given.engine, config, [*inputs, *(flag for _, flag in flags)])
     return found[: ENGINES[given.engine].num_results(given)]

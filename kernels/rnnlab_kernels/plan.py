@@ -19,7 +19,7 @@ from torch import Tensor
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.launch import chip_of
-from rnnlab_kernels.schedules.additions import PLAIN, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.layout import Weights, named_weights
 from rnnlab_kernels.schedules.persistent.tiles import Tiling, heads_of, plan_for
 
@@ -54,7 +54,7 @@ def plan(
     *,
     tf32: bool = False,
     heads: int = 1,
-    walk: Walk = PLAIN,
+    additions: Additions = PLAIN,
 ) -> Plan:
     """Return the schedule and its tiles for one layer in one direction.
 
@@ -65,7 +65,7 @@ def plan(
         sm_count, smem_bytes: multiprocessors of the chip, and the shared memory that one program may use.
         tf32: fp32 values are multiplied in TF32.
         heads: of the recurrent weights.
-        walk: resets, noise, clipping.
+        additions: resets, noise, clipping.
     """
     passed: dict[str, str] = {}
     for schedule in ORDER[:-1]:
@@ -73,7 +73,7 @@ def plan(
             passed[schedule] = f"{num_steps} steps do not repay the loading of weights"
             continue
         chip = sm_count, smem_bytes, tf32
-        tiles, reason = tiles_of(schedule, cell, batch, hidden, dtype, chip, heads=heads, walk=walk)
+        tiles, reason = tiles_of(schedule, cell, batch, hidden, dtype, chip, heads=heads, additions=additions)
         if tiles is not None:
             return Plan(schedule, tiles, reason, passed)
         passed[schedule] = reason
@@ -89,26 +89,26 @@ def tiles_of(
     chip: tuple[int, int, bool],
     *,
     heads: int = 1,
-    walk: Walk = PLAIN,
+    additions: Additions = PLAIN,
 ) -> tuple[Tiling | None, str]:
     """Return the tiles of one of the schedules, None where it cannot run the layer, and the reason in a few words.
 
     Args:
         schedule: "sequence" or "step".
-        cell, batch, hidden, dtype, heads, walk: as in `plan`.
+        cell, batch, hidden, dtype, heads, additions: as in `plan`.
         chip: multiprocessors, shared memory, TF32; `launch.chip_of` returns those of a device.
     """
     chain = cell if isinstance(cell, Chain) else as_chain(cell)
-    return plan_for(chain, walk, batch, hidden // heads, dtype, chip, heads, schedule == "step")
+    return plan_for(chain, additions, batch, hidden // heads, dtype, chip, heads, schedule == "step")
 
 
-def whole_both_ways(
+def sequence_both_ways(
     cell: Cell | Chain,
     x: Tensor,
     states: Sequence[tuple[Tensor, ...]],
     weights: Sequence[Weights | Mapping[str, Tensor]],
     mask: Tensor | None,
-    walks: Sequence[Walk],
+    additions: Sequence[Additions],
 ) -> list[tuple[Tensor, tuple[Tensor, ...]]]:
     """Return output and last states of both directions of a layer: in one launch each way if that can be, else in two.
 
@@ -120,12 +120,12 @@ def whole_both_ways(
     chain, first = sides[0]
     # Under torch.compile sizes may be any, and nothing is decided by them: two launches are always right.
     together = not torch.compiler.is_compiling() and "ih" in first and set(first) == set(sides[1][1])
-    if together and walks[0].reset is None is walks[1].reset:
+    if together and additions[0].reset is None is additions[1].reset:
         heads = 2 * heads_of(first.values())
         batch, width, chip = x.shape[1], 2 * states[0][0].shape[1], chip_of(x.dtype, x.device)
-        tiles, _ = tiles_of("sequence", chain, batch, width, x.dtype, chip, heads=heads, walk=walks[0])
+        tiles, _ = tiles_of("sequence", chain, batch, width, x.dtype, chip, heads=heads, additions=additions[0])
         if tiles is not None:
-            output, finals = api.both_ways(cell, x, states, weights, mask, walks=walks)
+            output, finals = api.both_ways(cell, x, states, weights, mask, additions=additions)
             return list(zip(output.chunk(2, -1), finals, strict=True))
-    calls = zip(states, weights, (False, True), walks, strict=True)
-    return [api.sequence(cell, x, state, own, mask, reverse=back, walk=walk) for state, own, back, walk in calls]
+    calls = zip(states, weights, (False, True), additions, strict=True)
+    return [api.sequence(cell, x, state, own, mask, reverse=back, additions=added) for state, own, back, added in calls]

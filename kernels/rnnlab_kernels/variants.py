@@ -8,7 +8,7 @@ import torch
 from rnnlab_kernels.cells import CELLS, CHAINS, PARTS, Cell, bind_triton
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.launch import A100, DTYPES, H200, Block, pointwise_block
-from rnnlab_kernels.schedules.additions import Noise, Walk
+from rnnlab_kernels.schedules.additions import Additions, Noise
 from rnnlab_kernels.schedules.stepwise.run import working_dtype
 
 TYPE_NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -140,13 +140,13 @@ def _persistent(
 
     chain: Chain = CHAINS[name] if name in CHAINS else as_chain(CELLS[name])
     flags = torch.ones(1, 1, 1, dtype=torch.bool)  # only whether there are any counts
-    walk = Walk(flags, noise)
-    tiling, reason = plan_for(chain, walk, batch, hidden, dtype, (*chip, tf32), heads, step)
+    additions = Additions(flags, noise)
+    tiling, reason = plan_for(chain, additions, batch, hidden, dtype, (*chip, tf32), heads, step)
     if tiling is None:
         raise ValueError(reason)
     every = (f"{kind}_{part}" for kind in ("bias", "gain", "shift") for part in ("hh", "nh", "c"))
     names = *every, "gain", "shift"
-    call = launch_of(Call("sequence", "", chain, names, reverse, flags, walk, keep=True, plan=tiling))
+    call = launch_of(Call("sequence", "", chain, names, reverse, flags, additions, keep=True, plan=tiling))
     waiting = not call.alone and not step
     kinds = dict.fromkeys("vectors rest rstd sums dstate dconstants unclipped parts".split(), "*fp32")
     kinds |= {"mask": "*u8", "reset": "*u8", "barrier": "*i32", "key": "*i32"}

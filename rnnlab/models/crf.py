@@ -59,7 +59,7 @@ class LinearChainCRF(nn.Module):
             raise ValueError(f"tags must be {tuple(emissions.shape[:2])}, as the emissions, got {tuple(tags.shape)}")
         others = torch.arange(emissions.shape[2], device=tags.device) != tags.unsqueeze(2)  # (B, T, K)
         allowed = emissions.masked_fill(others & (tags >= 0).unsqueeze(2), -torch.inf)
-        # Both sums in one walk over time: of all sequences, and of those that agree with the tags.
+        # Both sums in one pass over time: of all sequences, and of those that agree with the tags.
         log_z = self.log_partition(torch.cat([emissions, allowed]), lengths.repeat(2))
         every, agreeing = log_z.chunk(2)
         return every - agreeing

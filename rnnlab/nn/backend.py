@@ -13,7 +13,7 @@ import torch
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.cells.chain import Chain
-from rnnlab_kernels.schedules.additions import PLAIN, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.library.aten import held
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.scan.linear_scan import choose_method, supports
@@ -50,10 +50,10 @@ class Call(NamedTuple):
         kind: "layer" for torch's layers and cells; for a cell in `Recurrent`, whose name is then `mode`, "chain",
             "scan" or "loop", as in unroll.py.
         why: why a cell runs on the plain loop, if it does.
-        additions: what a layer adds to torch's recurrence, such as dropout inside it, in words; "" if nothing.
+        unlike_torch: what a layer adds to torch's recurrence, such as dropout inside it, in words; "" if nothing.
         chain: what a step does, if that is known.
         heads: of the recurrent weights.
-        walk: noise and clipping, seeds aside.
+        additions: noise and clipping, seeds aside.
         one_loop: whether the gate maths of a linear recurrence are known, too.
     """
 
@@ -68,10 +68,10 @@ class Call(NamedTuple):
     training: bool = True
     kind: str = "layer"
     why: str = ""
-    additions: str = ""
+    unlike_torch: str = ""
     chain: Chain | None = None
     heads: int = 1
-    walk: Walk = PLAIN
+    additions: Additions = PLAIN
     one_loop: bool = False
 
 
@@ -122,8 +122,8 @@ def obstacle_of(backend: str, call: Call) -> str:
     if backend == "reference":
         return ""
     if backend == "aten":
-        if call.additions:
-            return f"torch's own kernels know no {call.additions}"
+        if call.unlike_torch:
+            return f"torch's own kernels know no {call.unlike_torch}"
         if call.layout == "lengths" and not _can_hold(call):
             return "torch's own kernels take no lengths on padded input; pack the sequences or use another backend"
         if call.layout == "step":
@@ -161,7 +161,7 @@ def _unplanned(backend: str, call: Call) -> str:
     from rnnlab_kernels.plan import tiles_of
 
     sizes = call.batch, call.hidden_size, call.dtype, launch.chip_of(call.dtype, call.device)
-    tiles, reason = tiles_of(backend, call.chain, *sizes, heads=call.heads, walk=call.walk)
+    tiles, reason = tiles_of(backend, call.chain, *sizes, heads=call.heads, additions=call.additions)
     return "" if tiles is not None else reason
 
 
@@ -175,9 +175,9 @@ def _prefer(call: Call) -> Choice:
     if _is_transformed():
         return Choice("reference", "functorch transforms and forward-mode differentiation take the plain loop")
     if call.layout == "step":
-        if call.additions:
+        if call.unlike_torch:
             # A single step has nothing to hoist.
-            return Choice("reference", f"torch's cells know no {call.additions}")
+            return Choice("reference", f"torch's cells know no {call.unlike_torch}")
         if call.proj_size:
             return Choice("reference", "torch has no projecting cell, and a single step has nothing to hoist")
         return Choice("aten", "torch's cell function is the cheapest way to take one step")
@@ -185,14 +185,14 @@ def _prefer(call: Call) -> Choice:
         return _prefer_cuda(call)
     obstacle = obstacle_of("eager", call)
     if torch.compiler.is_compiling() and not obstacle and call.layout != "packed":
-        plain = call.layout == "padded" and not call.additions and not call.proj_size
+        plain = call.layout == "padded" and not call.unlike_torch and not call.proj_size
         if call.mode == "LSTM" and plain and call.dtype == torch.float32 and launch.HAS_ONEDNN:
             return Choice("onednn", "oneDNN's LSTM, as one operator for torch.compile")
         ours = "eager" if obstacle_of("fused", call) else "fused"
         return Choice(ours, "one operator for torch.compile, which cannot take torch's own kernels on a CPU")
     if obstacle:
-        return Choice("reference" if call.layout == "lengths" or call.additions else "aten", obstacle)
-    if not call.additions:
+        return Choice("reference" if call.layout == "lengths" or call.unlike_torch else "aten", obstacle)
+    if not call.unlike_torch:
         if call.layout == "lengths" and _can_hold(call):
             return Choice("aten", "LSTM on CPU, its cell state held in padding of oneDNN's fused layer")
         if call.layout == "packed":
@@ -200,8 +200,8 @@ def _prefer(call: Call) -> Choice:
         if call.mode == "LSTM" and call.layout == "padded" and not call.proj_size:
             return Choice("aten", "LSTM on CPU, oneDNN's fused layer measured fastest")
     ours = "eager" if obstacle_of("fused", call) else "fused"
-    if call.additions:
-        return Choice(ours, f"torch's own kernels know no {call.additions}")
+    if call.unlike_torch:
+        return Choice(ours, f"torch's own kernels know no {call.unlike_torch}")
     if call.layout == "lengths":
         return Choice(ours, "padded input with lengths; torch's own kernels take none")
     if call.proj_size:

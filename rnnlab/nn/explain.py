@@ -86,10 +86,10 @@ _ROUTES = {
 def route(backend: str, call: Call) -> str:
     """Return what runs a call on a backend that can take it, resets and states of all steps aside."""
     if call.kind == "scan" and backend != "reference":
-        if call.one_loop and runs_in_one_loop(backend, call.dtype, call.walk):
+        if call.one_loop and runs_in_one_loop(backend, call.dtype, call.additions):
             return "one loop over all steps by Numba"
         return f"scan, {scan_method(backend, call.device)}"
-    if call.kind == "chain" and constants_of_one_loop(backend, call.chain, call.walk) is not None:
+    if call.kind == "chain" and constants_of_one_loop(backend, call.chain, call.additions) is not None:
         return f"one loop over all steps by {_MAKERS[backend]}"
     if backend == "aten" and call.layout in ("step", "lengths"):
         return "torch's cell" if call.layout == "step" else "torch's layer, states held in padding"
@@ -104,5 +104,5 @@ def _plan_in_words(call: Call) -> str:
 
     sm_count, smem_bytes, tf32 = launch.chip_of(call.dtype, call.device)
     sizes = SHORT, call.batch, call.hidden_size, call.dtype, sm_count, smem_bytes
-    found = plan(call.chain, *sizes, tf32=tf32, heads=call.heads, walk=call.walk)
+    found = plan(call.chain, *sizes, tf32=tf32, heads=call.heads, additions=call.additions)
     return f"; planned for {SHORT} steps or more: {found.schedule}, {found.reason}"

@@ -164,9 +164,9 @@ class Layer(Stack, nn.RNNBase):
             layout,
             differentiated,
             training,
-            additions="resets" if has_reset else self.regularisation.inside(training),
+            unlike_torch="resets" if has_reset else self.regularisation.inside(training),
             chain=self._view.chain,
-            walk=self.regularisation.walk(0, training, self.step_clips),
+            additions=self.regularisation.additions(0, training, self.step_clips),
         )
 
     def forward(
@@ -319,9 +319,12 @@ class Layer(Stack, nn.RNNBase):
         options, view, names, given = self.regularisation, self._view, self._names, iter(weights)
         sides = []
         for k, seed in enumerate(seeds):
-            state, mine = tuple(part[k] for part in states), {name: next(given) for name in names}
-            walk, reverse = options.walk(seed, self.training, self.step_clips), self.bidirectional and k % 2 == 1
-            sides.append(Side(view, "chain", backend, state, view.chain, mine, walk, bool(reverse), seed))
+            state, side_weights = tuple(part[k] for part in states), {name: next(given) for name in names}
+            additions, reverse = (
+                options.additions(seed, self.training, self.step_clips),
+                self.bidirectional and k % 2 == 1,
+            )
+            sides.append(Side(view, "chain", backend, state, view.chain, side_weights, additions, bool(reverse), seed))
         outputs, results = self._run(x, sides, options, mask, reset)
         return outputs[0], tuple(map(torch.stack, zip(*(final for _, final, _ in results), strict=True)))
 
@@ -369,7 +372,7 @@ class Layer(Stack, nn.RNNBase):
         for layer, state in enumerate(zip(*(part.unbind(0) for part in states), strict=True)):
             if layer and self.dropout and self.training:
                 x = nn.functional.dropout(x, self.dropout)
-            mine = weights[layer * len(names) : (layer + 1) * len(names)]
-            finals.append(cell_step(self.mode, x, state, dict(zip(names, mine, strict=True))))
+            side_weights = weights[layer * len(names) : (layer + 1) * len(names)]
+            finals.append(cell_step(self.mode, x, state, dict(zip(names, side_weights, strict=True))))
             x = finals[-1][0]
         return x, tuple(map(torch.stack, zip(*finals, strict=True)))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rnnlab.nn import checks
 from rnnlab_kernels.cells import Cell
-from rnnlab_kernels.schedules.additions import PLAIN, Noise, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Additions, Noise
 from rnnlab_kernels.schedules.noise.masks import keep_mask
 
 # Streams of the counter beyond those of rnnlab_kernels.schedules.additions.
@@ -211,14 +211,14 @@ class Regularisation(NamedTuple):
         rates = (self.recurrent_dropout, self.candidate_dropout, self.input_dropout, self.output_dropout)
         return "dropout with one mask a sequence or inside the recurrence" if training and any(rates) else ""
 
-    def walk(self, seed: int | Tensor, training: bool, clips: StepClips) -> Walk:
-        """Return the additions to one walk over time but for resets; `clips` counts what is clipped."""
+    def additions(self, seed: int | Tensor, training: bool, clips: StepClips) -> Additions:
+        """Return the additions to one pass over time but for resets; `clips` counts what is clipped."""
         noise = None
         if self.zoneout or training and (self.recurrent_dropout or self.candidate_dropout):
             noise = Noise(seed, self.recurrent_dropout, self.candidate_dropout, self.zoneout, training)
         elif self.clip_grad_step is None:
             return PLAIN
-        return Walk(None, noise, self.clip_grad_step, clips)
+        return Additions(None, noise, self.clip_grad_step, clips)
 
     def words(self) -> str:
         """Return what differs from the defaults for a module's repr, with a leading comma."""

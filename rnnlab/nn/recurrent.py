@@ -57,10 +57,10 @@ class Recurrent(CellStack):
         residual: add each layer's input to its output, where they are of one width.
         norm: "batch" (over all valid steps; with a mask, their number is waited for on a GPU) or "layer", between
             layers, not in time; None for none.
-        go_backwards: walk from the last step to the first. Output stays aligned with the input.
+        go_backwards: from the last step to the first. Output stays aligned with the input.
         return_all_states: return all states at all steps, too.
         zero_output_for_mask: output at masked steps is zero; if False, that of the last valid step before, in the order
-            of the walk (zero before the first).
+            of those visited (zero before the first).
         stateful: start from the last states of the previous call, detached; see `reset_state`.
         learn_initial_state: start from parameters, at first the cell's own initial state.
         input_dropout: what a layer reads is dropped with one mask a sequence (Gal & Ghahramani, 2016).
@@ -169,10 +169,10 @@ class Recurrent(CellStack):
         for part in (*self.cells, *self.norms):
             reset_parameters(part)
         learned, self.learned = self.learned, None
-        fresh, self.learned = self._learn_initial_states(), learned
+        initial, self.learned = self._learn_initial_states(), learned
         with torch.no_grad():
             for name, value in () if learned is None else learned.items():
-                value.copy_(fresh[name])
+                value.copy_(initial[name])
 
     def _check_options(self) -> None:
         for name in _FLAGS:
@@ -195,7 +195,7 @@ class Recurrent(CellStack):
             if getattr(self, name) and self.num_layers == 1:
                 warnings.warn(f"{name} goes between layers: it does nothing with num_layers=1", stacklevel=3)
         if self.stateful and (self.bidirectional or self.go_backwards):
-            raise ValueError("stateful: a walk that starts at the end of each call cannot go on from the call before")
+            raise ValueError("stateful: a pass that starts at the end of each call cannot go on from the call before")
         if self.go_backwards and self.bidirectional:
             raise ValueError("bidirectional layers go backwards already: go_backwards is for one direction")
         if self.residual and self.merge == "none" and self.bidirectional:
@@ -330,7 +330,7 @@ class Recurrent(CellStack):
             output (B, F) or (F,), and the new states.
 
         Raises:
-            ValueError: the walk goes backwards in some layer, or `x_t` is not 1-D or 2-D.
+            ValueError: some layer goes backwards, or `x_t` is not 1-D or 2-D.
             RuntimeError: as `forward`; or the module has a hook before its forward.
         """
         checks.check_hooks(self, "step")

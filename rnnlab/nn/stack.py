@@ -209,7 +209,7 @@ class CellStack(Stack, Carrying):
             why=why,
             chain=chain,
             heads=getattr(module, "num_heads", 1),
-            walk=PLAIN if options == NOTHING else options.walk(0, self.training, self.step_clips),
+            additions=PLAIN if options == NOTHING else options.additions(0, self.training, self.step_clips),
             one_loop=how == "scan" and one_pass_maths(type(module)) is not None,
         )
 
@@ -233,9 +233,9 @@ class CellStack(Stack, Carrying):
                 weights = cell.kernel_weights()
                 if training and self.weight_dropout:
                     weights = drop_weights(weights, recurrent_weights(chain), self.weight_dropout, seed)
-            walk = PLAIN if options[k] == NOTHING else options[k].walk(seed, training, self.step_clips)
+            additions = PLAIN if options[k] == NOTHING else options[k].additions(seed, training, self.step_clips)
             reverse = self.go_backwards or k % self.num_directions == 1
-            sides.append(Side(cell, how, backend, tuple(state), chain, weights, walk, reverse, seed))
+            sides.append(Side(cell, how, backend, tuple(state), chain, weights, additions, reverse, seed))
         return sides
 
 

@@ -6,7 +6,7 @@
 | is linear in its state (`coefficients`) | a linear scan, whose coefficients take in masks, resets and zoneout |
 | neither | the plain loop over its forward |
 
-On a CPU a cell without a product whose gate maths are known runs in one compiled loop, unless the walk is special.
+On a CPU a cell without a product whose gate maths are known runs in one compiled loop, unless there are additions.
 
 T time, B batch, W width of a state.
 """
@@ -25,7 +25,7 @@ from rnnlab.nn.backend import OF_ONE_LAUNCH, scan_method, schedule
 from rnnlab.nn.cells.protocol import one_pass_maths
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells.chain import Chain, giving
-from rnnlab_kernels.schedules.additions import PLAIN, Walk, clip_gradient, draw_masks, take_part
+from rnnlab_kernels.schedules.additions import PLAIN, Additions, clip_gradient, draw_masks, take_part
 from rnnlab_kernels.schedules.layout import step_order, unread_states, walked, work, zero_padding
 from rnnlab_kernels.schedules.persistent.elementwise import elementwise
 from rnnlab_kernels.schedules.scan.linear_scan import linear_scan
@@ -46,7 +46,7 @@ class Side(NamedTuple):
         state: initial states, each (B, W).
         chain: of a cell that has one.
         weights: of a cell with a chain.
-        walk: noise and clipping.
+        additions: noise and clipping.
         reverse: from the last step to the first.
         seed: of what is dropped around the layer.
     """
@@ -57,7 +57,7 @@ class Side(NamedTuple):
     state: Tensors
     chain: Chain | None = None
     weights: Mapping[str, Tensor] | None = None
-    walk: Walk = PLAIN
+    additions: Additions = PLAIN
     reverse: bool = False
     seed: int | Tensor = 0
 
@@ -85,9 +85,11 @@ def run_directions(
         each (T, B, W).
     """
     if reset is not None:
-        # Nothing passes between t-1 and t, so the walk from the end starts anew before it comes to t-1.
+        # Nothing passes between t-1 and t, so the pass from the end starts from zero before it comes to t-1.
         back = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
-        sides = [side._replace(walk=side.walk._replace(reset=back if side.reverse else reset)) for side in sides]
+        sides = [
+            side._replace(additions=side.additions._replace(reset=back if side.reverse else reset)) for side in sides
+        ]
     if len(sides) == 2 and sides[0].backend == "sequence" and checkpoint_steps is None and not collect:
         together = _both_ways(sides[0], sides[1], x, mask)
         if together is not None:
@@ -95,7 +97,7 @@ def run_directions(
     found: list[Result] = []
     for side in sides:
         if checkpoint_steps is None:
-            found.append(_run(side, collect, side.walk, mask, x, *side.state))
+            found.append(_run(side, collect, side.additions, mask, x, *side.state))
         else:
             found.append(_run_windows(side, x, mask, checkpoint_steps, collect))
     return found
@@ -106,7 +108,7 @@ def _run_windows(side: Side, x: Tensor, mask: Tensor | None, checkpoint_steps: i
     every: list[Tensors] = []
     state, run = side.state, partial(_run, side, collect)
     for part in _windows(len(x), checkpoint_steps, side.reverse):
-        arguments: tuple[Any, ...] = (_at(side.walk, part), None if mask is None else mask[part], x[part], *state)
+        arguments: tuple[Any, ...] = (_at(side.additions, part), None if mask is None else mask[part], x[part], *state)
         if torch.is_grad_enabled():
             # Masks come from a counter, but a cell of the user's may draw from torch's generators.
             window = run
@@ -132,16 +134,16 @@ def _held(rows: Tensor, before: Tensors, after: Tensors) -> Tensors:
     return tuple(torch.where(rows, old.to(new.dtype), new) for old, new in zip(before, after, strict=True))
 
 
-def _run(side: Side, collect: bool, walk: Walk, mask: Tensor | None, x: Tensor, *state: Tensor) -> Result:
+def _run(side: Side, collect: bool, additions: Additions, mask: Tensor | None, x: Tensor, *state: Tensor) -> Result:
     """Run a window; initial states that no step reads, whatever stands in them, touch nothing but those held."""
     run = _RUN[side.kind]
     if mask is None:
-        return run(side, collect, walk, mask, x, *state)
-    unread, held = unread_states(mask, walk.reset, side.reverse)
-    y, final, every = run(side, collect, walk, mask, x, *(part.masked_fill(unread, 0) for part in state))
+        return run(side, collect, additions, mask, x, *state)
+    unread, held = unread_states(mask, additions.reset, side.reverse)
+    y, final, every = run(side, collect, additions, mask, x, *(part.masked_fill(unread, 0) for part in state))
     final = _held(held, state, final)
     if collect:
-        begun = walked(mask if walk.reset is None else mask | walk.reset, side.reverse)
+        begun = walked(mask if additions.reset is None else mask | additions.reset, side.reverse)
         every = tuple(torch.where(begun, new, old.to(new.dtype)) for old, new in zip(state, every, strict=True))
     return y, final, every
 
@@ -184,9 +186,9 @@ def _windows(num_steps: int, size: int, reverse: bool) -> Iterator[slice]:
         yield slice(start, min(start + size, num_steps))
 
 
-def _at(walk: Walk, part: slice) -> Walk:
-    noise = walk.noise and walk.noise._replace(first=walk.noise.first + part.start)
-    return walk._replace(reset=None if walk.reset is None else walk.reset[part], noise=noise)
+def _at(additions: Additions, part: slice) -> Additions:
+    noise = additions.noise and additions.noise._replace(first=additions.noise.first + part.start)
+    return additions._replace(reset=None if additions.reset is None else additions.reset[part], noise=noise)
 
 
 def hold(y: Tensor, valid: Tensor, before: Tensor, reverse: bool = False) -> Tensor:
@@ -204,7 +206,9 @@ def _cast(dtype: torch.dtype, x: Tensor, state: Tensors, weights: Any) -> tuple[
     return autocast_to(dtype, x), tuple(autocast_to(dtype, value) for value in state), weights
 
 
-def _run_chain(side: Side, collect: bool, walk: Walk, mask: Tensor | None, x: Tensor, *state: Tensor) -> Result:
+def _run_chain(
+    side: Side, collect: bool, additions: Additions, mask: Tensor | None, x: Tensor, *state: Tensor
+) -> Result:
     cell, backend, reverse, cast_to = side.cell, side.backend, side.reverse, autocast_dtype(x.device)
     chain: Any = side.chain
     x = cell.inputs(x)
@@ -212,10 +216,10 @@ def _run_chain(side: Side, collect: bool, walk: Walk, mask: Tensor | None, x: Te
         gates_x, weights = x, cast(Mapping[str, Tensor], side.weights)
         if cast_to is not None:
             gates_x, state, weights = _cast(cast_to, x, state, weights)
-        constants = constants_of_one_loop(backend, chain, walk)
+        constants = constants_of_one_loop(backend, chain, additions)
         if constants is None or backend != "fused":
             run = schedule(backend if constants is None else "sequence")  # no product: one launch for all of time
-            y, final = run(chain, gates_x, state, weights, mask, reverse=reverse, walk=walk)
+            y, final = run(chain, gates_x, state, weights, mask, reverse=reverse, additions=additions)
         else:
             y, final = elementwise(
                 chain.stages[0].cell,
@@ -233,11 +237,13 @@ def _run_chain(side: Side, collect: bool, walk: Walk, mask: Tensor | None, x: Te
             states = tuple(
                 y.clone()
                 if name == chain.output
-                else other(giving(chain, name), gates_x, state, weights, mask, reverse=reverse, walk=walk)[0]
+                else other(giving(chain, name), gates_x, state, weights, mask, reverse=reverse, additions=additions)[0]
                 for name in chain.states
             )
             if mask is not None:
-                valid = mask if walk.reset is None else mask | walk.reset  # a reset ends what is held, output is zero
+                valid = (
+                    mask if additions.reset is None else mask | additions.reset
+                )  # a reset ends what is held, output is zero
                 states = tuple(hold(part, valid, before, reverse) for part, before in zip(states, state, strict=True))
     output = cell.outputs(y)
     return output if mask is None or output is y else zero_padding(output, mask), final, states
@@ -250,11 +256,11 @@ def _both_ways(side: Any, back: Any, x: Tensor, mask: Tensor | None) -> list[Res
         return None
     if any(one.cell.inputs(x) is not x for one in both):
         return None
-    from rnnlab_kernels.plan import whole_both_ways
+    from rnnlab_kernels.plan import sequence_both_ways
 
     starts, unread = [one.state for one in both], []
     if mask is not None:
-        unread = [unread_states(mask, one.walk.reset, one.reverse) for one in both]
+        unread = [unread_states(mask, one.additions.reset, one.reverse) for one in both]
         zeroed = [
             tuple(part.masked_fill(rows, 0) for part in state) for (rows, _), state in zip(unread, starts, strict=True)
         ]
@@ -262,11 +268,11 @@ def _both_ways(side: Any, back: Any, x: Tensor, mask: Tensor | None) -> list[Res
 
     cast_to = autocast_dtype(x.device)
     with without_autocast(x.device, cast_to):
-        states, weights, walks = zip(*((one.state, one.weights, one.walk) for one in both), strict=True)
+        states, weights, additions = zip(*((one.state, one.weights, one.additions) for one in both), strict=True)
         if cast_to is not None:
             casts = [_cast(cast_to, x, one.state, one.weights) for one in both]
             (x, *_), (_, states, weights) = casts[0], zip(*casts, strict=True)
-        found = whole_both_ways(chains[0], x, states, weights, mask, walks)
+        found = sequence_both_ways(chains[0], x, states, weights, mask, additions)
     outputs = [one.cell.outputs(y) for one, (y, _) in zip(both, found, strict=True)]
     finals = [final for _, final in found]
     if mask is not None:
@@ -275,87 +281,93 @@ def _both_ways(side: Any, back: Any, x: Tensor, mask: Tensor | None) -> list[Res
     return [(output, final, ()) for output, final in zip(outputs, finals, strict=True)]
 
 
-def constants_of_one_loop(backend: str, chain: Any, walk: Walk) -> tuple[str, ...] | None:
+def constants_of_one_loop(backend: str, chain: Any, additions: Additions) -> tuple[str, ...] | None:
     """Return the constants of a chain that one loop or launch over all of time takes, None where stages run apart."""
-    if backend == "fused" and (walk is PLAIN or _is_plain(walk)):
+    if backend == "fused" and (additions is PLAIN or _is_plain(additions)):
         return chain.one_loop
     if backend == "triton" and chain.one_loop is not None:
         from rnnlab_kernels.schedules.persistent.tiles import obstacle_of
 
-        return None if obstacle_of(chain, walk) else chain.one_loop
+        return None if obstacle_of(chain, additions) else chain.one_loop
     return None
 
 
-def runs_in_one_loop(backend: str, dtype: torch.dtype, walk: Walk) -> bool:
+def runs_in_one_loop(backend: str, dtype: torch.dtype, additions: Additions) -> bool:
     """Return whether a linear recurrence whose gate maths are known runs by these in place of a scan."""
-    return backend == "fused" and dtype == torch.float32 and _is_plain(walk)
+    return backend == "fused" and dtype == torch.float32 and _is_plain(additions)
 
 
-def _is_plain(walk: Walk) -> bool:
-    """Return whether there is nothing in a walk that a loop over all of time does not do."""
-    return walk.reset is None and walk.noise is None and walk.clip is None
+def _is_plain(additions: Additions) -> bool:
+    """Return whether there is nothing in additions that a loop over all of time does not do."""
+    return additions.reset is None and additions.noise is None and additions.clip is None
 
 
-def _run_scan(side: Side, collect: bool, walk: Walk, mask: Tensor | None, x: Tensor, *state: Tensor) -> Result:
+def _run_scan(
+    side: Side, collect: bool, additions: Additions, mask: Tensor | None, x: Tensor, *state: Tensor
+) -> Result:
     cell, backend, reverse, (start,) = side.cell, side.backend, side.reverse, state
     maths = one_pass_maths(type(cell))
-    if maths is not None and runs_in_one_loop(backend, start.dtype, walk) and not collect:
+    if maths is not None and runs_in_one_loop(backend, start.dtype, additions) and not collect:
         gates_x = cell.pre_activations(x).to(start.dtype)
         output, last = elementwise(maths, gates_x, state, mask=mask, reverse=reverse, method="numba")
         return autocast_to(autocast_dtype(x.device), output), last, ()
     # Under autocast the products of the coefficients are cast; the sum over time keeps the precision of the state.
     a, b = (part.to(start.dtype) for part in cell.coefficients(x))
-    (update,) = _updates(walk, state, x.shape[0])
+    (update,) = _updates(additions, state, x.shape[0])
     if update is not None:
         a, b = 1 - update + update * a, update * b
     held: Tensor | int = 1
-    if walk.reset is not None:
-        a, held = a.masked_fill(walk.reset, 0), (~walk.reset).to(a.dtype)
+    if additions.reset is not None:
+        a, held = a.masked_fill(additions.reset, 0), (~additions.reset).to(a.dtype)
     if mask is not None:
         a, b = torch.where(mask, a, held), zero_padding(b, mask)
-    if walk.clip is None and backend != "reference":
+    if additions.clip is None and backend != "reference":
         h = linear_scan(a.expand_as(b), b, start, reverse=reverse, method=scan_method(backend, x.device))
     else:
-        h = _plain_scan(a.expand_as(b), b, start, reverse, walk, mask)
+        h = _plain_scan(a.expand_as(b), b, start, reverse, additions, mask)
     output = autocast_to(autocast_dtype(x.device), cell.outputs(h, x))
     # Copies: callers may change in place what they get.
     last = (h[0 if reverse else -1].clone(),)
     return output if mask is None else zero_padding(output, mask), last, (h.clone(),) if collect else ()
 
 
-def _plain_scan(a: Tensor, b: Tensor, state: Tensor, reverse: bool, walk: Walk, mask: Tensor | None) -> Tensor:
+def _plain_scan(
+    a: Tensor, b: Tensor, state: Tensor, reverse: bool, additions: Additions, mask: Tensor | None
+) -> Tensor:
     """Return all states by a plain loop, with the gradient clamped from step to step if it is to be."""
     dtype, states = b.dtype, [state] * len(b)
     a, b, state = work(a), work(b), work(state)
     for t in step_order(len(b), reverse):
-        state = _clipped(state, walk, mask, t)
-        if walk.reset is not None:
-            state = zero_padding(state, ~walk.reset[t])
+        state = _clipped(state, additions, mask, t)
+        if additions.reset is not None:
+            state = zero_padding(state, ~additions.reset[t])
         state = states[t] = a[t] * state + b[t]
     return torch.stack(states).to(dtype)
 
 
-def _clipped(value: Tensor, walk: Walk, mask: Tensor | None, t: int) -> Tensor:
-    """Return `value` with its gradient clamped as the walk says for step t, both parts of it where it is complex."""
-    if walk.clip is None:
+def _clipped(value: Tensor, additions: Additions, mask: Tensor | None, t: int) -> Tensor:
+    """Return `value` with its gradient clamped as `additions` say for step t, both parts where it is complex."""
+    if additions.clip is None:
         return value
     valid = None if mask is None else mask[t]
     if not value.is_complex():
-        return clip_gradient(value, walk.clip, walk.counter, valid)
+        return clip_gradient(value, additions.clip, additions.counter, valid)
     valid = None if valid is None else valid.unsqueeze(-1)
-    return torch.view_as_complex(clip_gradient(torch.view_as_real(value), walk.clip, walk.counter, valid))
+    return torch.view_as_complex(clip_gradient(torch.view_as_real(value), additions.clip, additions.counter, valid))
 
 
-def _run_loop(side: Side, collect: bool, walk: Walk, mask: Tensor | None, x: Tensor, *state: Tensor) -> Result:
+def _run_loop(
+    side: Side, collect: bool, additions: Additions, mask: Tensor | None, x: Tensor, *state: Tensor
+) -> Result:
     cell = side.cell
-    updates = _updates(walk, state, x.shape[0])
+    updates = _updates(additions, state, x.shape[0])
     pack = getattr(type(cell.initial_state(1, device=x.device, dtype=x.dtype)), "_make", tuple)
     outputs: list[Tensor] = [x] * len(x)
     every: list[Tensors] = [()] * len(x)
     for t in step_order(len(x), side.reverse):
-        state = tuple(_clipped(value, walk, mask, t) for value in state)
-        if walk.reset is not None:
-            state = tuple(zero_padding(value, ~walk.reset[t]) for value in state)
+        state = tuple(_clipped(value, additions, mask, t) for value in state)
+        if additions.reset is not None:
+            state = tuple(zero_padding(value, ~additions.reset[t]) for value in state)
         y, given = cell(x[t], pack(state))
         if len(given) != len(state):
             raise RuntimeError(f"{type(cell).__name__} took {len(state)} states and returned {len(given)}")
@@ -375,9 +387,9 @@ def _run_loop(side: Side, collect: bool, walk: Walk, mask: Tensor | None, x: Ten
     return output if mask is None else zero_padding(output, mask), state, states
 
 
-def _updates(walk: Walk, state: Tensors, num_steps: int) -> tuple[Tensor | float | None, ...]:
+def _updates(additions: Additions, state: Tensors, num_steps: int) -> tuple[Tensor | float | None, ...]:
     """Return, for each state, the part of its new value that zoneout takes."""
-    update = draw_masks(walk, _NO_CHAIN, tuple(value.real for value in state), num_steps).update
+    update = draw_masks(additions, _NO_CHAIN, tuple(value.real for value in state), num_steps).update
     return update or (None,) * len(state)
 
 

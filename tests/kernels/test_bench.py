@@ -81,9 +81,9 @@ def test_what_rows_share_is_checked_once():
 def test_resets_are_drawn_and_change_the_output():
     work = SMALL._replace(feature="resets", T=50)
     given = draw(work)
-    assert given.walk.reset is not None and given.walk.reset.any() and not given.walk.reset.all()
+    assert given.additions.reset is not None and given.additions.reset.any() and not given.additions.reset.all()
     run = arms.network(reference, work, given)
-    assert not torch.equal(run(), arms.network(reference, work, given._replace(walk=PLAIN))())
+    assert not torch.equal(run(), arms.network(reference, work, given._replace(additions=PLAIN))())
 
 
 def test_a_recurrence_is_not_torchs_and_says_why():

@@ -14,7 +14,7 @@ from torch import Tensor
 from rnnlab_kernels.cells import CELLS, CHAINS, PARTS, bind_torch
 from rnnlab_kernels.cells.chain import Chain, Gates, Norm, Product
 from rnnlab_kernels.cells.derive import derive
-from rnnlab_kernels.schedules.additions import PLAIN, Noise, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Additions, Noise
 from rnnlab_kernels.schedules.layout import lengths_to_mask
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.stepwise.kit_torch import eager
@@ -101,9 +101,9 @@ def shapes_of(name: str, inputs: int, hidden: int) -> tuple[int, Shapes, int]:
 
 @dataclass
 class ChainProblem(Problem):
-    """A `Problem` whose cell is a chain: weights by name, and additions to the walk."""
+    """A `Problem` whose cell is a chain: weights by name, and additions."""
 
-    walk: Walk = PLAIN
+    additions: Additions = PLAIN
 
     def run(self, schedule: Callable[..., Any], upstream: str = "all") -> dict[str, Tensor]:
         chain: Chain = self.cell  # type: ignore[assignment]
@@ -130,16 +130,18 @@ class ChainProblem(Problem):
         """Return output and final states for the inputs given in order."""
         named = dict(zip(self.inputs, tensors, strict=True))
         x, state_0 = named.pop("x"), tuple(named.pop(f"{state}_0") for state in self.cell.states)
-        output, state_n = schedule(self.cell, x, state_0, named, self.mask, reverse=self.reverse, walk=self.walk)
+        output, state_n = schedule(
+            self.cell, x, state_0, named, self.mask, reverse=self.reverse, additions=self.additions
+        )
         return output, *state_n
 
     def to(self, dtype: torch.dtype, device: str = "cpu") -> "ChainProblem":
         moved = super().to(dtype, device)
-        return ChainProblem(moved.cell, moved.inputs, moved.mask, moved.reverse, self.walk)
+        return ChainProblem(moved.cell, moved.inputs, moved.mask, moved.reverse, self.additions)
 
 
 def make(name: str, size: tuple[int, int, int, int], **options: Any) -> ChainProblem:
-    """Return a float64 problem. Options: bias, ragged, reverse, walk."""
+    """Return a float64 problem. Options: bias, ragged, reverse, additions."""
     num_steps, batch, num_inputs, hidden = size
     chain = CHAINS[name]
     columns, shapes, width = shapes_of(name, num_inputs, hidden)
@@ -155,7 +157,7 @@ def make(name: str, size: tuple[int, int, int, int], **options: Any) -> ChainPro
     if options.get("ragged"):
         mask = lengths_to_mask(torch.randint(0, num_steps + 1, (batch,)), num_steps)
     leaves = {key: value.requires_grad_() for key, value in inputs.items()}
-    return ChainProblem(chain, leaves, mask, options.get("reverse", False), options.get("walk", PLAIN))  # type: ignore[arg-type]
+    return ChainProblem(chain, leaves, mask, options.get("reverse", False), options.get("additions", PLAIN))  # type: ignore[arg-type]
 
 
 def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], **tolerance: float) -> None:
@@ -268,14 +270,14 @@ def test_a_given_input_part_may_have_any_strides(poisoned_empty):
     assert_same(problem.run(eager), expected, **FLOAT64)
 
 
-def walks(num_steps: int, batch: int, num_states: int) -> dict[str, Walk]:
+def kinds_of_additions(num_steps: int, batch: int, num_states: int) -> dict[str, Additions]:
     reset = torch.rand(num_steps, batch, 1) < 0.3
     return {
-        "reset": Walk(reset=reset),
-        "clip": Walk(clip=0.05),
-        "zoneout": Walk(noise=Noise(3, zoneout=(0.3,) * num_states)),
-        "zoneout-eval": Walk(noise=Noise(3, zoneout=(0.3,) * num_states, training=False)),
-        "dropout": Walk(reset=reset, noise=Noise(5, recurrent=0.4, candidate=0.3)),
+        "reset": Additions(reset=reset),
+        "clip": Additions(clip=0.05),
+        "zoneout": Additions(noise=Noise(3, zoneout=(0.3,) * num_states)),
+        "zoneout-eval": Additions(noise=Noise(3, zoneout=(0.3,) * num_states, training=False)),
+        "dropout": Additions(reset=reset, noise=Noise(5, recurrent=0.4, candidate=0.3)),
     }
 
 
@@ -283,8 +285,8 @@ def walks(num_steps: int, batch: int, num_states: int) -> dict[str, Walk]:
 @pytest.mark.parametrize("name", CHAINS)
 def test_eager_walks_match_reference(name, addition, poisoned_empty):
     for options in ({}, {"ragged": True, "reverse": True}):
-        walk = walks(5, 3, CHAINS[name].num_states)[addition]
-        problem = make(name, (5, 3, 4, 6), walk=walk, **options)
+        additions = kinds_of_additions(5, 3, CHAINS[name].num_states)[addition]
+        problem = make(name, (5, 3, 4, 6), additions=additions, **options)
         assert_same(problem.run(eager), problem.run(reference), **FLOAT64)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import as_chain
-from rnnlab_kernels.schedules.additions import Noise, Walk
+from rnnlab_kernels.schedules.additions import Additions, Noise
 from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.scan.linear_scan import linear_scan
@@ -155,8 +155,10 @@ def test_graphs_follow_other_lengths_batches_and_addresses(poisoned_empty):
 def test_sequence_makes_the_masks_of_the_plain_loop(name, poisoned_empty):
     chain, size = as_chain(CELLS[name]), (50, 16, 8, 512)
     noise = Noise(2**40 + 1, 0.3, 0.3, (0.3,) * chain.num_states, first=5)
-    walk = Walk(reset=(torch.rand(size[0], size[1], 1) < 0.1).cuda(), noise=noise)
-    problem = ChainProblem(chain, make_problem(CELLS[name], size).inputs, None, False, walk).to(torch.float32, "cuda")
+    additions = Additions(reset=(torch.rand(size[0], size[1], 1) < 0.1).cuda(), noise=noise)
+    problem = ChainProblem(chain, make_problem(CELLS[name], size).inputs, None, False, additions).to(
+        torch.float32, "cuda"
+    )
     expected, actual = problem.run(reference), problem.run(sequence)
     for key, value in expected.items():
         torch.testing.assert_close(actual[key], value, rtol=1e-4, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}")

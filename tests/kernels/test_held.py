@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rnnlab_kernels.cells import CELLS
-from rnnlab_kernels.schedules.additions import Walk
+from rnnlab_kernels.schedules.additions import Additions
 from rnnlab_kernels.schedules.layout import Weights, lengths_to_mask
 from rnnlab_kernels.schedules.library.aten import held
 from rnnlab_kernels.schedules.reference import reference
@@ -68,10 +68,10 @@ def test_the_cell_state_is_held_exactly_however_long_the_padding_and_large_the_g
 def test_what_it_cannot_run_is_refused():
     x, states, weights, _ = problem(torch.float32)
     mask = lengths_to_mask(LENGTHS, 6)
-    for cell, given, walk in (
-        (CELLS["gru"], mask, Walk()),
-        (CELLS["lstm"], None, Walk()),
-        (CELLS["lstm"], mask, Walk(clip=1.0)),
+    for cell, given, additions in (
+        (CELLS["gru"], mask, Additions()),
+        (CELLS["lstm"], None, Additions()),
+        (CELLS["lstm"], mask, Additions(clip=1.0)),
     ):
         with pytest.raises(ValueError, match="plain LSTM over rows with lengths"):
-            held(cell, x, states, weights, given, walk=walk)
+            held(cell, x, states, weights, given, additions=additions)

@@ -7,7 +7,7 @@ from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.cells.chain import as_chain
 from rnnlab_kernels.cells.min_rnn import MIN_GRU
-from rnnlab_kernels.schedules.persistent.tiles import plan_step, plan_whole
+from rnnlab_kernels.schedules.persistent.tiles import plan_sequence, plan_step
 from rnnlab_kernels.schedules.persistent.wiring import wire
 from tests.conftest import INTERPRETING
 
@@ -55,7 +55,7 @@ def test_supported_without_triton(monkeypatch):
 @pytest.mark.parametrize("num_gates", [1, 3, 4])
 @pytest.mark.parametrize("heads", [1, 12])
 def test_sequence_plans_cover_the_layer_and_fit_on_the_chip(heads, num_gates, batch, hidden, itemsize, chip):
-    plan, reason = plan_whole(GATED[num_gates], batch, hidden, itemsize, *chip, heads=heads)
+    plan, reason = plan_sequence(GATED[num_gates], batch, hidden, itemsize, *chip, heads=heads)
     if plan is None and heads > 1 and (itemsize == 4 or hidden % 16):
         assert "spill" in reason
         return
@@ -89,12 +89,12 @@ def test_step_plans_cover_layers_of_any_size(num_gates, batch, hidden, itemsize)
 
 
 def test_sequence_plans_multiply_as_told():
-    plans = [plan_whole(GATED[4], 32, 256, 4, *launch.H200, tf32)[0] for tf32 in (False, True)]
+    plans = [plan_sequence(GATED[4], 32, 256, 4, *launch.H200, tf32)[0] for tf32 in (False, True)]
     assert [plan.options["PRECISION"] for plan in plans] == ["ieee", "tf32"] and plans[0].grid == plans[1].grid
 
 
 def test_sequence_plans_refuse_what_their_offsets_cannot_reach():
-    plan, reason = plan_whole(GATED[4], 1 << 20, 512, 2, *launch.H200)
+    plan, reason = plan_sequence(GATED[4], 1 << 20, 512, 2, *launch.H200)
     assert plan is None and "32 bits" in reason
     plan, reason = plan_step(GATED[4], 1, 1 << 15, 2)
     assert plan is None and "32 bits" in reason

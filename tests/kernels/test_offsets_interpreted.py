@@ -60,9 +60,9 @@ def run(num_steps, backwards):
     from rnnlab_kernels.schedules.persistent.kernel_backward import _backward_kernel
     from rnnlab_kernels.schedules.persistent.kernel_forward import _forward_kernel
     from rnnlab_kernels.schedules.persistent.launching import run_kernel
-    from rnnlab_kernels.schedules.persistent.tiles import plan_whole
+    from rnnlab_kernels.schedules.persistent.tiles import plan_sequence
 
-    tiling, _ = plan_whole(CELL, B, H, 2, *H200)
+    tiling, _ = plan_sequence(CELL, B, H, 2, *H200)
     call = launch_of(Call("sequence", "", as_chain(CELL), keep=True, plan=tiling))
     timed = tensors(num_steps, TIMED | GRADS if backwards else TIMED)
     weight = torch.randn(1, 4 * H, H, generator=torch.Generator().manual_seed(1)).half() / H**0.5

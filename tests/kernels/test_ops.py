@@ -13,7 +13,7 @@ from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.derive import derive
 from rnnlab_kernels.cells.min_rnn import MIN_LSTM
 from rnnlab_kernels.cells.vocabulary import tanh
-from rnnlab_kernels.schedules.additions import Noise, Walk
+from rnnlab_kernels.schedules.additions import Additions, Noise
 from rnnlab_kernels.schedules.engines import ENGINES, Call
 from rnnlab_kernels.schedules.reference import reference
 from tests.conftest import INTERPRETING
@@ -21,7 +21,7 @@ from tests.covering import few
 from tests.kernels.test_chains import make
 
 KITS = ["eager", *(["fused"] if launch.has_numba() else [])]
-NOISE = Walk(torch.tensor([[[True], [False], [True]]] * 4), Noise(3, 0.3, 0.3, (0.2, 0.2), first=2), 0.1)
+NOISE = Additions(torch.tensor([[[True], [False], [True]]] * 4), Noise(3, 0.3, 0.3, (0.2, 0.2), first=2), 0.1)
 
 
 class Recorder:
@@ -64,23 +64,23 @@ def checked(recorder: Recorder, leaves_gaps: bool = False) -> None:
 
 
 @pytest.mark.interpret
-@pytest.mark.parametrize("walk", [Walk(), NOISE], ids=["plain", "noise"])
+@pytest.mark.parametrize("additions", [Additions(), NOISE], ids=["plain", "noise"])
 @pytest.mark.parametrize("name", few(("lstm", "cifg", "layer_norm_lstm", "peephole_lstm", "narx1"), ("lstm",)))
-def test_interpreted_recurrence(name, walk, monkeypatch):
-    _recurrence("pointwise", name, walk, monkeypatch)
+def test_interpreted_recurrence(name, additions, monkeypatch):
+    _recurrence("pointwise", name, additions, monkeypatch)
 
 
 @pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted here")
-@pytest.mark.parametrize("walk", [Walk(), NOISE], ids=["plain", "noise"])
+@pytest.mark.parametrize("additions", [Additions(), NOISE], ids=["plain", "noise"])
 @pytest.mark.parametrize(
     "name", few(("lstm", "gru", "cifg", "layer_norm_lstm", "peephole_lstm", "narx1"), ("gru", "layer_norm_lstm"))
 )
 @pytest.mark.parametrize("kit", KITS)
-def test_recurrence(kit, name, walk, monkeypatch):
-    _recurrence(kit, name, walk, monkeypatch)
+def test_recurrence(kit, name, additions, monkeypatch):
+    _recurrence(kit, name, additions, monkeypatch)
 
 
-def _recurrence(kit: str, name: str, walk: Walk, monkeypatch: Any) -> None:
+def _recurrence(kit: str, name: str, additions: Additions, monkeypatch: Any) -> None:
     chain: Chain = CHAINS[name] if name in CHAINS else as_chain(CELLS[name])
     if name in CHAINS:
         inputs = make(name, (4, 3, 2, 5)).to(torch.float32).inputs
@@ -90,13 +90,13 @@ def _recurrence(kit: str, name: str, walk: Walk, monkeypatch: Any) -> None:
         inputs |= {f"{state}_0": torch.randn(3, 5) for state in chain.states}
     named = {key: value.detach() for key, value in inputs.items()}
     x, state_0 = named.pop("x"), tuple(named.pop(f"{state}_0") for state in chain.states)
-    if walk.noise is not None:
-        walk = walk._replace(noise=walk.noise._replace(zoneout=(0.2,) * len(state_0)))
+    if additions.noise is not None:
+        additions = additions._replace(noise=additions.noise._replace(zoneout=(0.2,) * len(state_0)))
     recorder = Recorder(monkeypatch)
     output, *state_n = ops.run_call(
-        Call("recurrence", kit, chain, (*named,), walk=walk), [x, *named.values(), *state_0]
+        Call("recurrence", kit, chain, (*named,), additions=additions), [x, *named.values(), *state_0]
     )
-    torch.testing.assert_close((output, tuple(state_n)), reference(chain, x, state_0, named, walk=walk))
+    torch.testing.assert_close((output, tuple(state_n)), reference(chain, x, state_0, named, additions=additions))
     checked(recorder)
 
 
@@ -116,9 +116,9 @@ def test_a_cell_that_keeps_more_when_candidates_are_dropped(kit, monkeypatch):
     cell = chain.stages[1].cell
     assert len(cell.dropped.saved) > len(cell.saved)
     recorder, weights = Recorder(monkeypatch), {"ih": torch.randn(5, 2), "hh": torch.randn(5, 5)}
-    walk = Walk(noise=Noise(3, candidate=0.4))
+    additions = Additions(noise=Noise(3, candidate=0.4))
     inputs = [torch.randn(4, 3, 2), *weights.values(), torch.randn(3, 5)]
-    ops.run_call(Call("recurrence", kit, chain, (*weights,), walk=walk), inputs)
+    ops.run_call(Call("recurrence", kit, chain, (*weights,), additions=additions), inputs)
     checked(recorder)
 
 

@@ -11,7 +11,7 @@ from torch.export import Dim
 
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import Chain, as_chain
-from rnnlab_kernels.schedules.additions import Noise, Walk
+from rnnlab_kernels.schedules.additions import Additions, Noise
 from tests.kernels.problems import make_problem
 from tests.kernels.test_chains import make
 from tests.kernels.test_ops import Recorder, checked
@@ -81,16 +81,18 @@ def inputs_of(case: Case, num_steps: int, batch: int, given: tuple[str, ...] = (
     return leaves, {name: flags[name] for name in given}
 
 
-def walks_of(case: Case, flags: Named, training: bool = True) -> list[Walk]:
+def additions_of(case: Case, flags: Named, training: bool = True) -> list[Additions]:
     if "seed" not in flags:
-        return [Walk(flags.get("reset"))] * 2
+        return [Additions(flags.get("reset"))] * 2
     rates = 0.3, 0.4, (0.3, 0.2)[: case.chain.num_states]
-    return [Walk(flags.get("reset"), Noise(seed, *rates, training, 5)) for seed in (flags["seed"], flags["seed"] + 1)]
+    return [
+        Additions(flags.get("reset"), Noise(seed, *rates, training, 5)) for seed in (flags["seed"], flags["seed"] + 1)
+    ]
 
 
 def call(case: Case, leaves: Named, flags: Named, training: bool = True) -> tuple[Tensor, ...]:
     """Return output and last states."""
-    run, mask, walks = schedule(case.schedule), flags.get("mask"), walks_of(case, flags, training)
+    run, mask, additions = schedule(case.schedule), flags.get("mask"), additions_of(case, flags, training)
     sides = []
     for suffix in ("", "~"):
         ends = [f"{state}_0{suffix}" for state in case.chain.states]
@@ -100,9 +102,9 @@ def call(case: Case, leaves: Named, flags: Named, training: bool = True) -> tupl
         sides.append((weights, tuple(leaves[key] for key in ends if key in leaves)))
     (weights, state_0), (back, back_0) = sides
     if case.schedule == "both_ways":
-        output, finals = run(case.chain, leaves["x"], [state_0, back_0], [weights, back], mask, walks=walks)
+        output, finals = run(case.chain, leaves["x"], [state_0, back_0], [weights, back], mask, additions=additions)
         return output, *finals[0], *finals[1]
-    output, state_n = run(case.chain, leaves["x"], state_0, weights, mask, reverse=case.reverse, walk=walks[0])
+    output, state_n = run(case.chain, leaves["x"], state_0, weights, mask, reverse=case.reverse, additions=additions[0])
     return output, *state_n
 
 
@@ -253,7 +255,10 @@ def test_sizes_and_walks_that_do_not_fit_and_plans_are_refused():
     from rnnlab_kernels.schedules.persistent.tiles import plan_step
 
     plan, _ = plan_step(LSTM, 3, H, 4)
-    for options, reason in (({"walk": Walk(clip=1.0)}, "pointwise schedule"), ({"plan": plan}, "give no plan")):
+    for options, reason in (
+        ({"additions": Additions(clip=1.0)}, "pointwise schedule"),
+        ({"plan": plan}, "give no plan"),
+    ):
         with pytest.raises(torch._dynamo.exc.Unsupported, match=reason):
             torch.compile(schedule("step"), backend="eager", fullgraph=True)(case.chain, x, state_0, leaves, **options)
 

@@ -7,7 +7,7 @@ from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import as_chain
 from rnnlab_kernels.launch import A100, H200
 from rnnlab_kernels.plan import ORDER, plan
-from rnnlab_kernels.schedules.additions import Noise, Walk
+from rnnlab_kernels.schedules.additions import Additions, Noise
 
 BF16 = torch.bfloat16
 
@@ -38,10 +38,10 @@ def test_what_is_not_in_the_order_of_sizes():
     lstm = CELLS["lstm"]
     assert plan(lstm, 512, 16, 768, BF16, *H200, heads=12).tiles.grid == (1, 1, 12)
     assert plan(lstm, 512, 16, 768, torch.float32, *H200, heads=12).schedule == "step"  # it would spill
-    assert plan(lstm, 512, 16, 768, BF16, *H200, walk=Walk(clip=1.0)).schedule == "sequence"
-    assert plan(lstm, 15, 16, 768, BF16, *H200, walk=Walk(clip=1.0)).schedule == "pointwise"
-    drawn = Walk(noise=Noise(1, zoneout=(0.1, 0.1)))
-    assert plan(lstm, 512, 16, 6, BF16, *H200, heads=3, walk=drawn).schedule == "pointwise"  # heads of two units
+    assert plan(lstm, 512, 16, 768, BF16, *H200, additions=Additions(clip=1.0)).schedule == "sequence"
+    assert plan(lstm, 15, 16, 768, BF16, *H200, additions=Additions(clip=1.0)).schedule == "pointwise"
+    drawn = Additions(noise=Noise(1, zoneout=(0.1, 0.1)))
+    assert plan(lstm, 512, 16, 6, BF16, *H200, heads=3, additions=drawn).schedule == "pointwise"  # heads of two units
     assert plan(as_chain(lstm, projection=True), 512, 16, 64, BF16, *H200).schedule == "pointwise"
     small, large = (plan(lstm, 512, 32, 1024, torch.float16, *chip).schedule for chip in (A100, H200))
     assert (small, large) == ("step", "sequence")

@@ -12,7 +12,7 @@ import torch
 
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import as_chain
-from rnnlab_kernels.schedules.additions import Noise, Walk
+from rnnlab_kernels.schedules.additions import Additions, Noise
 from rnnlab_kernels.schedules.reference import reference
 from tests.kernels.problems import (
     CELL_NAMES,
@@ -38,10 +38,10 @@ def sequence(*args, **kwargs):
 
 def sliced(cell, x, state_0, *args, parts=False, **kwargs):
     """Run with sixteen units a program, several programs a tile."""
-    from rnnlab_kernels.schedules.persistent.tiles import plan_whole
+    from rnnlab_kernels.schedules.persistent.tiles import plan_sequence
 
     hidden = state_0[0].shape[1]
-    plan, _ = plan_whole(cell, x.shape[1], hidden, 4, 132, 232_448)
+    plan, _ = plan_sequence(cell, x.shape[1], hidden, 4, 132, 232_448)
     options = {**plan.options, "UNITS": 16}
     plan = plan._replace(grid=(-(-hidden // 16), plan.grid[1], 1), options=options, parts=parts)
     return sequence(cell, x, state_0, *args, plan=plan, **kwargs)
@@ -77,12 +77,12 @@ def test_several_tiles_of_rows(name, poisoned_empty):
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("name", ["rnn_tanh", "gru", "cifg", "peephole_lstm"])
 def test_resets_any_mask_and_constants(name, reverse, schedule, poisoned_empty):
-    walk, size = Walk(reset=torch.rand(4, 3, 1) < 0.4), (4, 3, 4, 21)
+    additions, size = Additions(reset=torch.rand(4, 3, 1) < 0.4), (4, 3, 4, 21)
     if name in CHAINS:
-        problem = make(name, size, reverse=reverse, walk=walk)
+        problem = make(name, size, reverse=reverse, additions=additions)
     else:
         plain = make_problem(CELLS[name], size)
-        problem = ChainProblem(as_chain(CELLS[name]), plain.inputs, None, reverse, walk)
+        problem = ChainProblem(as_chain(CELLS[name]), plain.inputs, None, reverse, additions)
     for mask in (None, torch.rand(4, 3, 1) < 0.6):
         assert_close_in_float32(dataclasses.replace(problem, mask=mask), schedule)
 
@@ -148,8 +148,8 @@ def test_dropout_and_zoneout(name, noise, schedule, poisoned_empty):
     size, drawn = (4, 3, 4, 21), NOISES[noise]
     chain = CHAINS[name] if name in CHAINS else as_chain(CELLS[name])
     drawn = drawn._replace(zoneout=drawn.zoneout[: chain.num_states])
-    walk = Walk(reset=torch.rand(4, 3, 1) < 0.3, noise=drawn)
+    additions = Additions(reset=torch.rand(4, 3, 1) < 0.3, noise=drawn)
     inputs = (make(name, size) if name in CHAINS else make_problem(CELLS[name], size)).inputs
     mask = torch.rand(4, 3, 1) < 0.7
     for options in ({"mask": None, "reverse": False}, {"mask": mask, "reverse": True}):
-        assert_close_in_float32(ChainProblem(chain, inputs, walk=walk, **options), schedule)
+        assert_close_in_float32(ChainProblem(chain, inputs, additions=additions, **options), schedule)

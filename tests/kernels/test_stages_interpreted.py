@@ -13,7 +13,7 @@ from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.layer_norm import LAYER_NORM_RNN
 from rnnlab_kernels.launch import A100, H200, MIN_TILE
-from rnnlab_kernels.schedules.additions import Noise, Walk
+from rnnlab_kernels.schedules.additions import Additions, Noise
 from rnnlab_kernels.schedules.layout import lengths_to_mask
 from rnnlab_kernels.schedules.reference import reference
 from tests.kernels.problems import assert_close_in_float32, assert_within_ratio, make_problem
@@ -33,16 +33,16 @@ def stages(*args, **kwargs):
     return sequence(*args, **kwargs)
 
 
-def plan_whole(*args):
-    from rnnlab_kernels.schedules.persistent.tiles import plan_whole
+def plan_sequence(*args):
+    from rnnlab_kernels.schedules.persistent.tiles import plan_sequence
 
-    return plan_whole(*args)
+    return plan_sequence(*args)
 
 
 def sliced(cell, x, state_0, *args, **kwargs):
     """Run with sixteen units a program, several programs a tile."""
     hidden = state_0[0].shape[1]
-    plan, _ = plan_whole(cell, x.shape[1], hidden, 4, *H200)
+    plan, _ = plan_sequence(cell, x.shape[1], hidden, 4, *H200)
     plan = plan._replace(grid=(-(-hidden // 16), plan.grid[1], 1), options={**plan.options, "UNITS": 16})
     return stages(cell, x, state_0, *args, plan=plan, **kwargs)
 
@@ -50,7 +50,7 @@ def sliced(cell, x, state_0, *args, **kwargs):
 def side_by_side(cell, x, state_0, *args, **kwargs):
     """Run as tensor cores would: sixteen units a program, with TF32's blocks along K, which fp32 takes exactly here."""
     hidden = state_0[0].shape[1]
-    plan, _ = plan_whole(cell, x.shape[1], hidden, 4, *H200, True)
+    plan, _ = plan_sequence(cell, x.shape[1], hidden, 4, *H200, True)
     plan = plan._replace(grid=(-(-hidden // 16), plan.grid[1], 1), options={**plan.options, "UNITS": 16})
     return stages(cell, x, state_0, *args, plan=plan, **kwargs)
 
@@ -107,7 +107,7 @@ def test_activations_of_the_elman_network(activation, poisoned_empty):
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @OF_ENDS
 def test_resets_and_any_mask(name, schedule, reverse, poisoned_empty):
-    problem = make(name, (3, 4, 2, 17), reverse=reverse, walk=Walk(reset=torch.rand(3, 4, 1) < 0.4))
+    problem = make(name, (3, 4, 2, 17), reverse=reverse, additions=Additions(reset=torch.rand(3, 4, 1) < 0.4))
     mask = torch.rand(3, 4, 1) < 0.6 if reverse else None
     assert_close_in_float32(dataclasses.replace(problem, mask=mask), schedule)
 
@@ -126,8 +126,8 @@ NOISES = {
 def test_dropout_and_zoneout(name, schedule, noise, poisoned_empty):
     drawn = NOISES[noise]
     drawn = drawn._replace(zoneout=drawn.zoneout[: CHAINS[name].num_states])
-    walk = Walk(reset=torch.rand(2, 4, 1) < 0.3, noise=drawn)
-    problem = make(name, (2, 4, 2, 17), walk=walk, reverse=noise == "all")
+    additions = Additions(reset=torch.rand(2, 4, 1) < 0.3, noise=drawn)
+    problem = make(name, (2, 4, 2, 17), additions=additions, reverse=noise == "all")
     assert_close_in_float32(dataclasses.replace(problem, mask=torch.rand(2, 4, 1) < 0.7), schedule)
 
 
@@ -221,8 +221,8 @@ def test_clipped_gradients_are_those_of_the_plain_loop_and_counted(name, schedul
     def count(grad, limit, valid):
         seen.append(int(((grad.abs() > limit) & (True if valid is None else valid)).sum()))
 
-    walk = Walk(reset=torch.rand(3, 4, 1) < 0.3, clip=0.3, counter=count)
-    problem = ChainProblem(chain, inputs, torch.rand(3, 4, 1) < 0.7, True, walk)
+    additions = Additions(reset=torch.rand(3, 4, 1) < 0.3, clip=0.3, counter=count)
+    problem = ChainProblem(chain, inputs, torch.rand(3, 4, 1) < 0.7, True, additions)
     assert_close_in_float32(problem, schedule)
     counts = []
     for run in (reference, schedule):
@@ -242,7 +242,7 @@ def test_plans_cover_the_layer_and_fit_on_the_chip(name, itemsize, chip):
     products = wire(chain, ()).products
     for batch in (1, 20, 300):
         for hidden in (1, 20, 63, 64, 200, 512, 1024):
-            plan, reason = plan_whole(chain, batch, hidden, itemsize, *chip)
+            plan, reason = plan_sequence(chain, batch, hidden, itemsize, *chip)
             if plan is None:
                 assert hidden >= 200 and "do not fit" in reason
                 continue

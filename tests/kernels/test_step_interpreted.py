@@ -11,7 +11,7 @@ import torch
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import as_chain
 from rnnlab_kernels.launch import H200
-from rnnlab_kernels.schedules.additions import PLAIN, Noise, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Additions, Noise
 from rnnlab_kernels.schedules.layout import block_diagonal
 from rnnlab_kernels.schedules.persistent import graphs
 from rnnlab_kernels.schedules.reference import reference
@@ -31,10 +31,10 @@ def schedule(name):
     return getattr(api, name)
 
 
-def plan_whole(*args):
-    from rnnlab_kernels.schedules.persistent.tiles import plan_whole
+def plan_sequence(*args):
+    from rnnlab_kernels.schedules.persistent.tiles import plan_sequence
 
-    return plan_whole(*args)
+    return plan_sequence(*args)
 
 
 def step(*args, **kwargs):
@@ -45,9 +45,9 @@ def chain_problem(name, size, noise=NOISE, reverse=False):
     """Return a problem with resets, any mask and every random mask there is."""
     chain = CHAINS[name] if name in CHAINS else as_chain(CELLS[name])
     noise = noise and noise._replace(zoneout=noise.zoneout[: chain.num_states])
-    walk = Walk(reset=torch.rand(size[0], size[1], 1) < 0.3, noise=noise)
+    additions = Additions(reset=torch.rand(size[0], size[1], 1) < 0.3, noise=noise)
     inputs = (make(name, size) if name in CHAINS else make_problem(CELLS[name], size)).inputs
-    return ChainProblem(chain, inputs, torch.rand(size[0], size[1], 1) < 0.7, reverse, walk)
+    return ChainProblem(chain, inputs, torch.rand(size[0], size[1], 1) < 0.7, reverse, additions)
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_heads_match_the_block_diagonal_matrix(name, reverse, which, poisoned_em
     problem = heads_problem(name, (4, 5, 4, heads * units), heads, reverse=reverse)
     run = schedule(which)
     if which == "sequence":  # heads of fp32 values are planned for no GPU
-        plan, _ = plan_whole(problem.cell, 5, units, 4, *H200)
+        plan, _ = plan_sequence(problem.cell, 5, units, 4, *H200)
         run = functools.partial(run, plan=plan._replace(grid=(*plan.grid[:2], heads)))
     assert_close_in_float32(problem, run)
 
@@ -158,12 +158,14 @@ def test_a_head_reads_its_own_units_alone():
 def test_both_ways_are_the_two_directions(name, hidden, plain, poisoned_empty):
     size = (4, 5, 4, hidden)
     problems = [chain_problem(name, size, noise=None if plain else NOISE) for _ in range(2)]
-    chain, mask, reset = problems[0].cell, problems[0].mask, problems[0].walk.reset
-    walks = [Walk(reset=reset, noise=None if plain else NOISE._replace(seed=seed)) for seed in (3, 2**41)]
-    walks = [w if plain else w._replace(noise=w.noise._replace(zoneout=(0.3, 0.2)[: chain.num_states])) for w in walks]
+    chain, mask, reset = problems[0].cell, problems[0].mask, problems[0].additions.reset
+    additions = [Additions(reset=reset, noise=None if plain else NOISE._replace(seed=seed)) for seed in (3, 2**41)]
+    additions = [
+        w if plain else w._replace(noise=w.noise._replace(zoneout=(0.3, 0.2)[: chain.num_states])) for w in additions
+    ]
     if plain:
-        mask, walks = None, [PLAIN, PLAIN]
-    plan, _ = plan_whole(chain, 5, hidden, 4, *H200)
+        mask, additions = None, [PLAIN, PLAIN]
+    plan, _ = plan_sequence(chain, 5, hidden, 4, *H200)
     plan = plan._replace(grid=(-(-hidden // 16), plan.grid[1], 2), options={**plan.options, "UNITS": 16})
     generator = torch.Generator().manual_seed(1)
     upstream = [torch.randn(4, 5, 2 * hidden, generator=generator), torch.randn(2, 5, hidden, generator=generator)]
@@ -174,9 +176,12 @@ def test_both_ways_are_the_two_directions(name, hidden, plain, poisoned_empty):
         del inputs[1]["x"]
         states = [tuple(own.pop(f"{state}_0") for state in chain.states) for own in inputs]
         if both:
-            output, finals = schedule("both_ways")(chain, x, states, inputs, mask, walks=walks, plan=plan)
+            output, finals = schedule("both_ways")(chain, x, states, inputs, mask, additions=additions, plan=plan)
         else:
-            sides = [reference(chain, x, states[k], inputs[k], mask, reverse=k == 1, walk=walks[k]) for k in range(2)]
+            sides = [
+                reference(chain, x, states[k], inputs[k], mask, reverse=k == 1, additions=additions[k])
+                for k in range(2)
+            ]
             output, finals = torch.cat([side[0] for side in sides], -1), [side[1] for side in sides]
         leaves = [x, *(v for own in inputs for v in own.values()), *states[0], *states[1]]
         ends = [part for final in finals for part in final]
@@ -192,7 +197,7 @@ def test_both_ways_refuse_walks_that_differ_and_sides_that_do():
     own = {k: v for k, v in problem.inputs.items() if k not in ("x", "h_0")}
     args = (problem.cell, problem.inputs["x"], [(problem.inputs["h_0"],)] * 2)
     with pytest.raises(ValueError, match="seeds only"):
-        schedule("both_ways")(*args, [own, own], walks=(PLAIN, Walk(clip=1.0)))
+        schedule("both_ways")(*args, [own, own], additions=(PLAIN, Additions(clip=1.0)))
     with pytest.raises(ValueError, match="same weights"):
         schedule("both_ways")(*args, [own, {k: v for k, v in own.items() if k != "bias_ih"}])
     with pytest.raises(ValueError, match="spill registers in fp32"):

@@ -52,7 +52,7 @@ def one_step(x: Tensor, state: States, read: Tensor, weights: list[Tensor], drop
 def one_direction(
     options: Regularisation, training: bool, x: Tensor, state: States, weights: list[Tensor], seed: int, **call: Any
 ) -> tuple[Tensor, States]:
-    """Walk over x (T, B, I); `call` has mask and starts (T, B, 1), the limit of gradients, and the direction."""
+    """Run over x (T, B, I); `call` has mask and starts (T, B, 1), the limit of gradients, and the direction."""
     mask, starts, limit, reverse = (call[name] for name in ("mask", "starts", "limit", "reverse"))
     zoneout = options.zoneout or (0.0,) * len(state)
     steps, read, drops = len(x), torch.ones(()), torch.ones(len(x))

@@ -70,7 +70,7 @@ def onnx_step(kind, x, states, w, r, b):
     return sigmoid(o) * np.tanh(cell), cell
 
 
-def walk(step, x, num_states):
+def unrolled(step, x, num_states):
     """Run one direction over (T, B, I) from zeros; the caller turns the time axis for the other."""
     states, outputs = (np.zeros((x.shape[1], 4)),) * num_states, []
     for x_t in x:
@@ -83,7 +83,7 @@ def run_stack(steps, x, num_states):
     """Run layers of one or two directions: `steps` holds for each layer one step function a direction."""
     for layer in steps:
         forward, *backward = layer
-        parts = [walk(forward, x, num_states), *(walk(step, x[::-1], num_states)[::-1] for step in backward)]
+        parts = [unrolled(forward, x, num_states), *(unrolled(step, x[::-1], num_states)[::-1] for step in backward)]
         x = np.concatenate(parts, -1)
     return x
 

@@ -71,7 +71,7 @@ def test_states_of_rows_without_steps(name, backend, backwards):
 def test_a_reset_clears_an_initial_state(name, backend, backwards):
     layer, x = layer_and_input(name, backend, backwards)
     mask, reset = torch.ones(T, B).bool(), torch.zeros(T, B).bool()
-    first = T - 2 if backwards else 1  # the walk first holds the state, or takes no notice of it
+    first = T - 2 if backwards else 1  # the recurrence first holds the state, or takes no notice of it
     mask[T - 1 if backwards else 0, 1:] = False
     reset[first + 1 if backwards else first] = True  # in the reverse direction, before the step that precedes it
     reset[0 if not backwards else first + 1, 0] = True

@@ -57,6 +57,28 @@ def test_cell_computes_its_equations():
     torch.testing.assert_close(state.h, h, **FLOAT64)
 
 
+def test_an_edited_cell_runs_what_it_is_now():
+    """As in a notebook, where a class is made again under the same name: nothing kept from before is taken for it."""
+    torch.manual_seed(0)
+    edited = BLOCKS[0].replace("return (z * h_prev + (1 - z) * n,), ()", "return (z * n + (1 - z) * h_prev,), ()")
+    first, second = (run([block])["UGRNNCell"](3, 4) for block in (BLOCKS[0], edited))
+    second.load_state_dict(first.state_dict())
+    assert first.chain.name == second.chain.name and first.chain.key != second.chain.key
+    x, found = torch.randn(5, 2, 3), []
+    for cell in (first, second, first):
+        results = []
+        for backend in ("reference", "eager", "fused"):
+            layer = Recurrent(cell, backend=backend)
+            output, _ = layer(x)
+            results.append([output, *torch.autograd.grad(output.square().sum(), [*layer.parameters()])])
+        for result in results[1:]:
+            torch.testing.assert_close(result, results[0])
+        found.append(results[0][0])
+    exported = torch.export.export(Recurrent(first, backend="eager"), (x,)).module()
+    torch.testing.assert_close(exported(x)[0], found[0])
+    assert torch.equal(found[0], found[2]) and not torch.allclose(found[0], found[1])
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("ragged", [False, True])
 @pytest.mark.parametrize("name", ["UGRNNCell", "ByHand"])

@@ -224,7 +224,7 @@ def run(case: Case, backend: str, dtype: torch.dtype = DTYPE) -> Named:
     return observed(layer, x, hx, layer(x, hx, **given))
 
 
-def walk(
+def pass_over_time(
     layer: Recurrent,
     k: int,
     x: Tensor,
@@ -274,7 +274,7 @@ def merged(outputs: list[Tensor], merge: str) -> Tensor:
 
 
 def repeated(y: Tensor, mask: Tensor, reverse: bool) -> Tensor:
-    """Fill masked steps with the last valid one before in the order of the walk, at first with zero."""
+    """Fill masked steps with the last valid one before in the order of the steps, at first with zero."""
     last, filled = torch.zeros_like(y[0]), list(y)
     for t in range(len(y))[:: -1 if reverse else 1]:
         filled[t] = last = torch.where(mask[t], y[t], last)
@@ -310,7 +310,7 @@ def expected(case: Case) -> Named:
         before, at, outputs = y, number * directions, []
         source = before * _dropped(before, layer.input_dropout, seeds[at], INPUT, training)
         for k, reverse in enumerate(backwards, start=at):
-            output, final, shown = walk(layer, k, source, list(states[k]), mask, reset, reverse, seeds[k])
+            output, final, shown = pass_over_time(layer, k, source, list(states[k]), mask, reset, reverse, seeds[k])
             outputs.append(output)
             finals.append(final)
             every.append([torch.stack(parts) for parts in zip(*shown, strict=True)])

@@ -15,7 +15,7 @@ from rnnlab_kernels import launch
 from rnnlab_kernels.bench import peers
 from rnnlab_kernels.bench.peers import Run, Unavailable
 from rnnlab_kernels.bench.work import MIDDLE, MODULES, Given, Work, cell_of
-from rnnlab_kernels.plan import tiles_of, whole_both_ways
+from rnnlab_kernels.plan import sequence_both_ways, tiles_of
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.stepwise.kit_torch import eager
 
@@ -69,21 +69,21 @@ def scored(run: Run, given: Given) -> Run:
     return run if head is None else lambda: head.loss(run())
 
 
-def network(schedule: Callable[..., Any], work: Work, given: Given) -> Run:
-    """Return the layers and directions of a work on a schedule: one call each, both directions in one where it can."""
-    cell, walk, directions = cell_of(work), given.walk, 2 if work.bidirectional else 1
+def network(schedule: Callable[..., Any], work: Work, given: Given, together: bool = False) -> Run:
+    """Return the layers and directions of a work on a schedule: one call each, or both directions `together`."""
+    cell, additions, directions = cell_of(work), given.additions, 2 if work.bidirectional else 1
 
     def run() -> Tensor:
         x = given.inputs()
         for layer in range(work.layers):
             first = layer * directions
             weights, states = given.weights[first : first + directions], given.states[first : first + directions]
-            if directions == 2 and getattr(schedule, "__name__", "") == "sequence":
-                sides = whole_both_ways(cell, x, states, weights, given.mask, (walk, walk))
+            if directions == 2 and together:
+                sides = sequence_both_ways(cell, x, states, weights, given.mask, (additions, additions))
                 outputs = [output for output, _ in sides]
             else:
                 outputs = [
-                    schedule(cell, x, states[k], weights[k], given.mask, reverse=k == 1, walk=walk)[0]
+                    schedule(cell, x, states[k], weights[k], given.mask, reverse=k == 1, additions=additions)[0]
                     for k in range(directions)
                 ]
             x = torch.cat(outputs, -1) if directions > 1 else outputs[0]
@@ -161,7 +161,7 @@ def _sequence(work: Work, given: Given) -> Run:
     _needs_plan(work, given, "sequence")
     from rnnlab_kernels.schedules.persistent.api import sequence
 
-    return network(sequence, work, given)
+    return network(sequence, work, given, together=True)
 
 
 def _step(work: Work, given: Given) -> Run:
@@ -174,7 +174,7 @@ def _step(work: Work, given: Given) -> Run:
 def _needs_plan(work: Work, given: Given, schedule: str) -> None:
     _needs_triton(given)
     sizes = work.B, work.H, given.x.dtype, launch.chip_of(given.x.dtype, given.x.device)
-    tiles, reason = tiles_of(schedule, cell_of(work), *sizes, heads=work.heads, walk=given.walk)
+    tiles, reason = tiles_of(schedule, cell_of(work), *sizes, heads=work.heads, additions=given.additions)
     if tiles is None:
         raise Unavailable(reason)
 

@@ -111,7 +111,7 @@ def torchrl(work: Work, given: Given, backend: str = "triton") -> Run:
     # The caller takes gradients of the leaves: these are now the module's parameters.
     for mine, own in zip(parameters, given.weights, strict=True):
         own.update(mine)
-    reset = given.walk.reset
+    reset = given.additions.reset
     shape = (work.B, work.T)
     device = given.x.device
     starts = torch.zeros(*shape, 1, dtype=torch.bool, device=device) if reset is None else reset.transpose(0, 1)

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, embedding, linear
 
 from rnnlab_kernels.cells import CELLS, CHAINS, Cell
 from rnnlab_kernels.cells.chain import Chain
-from rnnlab_kernels.schedules.additions import PLAIN, Noise, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Additions, Noise
 from rnnlab_kernels.schedules.layout import lengths_to_mask
 from rnnlab_kernels.schedules.stepwise.frame import working_dtype
 
@@ -32,11 +32,11 @@ NUM_GATES = {
     "layer_norm_gru": 3,
     "layer_norm_rnn_tanh": 1,
 }
-WALKS = {
+ADDITIONS = {
     "": PLAIN,
-    "zoneout": Walk(noise=Noise(1, zoneout=(0.1, 0.1))),
-    "recurrent dropout": Walk(noise=Noise(1, recurrent=0.25)),
-    "candidate dropout": Walk(noise=Noise(1, candidate=0.25)),
+    "zoneout": Additions(noise=Noise(1, zoneout=(0.1, 0.1))),
+    "recurrent dropout": Additions(noise=Noise(1, recurrent=0.25)),
+    "candidate dropout": Additions(noise=Noise(1, candidate=0.25)),
     "resets": PLAIN,  # where they are is drawn with the tensors
 }
 RESETS = 0.05  # of all steps: episodes of 20 steps
@@ -52,7 +52,7 @@ class Work(NamedTuple):
         B, T, I, H: sizes.
         layers, bidirectional: of the network.
         ragged: lengths drawn uniformly, half of T on average.
-        feature: key of WALKS.
+        feature: key of ADDITIONS.
         recurrence: the input part of the gates is given: neither its product nor the gradients of ih are timed.
         tf32: products in TF32, in all arms.
         training: a model of characters, embedding before and linear layer and cross entropy behind the layers, of which
@@ -131,7 +131,7 @@ class Given(NamedTuple):
         states: initial states (B, H), zeros, for each layer and direction.
         mask: (T, B, 1) or None, and the lengths (B,) it was made of.
         upstream: gradient of the output (T, B, D*H), or of the loss.
-        walk: the feature.
+        additions: the feature.
         head: of a model of characters.
     """
 
@@ -141,7 +141,7 @@ class Given(NamedTuple):
     mask: Tensor | None
     lengths: Tensor | None
     upstream: Tensor
-    walk: Walk = PLAIN
+    additions: Additions = PLAIN
     head: Head | None = None
 
     def inputs(self) -> Tensor:
@@ -165,7 +165,7 @@ class Given(NamedTuple):
         def move(value: Tensor) -> Tensor:
             return value.detach().to(device, dtype)
 
-        head, reset = self.head, self.walk.reset
+        head, reset = self.head, self.additions.reset
         if head is not None:
             weights = (move(weight).requires_grad_() for weight in (head.weight, head.bias))
             head = Head(head.tokens.to(device), head.targets.to(device), *weights)
@@ -176,7 +176,7 @@ class Given(NamedTuple):
             None if self.mask is None else self.mask.to(device),
             self.lengths,
             move(self.upstream) if head is None else self.upstream.to(device, working_dtype(dtype)),
-            self.walk if reset is None else self.walk._replace(reset=reset.to(device)),
+            self.additions if reset is None else self.additions._replace(reset=reset.to(device)),
             head,
         )
 
@@ -227,16 +227,16 @@ def draw(work: Work) -> Given:
     if work.ragged:
         lengths = torch.randint(1, work.T + 1, (work.B,), generator=generator)
         mask = lengths_to_mask(lengths, work.T)
-    walk = WALKS[work.feature]
+    additions = ADDITIONS[work.feature]
     if work.feature == "resets":
-        walk = walk._replace(reset=torch.rand(work.T, work.B, 1, generator=generator) < RESETS)
+        additions = additions._replace(reset=torch.rand(work.T, work.B, 1, generator=generator) < RESETS)
     if work.training:
         tokens, targets = torch.randint(VOCABULARY, (2, work.T, work.B), generator=generator)
         head = Head(tokens, targets, uniform(VOCABULARY, directions * work.H), uniform(VOCABULARY))
         one = torch.ones((), dtype=torch.float64)
-        return Given(randn(VOCABULARY, work.I), weights, states, mask, lengths, one, walk, head)
+        return Given(randn(VOCABULARY, work.I), weights, states, mask, lengths, one, additions, head)
     x = randn(work.T, work.B, rows if work.recurrence else work.I)
-    return Given(x, weights, states, mask, lengths, randn(work.T, work.B, directions * work.H), walk)
+    return Given(x, weights, states, mask, lengths, randn(work.T, work.B, directions * work.H), additions)
 
 
 # (B, T, H), I = H, the most telling first: of the design note; then sizes off the grid.

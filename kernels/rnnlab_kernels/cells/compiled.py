@@ -63,7 +63,7 @@ def load(typing_context, address, index):
 
 
 @intrinsic
-def load_own(typing_context, address, index):
+def load_written(typing_context, address, index):
     """Return element `index` of float32 memory that this loop may also store into."""
 
     def generate(context, builder, signature, arguments):

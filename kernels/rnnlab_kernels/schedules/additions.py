@@ -1,7 +1,7 @@
-"""What may be added to a walk over time without touching the cell: resets, random masks, clipped gradients.
+"""What may be added to a recurrence without touching the cell: resets, random masks, clipped gradients.
 
-All schedules take the same `Walk` and give the same results for it: masks come from a counter (noise.py), so that the
-plain loop, the hand-written backward pass and a window of a longer sequence see the same ones.
+All schedules take the same `Additions` and give the same results for them: masks come from a counter (noise/), so that
+the plain loop, the hand-written backward pass and a window of a longer sequence see the same ones.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ Counter = Callable[[Tensor, float, Tensor | None], None]
 
 
 class Noise(NamedTuple):
-    """Random masks of one walk.
+    """Random masks of one pass over time.
 
     Attributes:
         seed: of the counter, drawn once a forward pass.
@@ -60,8 +60,8 @@ def noise_of(config: Sequence[Any], seed: int | Tensor) -> Noise | None:
     return Noise(seed, recurrent, candidate, tuple(zoneout), training, first)
 
 
-class Walk(NamedTuple):
-    """Additions to a walk over time.
+class Additions(NamedTuple):
+    """Additions to a pass over time.
 
     Attributes:
         reset: (T, B, 1) boolean or None: where True, the row's states are zero before the step.
@@ -77,11 +77,11 @@ class Walk(NamedTuple):
     counter: Counter | None = None
 
 
-PLAIN = Walk()
+PLAIN = Additions()
 
 
 class Masks(NamedTuple):
-    """The masks of a walk, drawn.
+    """The masks of a pass over time, drawn.
 
     Attributes:
         sources: for each previous state that enters a product, as it is or times gates, the dropout mask (B, W) of what
@@ -102,16 +102,16 @@ class Masks(NamedTuple):
 NO_MASKS = Masks({}, None, ())
 
 
-def draw_masks(walk: Walk, chain: Chain, state_0: tuple[Tensor, ...], num_steps: int) -> Masks:
-    """Return the masks of a walk of `num_steps` steps; the same arguments give the same masks.
+def draw_masks(additions: Additions, chain: Chain, state_0: tuple[Tensor, ...], num_steps: int) -> Masks:
+    """Return the masks of `num_steps` steps; the same arguments give the same masks.
 
     Args:
-        walk: what was asked for.
+        additions: what was asked for.
         chain: whose states and products they are for.
         state_0: initial states (B, W) for width, device and dtype.
         num_steps: T.
     """
-    noise = walk.noise
+    noise = additions.noise
     if noise is None:
         return NO_MASKS
     batch = state_0[0].shape[0]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain
-from rnnlab_kernels.schedules.additions import PLAIN, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Additions
 
 Tensors = Sequence[Tensor]
 Kept = list[Any]  # of tensors, and of lists of a tensor (of one shape) a step
@@ -33,7 +33,7 @@ class Call(NamedTuple):
         reverse: 0 along time, 1 from the end, `BOTH` the first half of the units along time and the second from the
             end.
         mask: (T, B, 1) boolean or None.
-        walk: resets, noise, clipping.
+        additions: resets, noise, clipping.
         seeds: of the noise, one for each direction; its own if empty.
         keep: backward will ask for what forward keeps.
         plan: what the engine works out once a call; see `Engine.planned`.
@@ -46,7 +46,7 @@ class Call(NamedTuple):
     names: tuple[str, ...] = ()
     reverse: int = 0
     mask: Tensor | None = None
-    walk: Walk = PLAIN
+    additions: Additions = PLAIN
     seeds: tuple[int | Tensor, ...] = ()
     keep: bool = False
     plan: Any = None

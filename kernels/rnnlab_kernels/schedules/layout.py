@@ -65,8 +65,8 @@ def step_order(num_steps: int, reverse: bool) -> range:
 def slots(num_steps: int, reverse: bool) -> Iterator[tuple[int, int, int]]:
     """Yield (t, slot of the state before t, slot of the state after t) for state buffers of T+1 entries.
 
-    The initial state stands at the end where the walk begins, so that outputs and previous states are two views of one
-    buffer: `buffer[1:]` and `buffer[:-1]` going forward, the other way round in reverse.
+    The initial state stands at the end where the recurrence begins, so that outputs and previous states are two views
+    of one buffer: `buffer[1:]` and `buffer[:-1]` going forward, the other way round in reverse.
     """
     for t in step_order(num_steps, reverse):
         yield (t, t + 1, t) if reverse else (t, t, t + 1)
@@ -92,7 +92,7 @@ def unread_states(mask: Tensor, reset: Tensor | None, reverse: bool) -> tuple[Te
 
 
 def walked(flags: Tensor, reverse: bool) -> Tensor:
-    """Return, for flags (T, B, 1), whether the walk has come to one, at each step with its own."""
+    """Return, for flags (T, B, 1), whether the recurrence has come to one, at each step with its own."""
     seen = (flags.flip(0) if reverse else flags).cumsum(0) > 0
     return seen.flip(0) if reverse else seen
 

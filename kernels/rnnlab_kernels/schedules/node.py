@@ -29,10 +29,10 @@ class _Node(torch.autograd.Function):
                 ctx.lengths.append(len(part) if is_list else None)
                 flat += part if is_list else (part,)
             # Masks are saved as tensors are, so that autograd notices when one was written into.
-            ctx.save_for_backward(call.mask, call.walk.reset, *inputs, *flat)
+            ctx.save_for_backward(call.mask, call.additions.reset, *inputs, *flat)
             ctx.num_inputs = len(inputs)
-            if call.mask is not None or call.walk.reset is not None:
-                call = call._replace(mask=None, walk=call.walk._replace(reset=None))
+            if call.mask is not None or call.additions.reset is not None:
+                call = call._replace(mask=None, additions=call.additions._replace(reset=None))
             ctx.call = call
         return tuple(results)
 
@@ -41,7 +41,7 @@ class _Node(torch.autograd.Function):
         mask, reset, *saved = ctx.saved_tensors
         call, needed = ctx.call, ctx.needs_input_grad[1:]
         if mask is not None or reset is not None:
-            call = call._replace(mask=mask, walk=call.walk._replace(reset=reset))
+            call = call._replace(mask=mask, additions=call.additions._replace(reset=reset))
         engine, inputs, start = ENGINES[call.engine], saved[: ctx.num_inputs], ctx.num_inputs
         kept: Kept = []
         for length in ctx.lengths:

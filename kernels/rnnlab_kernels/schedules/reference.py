@@ -12,7 +12,7 @@ from torch.nn.functional import layer_norm, linear
 
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import EPS, Chain, Gates, Norm, Product
-from rnnlab_kernels.schedules.additions import PLAIN, Masks, Walk, clip_gradient, draw_masks, take_part
+from rnnlab_kernels.schedules.additions import PLAIN, Additions, Masks, clip_gradient, draw_masks, take_part
 from rnnlab_kernels.schedules.layout import Weights, named_weights, step_order, zero_padding
 
 
@@ -24,22 +24,22 @@ def reference(
     mask: Tensor | None = None,
     *,
     reverse: bool = False,
-    walk: Walk = PLAIN,
+    additions: Additions = PLAIN,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run `cell` over time. Arguments and results as in `schedules.eager.eager`, in the dtype given."""
     chain, named = named_weights(cell, weights)
     if mask is not None:
         x = zero_padding(x, mask)
     gates_x = (linear(x, named["ih"], named.get("bias_ih")) if "ih" in named else x).unbind(0)
-    masks = draw_masks(walk, chain, state_0, len(gates_x))
+    masks = draw_masks(additions, chain, state_0, len(gates_x))
     state = tuple(state_0)
     outputs: list[Tensor] = [x] * len(gates_x)
     for t in step_order(len(gates_x), reverse):
-        if walk.clip is not None:
+        if additions.clip is not None:
             valid = None if mask is None else mask[t]
-            state = tuple(clip_gradient(part, walk.clip, walk.counter, valid) for part in state)
-        if walk.reset is not None:
-            state = tuple(zero_padding(part, ~walk.reset[t]) for part in state)
+            state = tuple(clip_gradient(part, additions.clip, additions.counter, valid) for part in state)
+        if additions.reset is not None:
+            state = tuple(zero_padding(part, ~additions.reset[t]) for part in state)
         values = _step(chain, gates_x[t], state, named, masks, t)
         for name, before, part in zip(chain.states, state, masks.update_at(t), strict=False):
             if part is not None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rnnlab_kernels.cells import CELLS, Cell
 from rnnlab_kernels.cells.chain import Chain, as_chain
-from rnnlab_kernels.schedules.additions import PLAIN, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.layout import Weights, named_weights, zero_padding
 
 _CHAIN = as_chain(CELLS["lstm"])
@@ -46,7 +46,7 @@ def held(
     mask: Tensor | None = None,
     *,
     reverse: bool = False,
-    walk: Walk = PLAIN,
+    additions: Additions = PLAIN,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run an LSTM layer in one direction. Arguments and results as in `schedules.eager.eager`, but for the mask.
 
@@ -54,10 +54,16 @@ def held(
         mask: (T, B, 1), true in the first steps of each row, as many as it is long.
 
     Raises:
-        ValueError: another cell, a projection, no mask, or additions to the walk.
+        ValueError: another cell, a projection, no mask, or additions.
     """
     chain, named = named_weights(cell, weights)
-    if chain.key != _CHAIN.key or mask is None or walk.reset is not None or walk.noise or walk.clip is not None:
+    if (
+        chain.key != _CHAIN.key
+        or mask is None
+        or additions.reset is not None
+        or additions.noise
+        or additions.clip is not None
+    ):
         raise ValueError("this is for a plain LSTM over rows with lengths")
     num_steps, batch = x.shape[:2]
     h_0, c_0 = state_0

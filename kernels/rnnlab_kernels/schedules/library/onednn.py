@@ -15,7 +15,7 @@ from torch import Tensor
 from rnnlab_kernels.cells import CELLS, Cell
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.schedules import node
-from rnnlab_kernels.schedules.additions import PLAIN, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.engines import Call, Engine, Kept, Tensors
 from rnnlab_kernels.schedules.layout import Weights, named_weights
 
@@ -80,15 +80,15 @@ def onednn(
     mask: Tensor | None = None,
     *,
     reverse: bool = False,
-    walk: Walk = PLAIN,
+    additions: Additions = PLAIN,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run an LSTM layer in one direction, float32 on a CPU. Arguments and results as in `schedules.eager.eager`.
 
     Raises:
-        ValueError: another cell, a projection, a mask, or additions to the walk.
+        ValueError: another cell, a projection, a mask, or additions.
     """
     chain, named = named_weights(cell, weights)
-    if chain.key != _CHAIN.key or mask is not None or walk != PLAIN:
+    if chain.key != _CHAIN.key or mask is not None or additions != PLAIN:
         raise ValueError("oneDNN runs a plain LSTM over full rows")
     zeros = x.new_zeros(4 * state_0[0].shape[1])
     biases = [named.get(name, zeros) for name in ("bias_ih", "bias_hh")]

@@ -29,21 +29,21 @@ def _philox(c0, c1, c2, c3, k0, k1):
 @numba.njit
 def _loop(out, one, k0, k1, stream, first, threshold):
     num_steps, batch, hidden = out.shape
-    whole = hidden // 4
+    num_quads = hidden // 4
     zero = out.dtype.type(0)
     for n in range(num_steps):
         for b in range(batch):
             row = out[n, b]
-            for q in range(whole):
+            for q in range(num_quads):
                 word_0, word_1, word_2, word_3 = _philox(U(q), U(b), U(first + n), stream, k0, k1)
                 row[4 * q] = one if word_0 >> _SHIFT >= threshold else zero
                 row[4 * q + 1] = one if word_1 >> _SHIFT >= threshold else zero
                 row[4 * q + 2] = one if word_2 >> _SHIFT >= threshold else zero
                 row[4 * q + 3] = one if word_3 >> _SHIFT >= threshold else zero
-            if 4 * whole < hidden:
-                words = _philox(U(whole), U(b), U(first + n), stream, k0, k1)
-                for h in range(4 * whole, hidden):
-                    row[h] = one if words[h - 4 * whole] >> _SHIFT >= threshold else zero
+            if 4 * num_quads < hidden:
+                words = _philox(U(num_quads), U(b), U(first + n), stream, k0, k1)
+                for h in range(4 * num_quads, hidden):
+                    row[h] = one if words[h - 4 * num_quads] >> _SHIFT >= threshold else zero
 
 
 def fill(out: Tensor, seed: int, stream: int, first: int, threshold: int) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain, Product
 from rnnlab_kernels.schedules import node
-from rnnlab_kernels.schedules.additions import PLAIN, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.engines import BOTH, Call
 from rnnlab_kernels.schedules.layout import Weights, named_weights
 from rnnlab_kernels.schedules.persistent.tiles import Tiling, heads_of, obstacle_of
@@ -45,18 +45,18 @@ def _run(
     named: dict[str, Tensor],
     mask: Tensor | None,
     reverse: int,
-    walk: Walk,
+    additions: Additions,
     seeds: tuple[Any, ...],
     tiling: Tiling | None,
     step: bool,
 ) -> tuple[Tensor, Tensors]:
     name = "step" if step else "sequence"
     heads = heads_of(named.values())
-    if reason := obstacle_of(chain, walk, state_0[0].shape[1] // heads, heads, step):
+    if reason := obstacle_of(chain, additions, state_0[0].shape[1] // heads, heads, step):
         raise ValueError(f"the {name} schedule cannot run this: {reason}")
     if tiling is not None and torch.compiler.is_compiling():
         raise ValueError("a compiled program plans its tiles as it runs, from the sizes it gets: give no plan")
-    call = Call("sequence", name, chain, tuple(named), reverse, mask, walk, seeds, plan=tiling)
+    call = Call("sequence", name, chain, tuple(named), reverse, mask, additions, seeds, plan=tiling)
     output, *state_n = node.run(call, x, *named.values(), *state_0)
     return output, tuple(state_n)
 
@@ -69,20 +69,20 @@ def sequence(
     mask: Tensor | None = None,
     *,
     reverse: bool = False,
-    walk: Walk = PLAIN,
+    additions: Additions = PLAIN,
     plan: Tiling | None = None,
 ) -> tuple[Tensor, Tensors]:
     """Run one layer in one direction in one launch each way. Arguments and results as in `schedules.eager.eager`.
 
     Args:
         weights: "hh" may be (N, G*D, D): N heads of D = H/N units, of which each reads its own.
-        plan: tiles; those of `tiles.plan_whole` unless given.
+        plan: tiles; those of `tiles.plan_sequence` unless given.
 
     Raises:
-        ValueError: the kernels cannot run the chain or the walk, or the recurrent weights do not fit on the chip.
+        ValueError: the kernels cannot run the chain or its additions, or the recurrent weights do not fit on the chip.
     """
     chain, named = _named(cell, weights)
-    return _run(chain, x, state_0, named, mask, int(reverse), walk, _seeds(walk), plan, False)
+    return _run(chain, x, state_0, named, mask, int(reverse), additions, _seeds(additions), plan, False)
 
 
 def step(
@@ -93,7 +93,7 @@ def step(
     mask: Tensor | None = None,
     *,
     reverse: bool = False,
-    walk: Walk = PLAIN,
+    additions: Additions = PLAIN,
     plan: Tiling | None = None,
 ) -> tuple[Tensor, Tensors]:
     """Run one layer in one direction in one launch a step, for any H. Arguments, results and errors as `sequence`.
@@ -102,7 +102,7 @@ def step(
     CUDA graph, unless the caller is capturing one.
     """
     chain, named = _named(cell, weights)
-    return _run(chain, x, state_0, named, mask, int(reverse), walk, _seeds(walk), plan, True)
+    return _run(chain, x, state_0, named, mask, int(reverse), additions, _seeds(additions), plan, True)
 
 
 def both_ways(
@@ -112,7 +112,7 @@ def both_ways(
     weights: Sequence[Weights | Mapping[str, Tensor]],
     mask: Tensor | None = None,
     *,
-    walks: Sequence[Walk] = (PLAIN, PLAIN),
+    additions: Sequence[Additions] = (PLAIN, PLAIN),
     plan: Tiling | None = None,
 ) -> tuple[Tensor, list[Tensors]]:
     """Run both directions of a layer in one launch each way.
@@ -120,14 +120,14 @@ def both_ways(
     Args:
         cell, x, mask: as in `sequence`.
         states, weights: of the direction along time and of the one from the end.
-        walks: alike but for their seeds.
+        additions: alike but for their seeds.
         plan: as in `sequence`.
 
     Returns:
         output (T, B, 2H), the directions side by side, and the last states of both.
 
     Raises:
-        ValueError: as in `sequence`; the walks differ in more than seeds; a direction has no input weights.
+        ValueError: as in `sequence`; the additions differ in more than seeds; a direction has no input weights.
     """
     sides = [_named(cell, own) for own in weights]
     chain, names = sides[0][0], tuple(sides[0][1])
@@ -135,9 +135,9 @@ def both_ways(
         raise ValueError(
             f"both directions need the same weights, 'ih' among them, got {names} and {tuple(sides[1][1])}"
         )
-    alike = [walk if walk.noise is None else walk._replace(noise=walk.noise._replace(seed=0)) for walk in walks]
+    alike = [side if side.noise is None else side._replace(noise=side.noise._replace(seed=0)) for side in additions]
     if alike[0].reset is not alike[1].reset or alike[0]._replace(reset=None) != alike[1]._replace(reset=None):
-        raise ValueError("the walks of both directions may differ in their seeds only")
+        raise ValueError("the additions of both directions may differ in their seeds only")
     products, hidden = {stage.weight for stage in chain.stages if isinstance(stage, Product)}, states[0][0].shape[1]
 
     def stacked(name: str) -> Tensor:
@@ -149,11 +149,11 @@ def both_ways(
 
     named = {name: stacked(name) for name in names}
     state_0 = tuple(torch.cat(parts, -1) for parts in zip(*states, strict=True))
-    seeds = tuple(seed for walk in walks for seed in _seeds(walk))
-    output, state_n = _run(chain, x, state_0, named, mask, BOTH, walks[0], seeds, plan, False)
+    seeds = tuple(seed for side in additions for seed in _seeds(side))
+    output, state_n = _run(chain, x, state_0, named, mask, BOTH, additions[0], seeds, plan, False)
     pairs = zip(*(value.chunk(2, -1) for value in state_n), strict=True)
     return output, [tuple(pair) for pair in pairs]
 
 
-def _seeds(walk: Walk) -> tuple[Any, ...]:
-    return (0 if walk.noise is None else walk.noise.seed,)
+def _seeds(additions: Additions) -> tuple[Any, ...]:
+    return (0 if additions.noise is None else additions.noise.seed,)

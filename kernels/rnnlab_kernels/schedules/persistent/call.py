@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rnnlab_kernels.cells import bind_triton
 from rnnlab_kernels.cells.chain import CHAINS_BY_KEY, EPS, Chain
-from rnnlab_kernels.schedules.additions import Noise, Walk, draw_masks
+from rnnlab_kernels.schedules.additions import Additions, Noise, draw_masks
 from rnnlab_kernels.schedules.engines import BOTH, Call
 from rnnlab_kernels.schedules.noise.counter import as_int32, keep_threshold, key_words
 from rnnlab_kernels.schedules.persistent.tiles import Tiling
@@ -34,7 +34,7 @@ class Launch(NamedTuple):
         tiling: of the launches.
         wiring: of the chain.
         mask, reset: (T, B) bytes or None.
-        noise, clip, counter: as in `Walk`; the seed of the noise is not used.
+        noise, clip, counter: as in `Additions`; the seed of the noise is not used.
         seeds: one for each direction.
         reverse, keep, replays: as in `engines.Call`.
     """
@@ -84,7 +84,7 @@ class Launch(NamedTuple):
             return None
         parts = []
         for seed, part in zip(self.seeds, h_0.chunk(len(self.seeds), -1), strict=True):
-            only = Walk(noise=noise._replace(seed=seed, candidate=0.0, zoneout=()))
+            only = Additions(noise=noise._replace(seed=seed, candidate=0.0, zoneout=()))
             parts.append(draw_masks(only, self.chain, (part,) * self.chain.num_states, 1).sources["h_prev"])
         return torch.cat(parts, -1)
 
@@ -121,9 +121,9 @@ class Launch(NamedTuple):
         maths = [bind_triton(cell.gates_bwd if backwards else cell.gates_fwd) for cell in wiring.cells]
         if backwards:
             clip = 0 if self.clip is None else 1 if self.counter is None else 2
-            own: dict[str, Any] = {"G": wiring.num_grads, "CLIP": clip, "LATE": self.late}
+            one_way: dict[str, Any] = {"G": wiring.num_grads, "CLIP": clip, "LATE": self.late}
         else:
-            own = {"X": wiring.num_x, "EPS": EPS, "KEEP": self.keep}
+            one_way = {"X": wiring.num_x, "EPS": EPS, "KEEP": self.keep}
         return {
             # Apart and not in a tuple, of which Triton's cache would know names alone and not what they compute.
             "MATHS_0": maths[0],
@@ -144,7 +144,7 @@ class Launch(NamedTuple):
             "HEADS": tiling.grid[2] > 1,
             "REVERSE": self.reverse,
             "PROGRAMS": 1 << (tiling.grid[0] - 1).bit_length(),
-            **own,
+            **one_way,
             **{key: tiling.options[key] for key in ("RESIDENT", "PRECISION", "UNITS", "BLOCK_B", "BLOCK_K")},
             **tiling.options_of(backwards),
         }
@@ -158,7 +158,7 @@ def _zone_of(noise: Noise | None) -> int:
 
 def launch_of(call: Call) -> Launch:
     """Return a call, whose plan are its tiles, as the kernels take it."""
-    chain, noise, walk = call.maths, call.walk.noise, call.walk
+    chain, noise, additions = call.maths, call.additions.noise, call.additions
     assert isinstance(chain, Chain)
     drops_candidate = noise is not None and noise.training and noise.candidate > 0
     return Launch(
@@ -168,12 +168,12 @@ def launch_of(call: Call) -> Launch:
         _wired(chain.key, call.names, drops_candidate, _zone_of(noise) > 0),
         call.reverse,
         as_bytes(call.mask),
-        as_bytes(walk.reset),
+        as_bytes(additions.reset),
         noise,
         call.seeds or (0,) * (2 if call.reverse == BOTH else 1),
         call.keep,
-        walk.clip,
-        walk.counter,
+        additions.clip,
+        additions.counter,
         call.replays,
     )
 

@@ -48,20 +48,20 @@ def split_rows(acc, UNITS: tl.constexpr, GATE_ROWS: tl.constexpr, BLOCK_B: tl.co
 
 
 @triton.jit
-def wait_for_all(barrier_ptr, target, alive):
+def wait_for_all(barrier_ptr, target, in_time):
     """Return once `target` programs have arrived; what they stored before is visible after. False if they never do.
 
-    A program that is no longer `alive` arrives, so that the others need not wait in vain, and does not wait itself.
+    A program that is no longer `in_time` arrives, so that the others need not wait in vain, and does not wait itself.
     """
     tl.debug_barrier()
     tl.atomic_add(barrier_ptr, 1, sem="release", scope="gpu")
     spins = 0
     arrived = tl.atomic_add(barrier_ptr, 0, sem="acquire", scope="gpu")
-    while alive & (arrived < target) & (spins < MAX_SPINS):
+    while in_time & (arrived < target) & (spins < MAX_SPINS):
         arrived = tl.atomic_add(barrier_ptr, 0, sem="acquire", scope="gpu")
         spins += 1
     tl.debug_barrier()
-    return alive & (arrived >= target)
+    return in_time & (arrived >= target)
 
 
 @triton.jit
@@ -98,27 +98,27 @@ def no_product(ROWS: tl.constexpr, BLOCK_B: tl.constexpr, SPLIT: tl.constexpr):
 
 
 @triton.jit
-def whole_product(acc, ROWS: tl.constexpr, BLOCK_B: tl.constexpr, SPLIT: tl.constexpr):
+def sum_of_blocks(acc, ROWS: tl.constexpr, BLOCK_B: tl.constexpr, SPLIT: tl.constexpr):
     """Return the sum over the 1, 2, 4 or 8 blocks of a group, (ROWS, BLOCK_B).
 
     In halves and not by `tl.sum`, whose result every warp would hold whole, and with it all that is computed from it.
     """
     if SPLIT == 1:
-        whole = acc
+        summed = acc
     elif SPLIT == 2:
         first, second = tl.split(acc.permute(1, 2, 0))
-        whole = first + second
+        summed = first + second
     elif SPLIT == 4:
         first, second = tl.split(tl.reshape(acc.permute(1, 2, 0), (ROWS, BLOCK_B, 2, 2)))
         first, second = tl.split(first + second)
-        whole = first + second
+        summed = first + second
     else:
         tl.static_assert(SPLIT == 8)
         first, second = tl.split(tl.reshape(acc.permute(1, 2, 0), (ROWS, BLOCK_B, 2, 2, 2)))
         first, second = tl.split(first + second)
         first, second = tl.split(first + second)
-        whole = first + second
-    return whole
+        summed = first + second
+    return summed
 
 
 @triton.jit
@@ -233,14 +233,14 @@ def gate_rows(
 
 
 @triton.jit
-def gate_columns(weight_ptr, gate, start, i_own, D, BLOCK_K: tl.constexpr, SPLIT: tl.constexpr):
+def gate_columns(weight_ptr, gate, start, i_unit, D, BLOCK_K: tl.constexpr, SPLIT: tl.constexpr):
     """Return rows from `start` on of a gate's weights (D, D), transposed, for the columns of this program's units."""
     i_row = as_columns(positions(SPLIT, BLOCK_K)) + start
-    return tl.load(weight_ptr + (gate * D + i_row) * D + i_own, mask=(i_row < D) & (i_own < D), other=0.0)
+    return tl.load(weight_ptr + (gate * D + i_row) * D + i_unit, mask=(i_row < D) & (i_unit < D), other=0.0)
 
 
 @triton.jit
-def own_rows(weight_ptr, gate, start, D, UNITS: tl.constexpr, BLOCK_K: tl.constexpr):
+def unit_rows(weight_ptr, gate, start, D, UNITS: tl.constexpr, BLOCK_K: tl.constexpr):
     """Return columns from `start` on of a gate's weights (D, D) for the rows of this program: (BLOCK_K, UNITS)."""
     i_column = start + tl.arange(0, BLOCK_K)[:, None]
     i_unit = tl.program_id(0) * UNITS + tl.arange(0, UNITS)[None, :]
@@ -266,7 +266,7 @@ def product_gradient(
     grads_ptr,
     stage: tl.constexpr,
     tiles: tl.constexpr,
-    i_own,
+    i_unit,
     i_row,
     m_b,
     D,
@@ -296,9 +296,9 @@ def product_gradient(
                 start = k * tiles.split * BLOCK_K
                 m_k = (i_k < D - start) & m_b
                 dgate = tl.load(gate_ptr + start + (i_row + i_k), mask=m_k, other=0.0, cache_modifier=".cg")
-                part = gate_columns(weight_ptr, stage.weight + j, start, i_own, D, BLOCK_K, tiles.split)
+                part = gate_columns(weight_ptr, stage.weight + j, start, i_unit, D, BLOCK_K, tiles.split)
                 acc = tl.dot(part, dgate, acc, input_precision=PRECISION)
-    return whole_product(acc, UNITS, BLOCK_B, tiles.split)
+    return sum_of_blocks(acc, UNITS, BLOCK_B, tiles.split)
 
 
 @triton.jit

@@ -6,7 +6,7 @@ recurrent weight, enter its gate maths element by element:
     state_t, saved_t = gates_fwd(gates_x_t, (carried states_{t-1}, constants))
 
 No unit of no row waits for another, so that one loop, or one program, runs a unit from the first step to the last.
-Backward walks the same way back and calls `gates_bwd`; gradients of constants are summed over time where they arise,
+Backward goes the same way back and calls `gates_bwd`; gradients of constants are summed over time where they arise,
 for each row apart, and over rows afterwards: fp32 throughout, no atomics.
 
 | method | how |
@@ -116,7 +116,7 @@ def _loop(
     return output if mask is None else zero_padding(output, mask), *(value.to(dtype, copy=True) for value in state)
 
 
-def walk_forward(
+def run_forward(
     call: Call, gates_x: Tensor, state_0: Sequence[Tensor], constants: Sequence[Tensor]
 ) -> tuple[list[Tensor], Tensors]:
     """Return output and last states; and h, the other states and what the cell keeps, at all steps."""
@@ -128,7 +128,7 @@ def walk_forward(
     return results, (h, rest, saved)
 
 
-def walk_backward(
+def run_backward(
     call: Call,
     dtype: torch.dtype,
     state_0: Sequence[Tensor],
@@ -169,21 +169,21 @@ class Elementwise(Engine):
             inputs = inputs[0], *inputs[split:], *inputs[1:split]
             engine = engines.ENGINES[call.engine]
             return engine.forward(engine.planned(call, inputs), inputs)
-        own, state_0, constants = self._parts(call, inputs)
+        loop, state_0, constants = self._parts(call, inputs)
         given = [settled(tensor) for tensor in (*state_0, *constants)]
         num_states = len(state_0)
-        results, kept = walk_forward(own, settled(inputs[0]), given[:num_states], given[num_states:])
+        results, kept = run_forward(loop, settled(inputs[0]), given[:num_states], given[num_states:])
         return results, list(kept)
 
     def fake(self, call: engines.Call, inputs: Sequence[Tensor]) -> list[Tensor]:
-        own, state_0, _ = self._parts(call, inputs)
+        loop, state_0, _ = self._parts(call, inputs)
         gates_x, (batch, hidden) = inputs[0], state_0[0].shape
         num_steps = gates_x.shape[0]
         found = [gates_x.new_empty(num_steps, batch, hidden), *(gates_x.new_empty(value.shape) for value in state_0)]
         if call.keep:
             found += [gates_x.new_empty(num_steps, batch, hidden)]
             found += [gates_x.new_empty(num_steps, batch, len(state_0) - 1, hidden, dtype=torch.float32)]
-            found += [gates_x.new_empty(num_steps, batch, len(own.cell.saved), hidden)]
+            found += [gates_x.new_empty(num_steps, batch, len(loop.cell.saved), hidden)]
         return found
 
     def backward(
@@ -194,8 +194,8 @@ class Elementwise(Engine):
         grads: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> Sequence[Tensor | None]:
-        own, state_0, constants = self._parts(call, inputs)
-        found = walk_backward(own, inputs[0].dtype, state_0, constants, kept, grads)
+        loop, state_0, constants = self._parts(call, inputs)
+        found = run_backward(loop, inputs[0].dtype, state_0, constants, kept, grads)
         return [grad.to(value.dtype) for value, grad in zip(inputs, found, strict=True)]
 
     def backward_with_graph(
@@ -268,7 +268,7 @@ def elementwise(
         state_0: K tensors (B, H), in the order of `cell.states`.
         constants: tensors (H,), in the order in which `cell.carried` names them after the states.
         mask: (T, B, 1) boolean or None. Where False, a row's state is held and its output is zero.
-        reverse: walk from the last step to the first.
+        reverse: from the last step to the first.
         method: one of `METHODS`, or "auto", which `choose_method` settles.
 
     Returns:

@@ -33,13 +33,13 @@ from rnnlab_kernels.schedules.persistent.device import (
     gate_columns,
     load_pairs,
     norm_upstream,
-    own_rows,
     product_gradient,
     products,
     read_states,
     store_pair,
     sum_of_parts,
     total,
+    unit_rows,
     wait_for_all,
     zeroed,
     zoneout_part,
@@ -116,11 +116,11 @@ def _backward_kernel(
     else:
         back = REVERSE
     sign = 1 - 2 * back
-    i_own = tl.program_id(0) * UNITS + tl.arange(0, UNITS)[:, None]
+    i_unit = tl.program_id(0) * UNITS + tl.arange(0, UNITS)[:, None]
     i_b = tl.program_id(1) * BLOCK_B + tl.arange(0, BLOCK_B)[None, :]
-    m_u, m_b = i_own < D, i_b < B
+    m_u, m_b = i_unit < D, i_b < B
     m = m_u & m_b
-    i_u, first_unit = i_own, 0
+    i_u, first_unit = i_unit, 0
     if HEADS:
         first_unit = tl.program_id(2) * D
         weight_ptr += tl.program_id(2).to(tl.int64) * R * D * D
@@ -143,9 +143,9 @@ def _backward_kernel(
                 gate = PRODUCTS[p].weight + j // TILES[p].groups
                 start_k = j % TILES[p].groups * TILES[p].split * BLOCK_K
                 if TILES[p].parts:
-                    loaded = own_rows(weight_ptr, gate, start_k, D, UNITS, BLOCK_K)
+                    loaded = unit_rows(weight_ptr, gate, start_k, D, UNITS, BLOCK_K)
                 else:
-                    loaded = gate_columns(weight_ptr, gate, start_k, i_own, D, BLOCK_K, TILES[p].split)
+                    loaded = gate_columns(weight_ptr, gate, start_k, i_unit, D, BLOCK_K, TILES[p].split)
                 weights = weights + (loaded,)
     constants, dconstants, dstate = (), (), ()
     for k in tl.static_range(C):
@@ -156,7 +156,7 @@ def _backward_kernel(
     end = first_position + num_positions
     slot = tl.cast(back * T + sign * end, tl.int64)
     state = read_states(h_ptr, rest_ptr, slot, o_state, o_rest, stride_slot, H, m, K)
-    alive, direct, totals = num_positions > 0, dstate, dconstants  # alive: false once a barrier was given up
+    in_time, direct, totals = num_positions > 0, dstate, dconstants  # false once a barrier was given up
     for step in range(0, num_positions):
         position = end - 1 - step
         t = tl.cast(back * (T - 1) + sign * position, tl.int64)
@@ -176,7 +176,7 @@ def _backward_kernel(
                     grads_ptr + following * stride_slot * G,
                     constant(PRODUCTS[0]),
                     constant(TILES[0]),
-                    i_own,
+                    i_unit,
                     first_unit + i_b * G * H,
                     m_b,
                     D,
@@ -249,7 +249,7 @@ def _backward_kernel(
                 for k in tl.static_range(len(TASKS[s].grads)):
                     dgate = dgates[k]
                     if BARRIER and k == 0:  # one given up must not look like a result
-                        dgate += tl.where(alive, 0.0, float("nan"))
+                        dgate += tl.where(in_time, 0.0, float("nan"))
                     tl.store(step_grads_ptr + TASKS[s].grads[k] * H + o_grad, dgate, mask=m)
                     if k < len(TASKS[s].reads) - TASKS[s].split:
                         dvalues = added(dvalues, TASKS[s].reads[k], dgate)
@@ -286,7 +286,7 @@ def _backward_kernel(
                     dvalues = added(dvalues, TASKS[s].reads[k], dsource)
 
             if TASKS[s].kind == PARTS:
-                own_ptr = step_parts_ptr + tl.program_id(0) * stride_slot
+                program_parts_ptr = step_parts_ptr + tl.program_id(0) * stride_slot
                 i_k = tl.arange(0, BLOCK_K)[:, None]
                 for k in tl.static_range(constant(TILES[TASKS[s].index].groups)):
                     part = tl.zeros((BLOCK_K, BLOCK_B), tl.float32)
@@ -295,7 +295,7 @@ def _backward_kernel(
                         tile = weights[TILES[TASKS[s].index].numbers[j * TILES[TASKS[s].index].groups + k]]
                         part = tl.dot(tile, dgate, part, input_precision=PRECISION)
                     m_k = (i_k < D - k * BLOCK_K) & m_b
-                    tl.store(own_ptr + k * BLOCK_K + (first_unit + i_b * H + i_k), part, mask=m_k)
+                    tl.store(program_parts_ptr + k * BLOCK_K + (first_unit + i_b * H + i_k), part, mask=m_k)
 
             if TASKS[s].kind == PRODUCT:
                 if TILES[TASKS[s].index].parts:
@@ -307,7 +307,7 @@ def _backward_kernel(
                         step_grads_ptr,
                         constant(TASKS[s]),
                         constant(TILES[TASKS[s].index]),
-                        i_own,
+                        i_unit,
                         first_unit + i_b * G * H,
                         m_b,
                         D,
@@ -345,8 +345,8 @@ def _backward_kernel(
             if TASKS[s].kind == WAIT:
                 if BARRIER:
                     target = (step * WAITS + TASKS[s].index + 1) * tl.num_programs(0)
-                    mine = barrier_ptr + tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
-                    alive = wait_for_all(mine, target, alive)
+                    tile_barrier_ptr = barrier_ptr + tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
+                    in_time = wait_for_all(tile_barrier_ptr, target, in_time)
                 else:
                     tl.debug_barrier()
 
@@ -365,7 +365,7 @@ def _backward_kernel(
     for k in tl.static_range(K):
         value = dstate[k]
         if BARRIER:
-            value = tl.where(alive, value, float("nan"))
+            value = tl.where(in_time, value, float("nan"))
         tl.store(dstate_ptr + (i_b * K + k) * H + i_u, value, mask=m)
     for k in tl.static_range(C):
         tl.store(dconstants_ptr + (i_b * C + k) * H + i_u, dconstants[k], mask=m)

@@ -48,8 +48,8 @@ from rnnlab_kernels.schedules.persistent.device import (
     split_rows,
     state_block,
     store_pair,
+    sum_of_blocks,
     wait_for_all,
-    whole_product,
     zeroed,
     zoneout_part,
 )
@@ -151,7 +151,7 @@ def _forward_kernel(
 
     start = tl.cast(back * T + sign * first_position, tl.int64)
     state = read_states(h_ptr, rest_ptr, start, o_state, o_rest, stride_slot, H, m, K)
-    alive = num_positions > 0  # false once a barrier was given up
+    in_time = num_positions > 0  # false once a barrier was given up
     for step in range(0, num_positions):
         t = tl.cast(back * (T - 1) + sign * (first_position + step), tl.int64)
         before, after = t + back, t + 1 - back
@@ -197,7 +197,7 @@ def _forward_kernel(
                         source = state_block(h_before_ptr, dropped_ptr, o_h, m_k, reset, HAS_RESET, HAS_DROPPED)
                         tile = gate_rows(weight_ptr, constant(TASKS[s]), start_k, D, UNITS, BLOCK_K, 1)
                         acc = tl.dot(tile, source, acc, input_precision=PRECISION)
-                acc = whole_product(acc, UNITS * TASKS[s].rows, BLOCK_B, TILES[TASKS[s].index].split)
+                acc = sum_of_blocks(acc, UNITS * TASKS[s].rows, BLOCK_B, TILES[TASKS[s].index].split)
                 parts = split_rows(acc, UNITS, TASKS[s].rows, BLOCK_B)
                 for k in tl.static_range(len(TASKS[s].out)):
                     part = parts[k]
@@ -257,8 +257,8 @@ def _forward_kernel(
             if TASKS[s].kind == WAIT:
                 if BARRIER:
                     target = (step * (WAITS + 1) + TASKS[s].index + 1) * tl.num_programs(0)
-                    mine = barrier_ptr + tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
-                    alive = wait_for_all(mine, target, alive)
+                    tile_barrier_ptr = barrier_ptr + tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
+                    in_time = wait_for_all(tile_barrier_ptr, target, in_time)
                 else:
                     tl.debug_barrier()
             for k in tl.static_range(len(out)):
@@ -288,16 +288,16 @@ def _forward_kernel(
             state = kept
             h_new = state[0]
             if BARRIER:  # one given up must not look like a result; the others read it, so it spreads
-                h_new += tl.where(alive, 0.0, float("nan"))
+                h_new += tl.where(in_time, 0.0, float("nan"))
             tl.store(h_ptr + after * stride_slot + o_state, h_new, mask=m)
             for k in tl.static_range(K - 1):
                 tl.store(rest_ptr + after * stride_slot * (K - 1) + k * H + o_rest, state[k + 1], mask=m)
         if BARRIER:
             target = (step + 1) * (WAITS + 1) * tl.num_programs(0)
-            mine = barrier_ptr + tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
-            alive = wait_for_all(mine, target, alive)
+            tile_barrier_ptr = barrier_ptr + tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)
+            in_time = wait_for_all(tile_barrier_ptr, target, in_time)
         elif len(PRODUCTS) > 0:
             tl.debug_barrier()
     if BARRIER:  # what was given up after the last step shows, too
         last_ptr = h_ptr + tl.cast((1 - back) * T, tl.int64) * stride_slot
-        tl.store(last_ptr + o_state, float("nan") + 0.0 * state[0], mask=m & (alive == 0))
+        tl.store(last_ptr + o_state, float("nan") + 0.0 * state[0], mask=m & (in_time == 0))

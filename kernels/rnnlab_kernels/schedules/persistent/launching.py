@@ -50,11 +50,10 @@ def run_kernel(
     tasks = call.tasks(backwards)
     parts = [tasks] if call.alone or barrier or is_step else up_to_each_wait(tasks)
 
-    def run(memory: Mapping[str, Tensor | None], first: int, last: int, steps: int, rows: int, size: int) -> None:
-        there: Any = memory
-        pointers = {f"{name}_ptr": there["h"] if there.get(name) is None else there[name] for name in tensors}
+    def run(memory: Mapping[str, Any], first: int, last: int, steps: int, rows: int, size: int) -> None:
+        pointers = {f"{name}_ptr": memory["h"] if memory.get(name) is None else memory[name] for name in tensors}
         if call.late:
-            pointers |= {f"{name}_ptr": there[name][1:] for name in _PADDED if there.get(name) is not None}
+            pointers |= {f"{name}_ptr": memory[name][1:] for name in _PADDED if memory.get(name) is not None}
         for position in reversed(range(first, last, size)) if backwards else range(first, last, size):
             for part in parts:
                 kernel[call.tiling.grid](
@@ -76,11 +75,13 @@ def run_kernel(
         run(tensors, covered, num_steps, num_steps, batch, 1)
     for position in reversed(range(0, covered, window)) if backwards else range(0, covered, window):
         start = num_steps - window - position if call.reverse else position
-        own = {name: _part(call, name, value, start, backwards) for name, value in tensors.items() if value is not None}
+        windows = {
+            name: _part(call, name, value, start, backwards) for name, value in tensors.items() if value is not None
+        }
         graphs.replay(
             (kernel, call.tiling.grid, tasks, *options.items()),
             lambda memory: run(memory, 0, window, window, rows, 1),
-            own,
+            windows,
             rows,
         )
     if not backwards:

@@ -18,21 +18,21 @@ from numba.cpython.unsafe.tuple import tuple_setitem
 from torch import Tensor
 
 from rnnlab_kernels.cells import Cell, bind_numba
-from rnnlab_kernels.cells.compiled import FASTMATH, inline, load, load_own, store
+from rnnlab_kernels.cells.compiled import FASTMATH, inline, load, load_written, store
 from rnnlab_kernels.schedules.persistent.elementwise import Call, carried_states
 
 compiled = numba.njit(fastmath=FASTMATH, error_model="numpy")
 
 
 @cache
-def _reader(count: int, own: bool = False) -> Any:
+def _reader(count: int, written: bool = False) -> Any:
     """Return the function that reads, from a row of `count` times H values, those of unit i as a tuple.
 
     `own`: the loop writes into that memory, too.
     """
     if not count:
         return inline(lambda row, hidden, i: ())
-    zeros, element = (np.float32(0.0),) * count, load_own if own else load
+    zeros, element = (np.float32(0.0),) * count, load_written if written else load
 
     def read(row, hidden, i):
         values = zeros
@@ -57,12 +57,12 @@ def _writer(count: int) -> Any:
 
 
 @cache
-def _carried_reader(positions: tuple[int, ...], num_constants: int, own: bool) -> Any:
+def _carried_reader(positions: tuple[int, ...], num_constants: int, written: bool) -> Any:
     """Return the function that reads states by position, h (H,) apart from the rest (K-1, H), then constants."""
     count = len(positions)
     if not count + num_constants:
         return inline(lambda h, rest, constants, hidden, i: ())
-    zeros, element = (np.float32(0.0),) * (count + num_constants), load_own if own else load
+    zeros, element = (np.float32(0.0),) * (count + num_constants), load_written if written else load
 
     def read(h, rest, constants, hidden, i):
         values = zeros
@@ -85,7 +85,7 @@ def _forward_loop(cell: Cell) -> Callable[..., None]:
         len(cell.saved),
     )
     gates_fwd, read_gates = bind_numba(cell.gates_fwd), _reader(num_gates)
-    read_carried = _carried_reader(positions, len(cell.carried) - len(positions), own=True)
+    read_carried = _carried_reader(positions, len(cell.carried) - len(positions), written=True)
     write_saved = _writer(num_saved)
 
     def loop(num_steps, batch, hidden, gates, constants, mask, h_before, rest_before, h, rest, saved, keep, reverse):
@@ -113,9 +113,9 @@ def _forward_loop(cell: Cell) -> Callable[..., None]:
                         write_saved(saved_row, hidden, kept, i)
                 else:
                     for i in range(hidden):
-                        store(h_row, i, load_own(h_old, i))
+                        store(h_row, i, load_written(h_old, i))
                     for i in range(num_rest * hidden):
-                        store(rest_row, i, load_own(rest_old, i))
+                        store(rest_row, i, load_written(rest_old, i))
 
     return compiled(loop)
 
@@ -132,8 +132,11 @@ def _backward_loop(cell: Cell) -> Callable[..., None]:
     num_rest, num_carried, num_dropped = num_states - 1, len(positions), len(dropped)
     num_constants = len(cell.carried) - num_carried
     gates_bwd, read_saved, write_dgates = bind_numba(cell.gates_bwd), _reader(num_saved), _writer(num_gates)
-    read_carried = _carried_reader(positions, num_constants, own=False)
-    read_state, read_dstate = _carried_reader(tuple(range(num_states)), 0, own=False), _reader(num_states, own=True)
+    read_carried = _carried_reader(positions, num_constants, written=False)
+    read_state, read_dstate = (
+        _carried_reader(tuple(range(num_states)), 0, written=False),
+        _reader(num_states, written=True),
+    )
     dropped, positions = dropped or (0,), positions or (0,)  # an empty tuple cannot be indexed, even where none is
 
     def loop(
@@ -181,7 +184,7 @@ def _backward_loop(cell: Cell) -> Callable[..., None]:
                         for k in range(num_carried):
                             store(dstate_row, positions[k] * hidden + i, dcarried[k])
                         for k in range(num_constants):
-                            total = load_own(dconstants_row, k * hidden + i) + dcarried[num_carried + k]
+                            total = load_written(dconstants_row, k * hidden + i) + dcarried[num_carried + k]
                             store(dconstants_row, k * hidden + i, total)
                 else:
                     for i in range(num_gates * hidden):

@@ -50,7 +50,7 @@ class Persistent(Engine):
         x, chain, heads = inputs[0], call.maths, heads_of(inputs[1 : 1 + len(call.names)])
         assert isinstance(chain, Chain)
         sizes = x.shape[1], inputs[-1].shape[1] // heads, x.dtype, chip_of(x.dtype, x.device)
-        tiling, reason = plan_for(chain, call.walk, *sizes, heads, call.method == "step")
+        tiling, reason = plan_for(chain, call.additions, *sizes, heads, call.method == "step")
         if tiling is None:
             raise ValueError(f"the {call.method or 'sequence'} schedule cannot run this: {reason}")
         return call._replace(plan=tiling)

@@ -26,7 +26,7 @@ from torch import Tensor
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.launch import MIN_TILE
-from rnnlab_kernels.schedules.additions import Walk
+from rnnlab_kernels.schedules.additions import Additions
 from rnnlab_kernels.schedules.persistent.wiring import (
     MAX_GATES,
     Tiles,
@@ -56,8 +56,8 @@ class Tiling(NamedTuple):
 
     def options_of(self, backwards: bool) -> dict[str, Any]:
         """Return the compiler's options for one of the kernels."""
-        own = {key: value for key, value in self.options.items() if not key.isupper()}
-        return own if self.registers is None else {**own, "maxnreg": self.registers[backwards]}
+        compiler = {key: value for key, value in self.options.items() if not key.isupper()}
+        return compiler if self.registers is None else {**compiler, "maxnreg": self.registers[backwards]}
 
     @property
     def is_step(self) -> bool:
@@ -75,21 +75,21 @@ def heads_of(weights: Iterable[Tensor]) -> int:
     return max([1, *[len(weight) for weight in weights if weight.dim() == 3]])
 
 
-def obstacle_of(chain: Chain, walk: Walk, hidden: int = 0, heads: int = 1, step: bool = False) -> str:
+def obstacle_of(chain: Chain, additions: Additions, hidden: int = 0, heads: int = 1, step: bool = False) -> str:
     """Return why the kernels cannot run a chain, whatever the chip, or an empty string.
 
     Args:
-        chain, walk: of the call.
+        chain, additions: of the call.
         hidden: units of a head.
         heads: of all directions.
         step: one launch a step.
     """
-    noise = walk.noise
+    noise = additions.noise
     if step and not is_one_product(chain):
         return f"a step of {chain.name} is not one product and one gate update, but may have more than one product"
     if reason := refusal(chain):
         return reason
-    if step and walk.clip is not None:
+    if step and additions.clip is not None:
         return "clipping between steps takes the pointwise schedule"
     if heads > 1 and not is_one_product(chain):
         return f"heads and directions side by side take one product, and {chain.name} is another chain"
@@ -100,7 +100,7 @@ def obstacle_of(chain: Chain, walk: Walk, hidden: int = 0, heads: int = 1, step:
     return ""
 
 
-def plan_whole(
+def plan_sequence(
     cell: Cell | Chain,
     batch: int,
     hidden: int,
@@ -273,7 +273,7 @@ def _beyond_offsets(wiring: Wiring, batch: int, hidden: int, heads: int) -> str:
 
 def plan_for(
     chain: Chain,
-    walk: Walk,
+    additions: Additions,
     batch: int,
     hidden: int,
     dtype: torch.dtype,
@@ -284,15 +284,15 @@ def plan_for(
     """Return the tiles for a call, None where the kernels cannot run it, and the reason in a few words.
 
     Args:
-        chain, walk, batch, dtype: of the call.
+        chain, additions, batch, dtype: of the call.
         hidden: units of a head.
         chip: multiprocessors, shared memory, TF32; `launch.chip_of` returns those of a device.
         heads: of all directions.
         step: one launch a step; else the whole sequence in one.
     """
-    if obstacle := obstacle_of(chain, walk, hidden, heads, step):
+    if obstacle := obstacle_of(chain, additions, hidden, heads, step):
         return None, obstacle
     sm_count, smem_bytes, tf32 = chip
     if step:
         return plan_step(chain, batch, hidden, dtype.itemsize, tf32, heads)
-    return plan_whole(chain, batch, hidden, dtype.itemsize, sm_count, smem_bytes, tf32, heads)
+    return plan_sequence(chain, batch, hidden, dtype.itemsize, sm_count, smem_bytes, tf32, heads)

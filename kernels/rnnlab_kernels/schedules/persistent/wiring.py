@@ -208,9 +208,9 @@ def wire(chain: Chain, names: tuple[str, ...], drops_candidate: bool = False, zo
     read = {name for stage in chain.stages if isinstance(stage, Gates) for name in (*stage.carried, *stage.out)}
     multiplied = {name for stage in chain.stages if isinstance(stage, Product) for name in stage.sources}
     before = {f"{name}_prev" for name in chain.states}
-    lasting = set() if zone else {*chain.states}  # read from the states after the step
+    states_after = set() if zone else {*chain.states}  # read from the states after the step
     kept = [-1] * tiles.total
-    for name in sorted((read - before - lasting - {*chain.constants}) | (multiplied - before)):
+    for name in sorted((read - before - states_after - {*chain.constants}) | (multiplied - before)):
         (kept[tile[name][0]],) = saved.take(1)
 
     vectors: dict[str, int] = {}  # the first row of each

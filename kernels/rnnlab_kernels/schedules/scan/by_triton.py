@@ -1,6 +1,6 @@
 """Linear scan on a GPU: associative scans over chunks of time, with a carry from chunk to chunk, by Triton.
 
-One program owns BLOCK_N units and walks over time in chunks of BLOCK_T steps. The scan of a chunk does not wait for the
+One program owns BLOCK_N units and goes over time in chunks of BLOCK_T steps. The scan of a chunk does not wait for the
 carry, which enters last: h = A * carry + B, where (A, B) composes all steps of the chunk so far. Storage is fp32, fp16,
 bf16 or complex64 (pairs of fp32), registers are fp32. Any T, B and H: edges are masked, and a step beyond the end is
 the identity (1, 0). Arrays are (T, R, N) as in scan_numba.py, N contiguous.
@@ -150,7 +150,7 @@ def _scan_bwd_kernel(
     i_r = (tl.program_id(0) // num_blocks).to(tl.int64)
     i_n = (tl.program_id(0) % num_blocks * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]
     m_n = i_n < N
-    # In the order of the walk, "before" is one step of memory down, or up in reverse.
+    # In the order of the steps, "before" is one step of memory down, or up in reverse.
     towards_start = 1 if REVERSE else -1
     o_0 = i_r * stride_r + i_n
     zero = tl.zeros((1, BLOCK_N), tl.float32)

@@ -125,7 +125,7 @@ def backward(
             from rnnlab_kernels.schedules.scan.by_triton import backward as run
         a, g, h_0 = compact(a), g.resolve_conj().resolve_neg(), h_0.resolve_conj().resolve_neg()
         return run(a, h_0, h, g, reverse, need_a)
-    dh = _walk_back(method, a, g, reverse)
+    dh = _scan_back(method, a, g, reverse)
     first, rest, before = (-1, slice(None, -1), slice(1, None)) if reverse else (0, slice(1, None), slice(None, -1))
     da = None
     if need_a:
@@ -135,8 +135,8 @@ def backward(
     return da, dh, left(a[first], dh[first]) * a[first].conj()
 
 
-def _walk_back(method: str, a: Tensor, g: Tensor, reverse: bool, with_graph: bool = False) -> Tensor:
-    """Return dh: the scan of g against the walk, which starts from the gradient of the last step visited."""
+def _scan_back(method: str, a: Tensor, g: Tensor, reverse: bool, with_graph: bool = False) -> Tensor:
+    """Return dh: the scan of g the other way, which starts from the gradient of the last step visited."""
     if len(g) == 1:
         return g.clone()
     scan = _differentiable if with_graph else forward
@@ -176,7 +176,7 @@ class Scan(Engine):
     ) -> Sequence[Tensor | None]:
         (a, _, h_0), (h,) = inputs, kept
         g = torch.zeros_like(h) if grads[0] is None else grads[0]
-        dh = _walk_back(call.method, a, g, bool(call.reverse), with_graph=True)
+        dh = _scan_back(call.method, a, g, bool(call.reverse), with_graph=True)
         start = h_0.unsqueeze(0)
         before = torch.cat((h[1:], start) if call.reverse else (start, h[:-1]))
         first = -1 if call.reverse else 0
@@ -217,7 +217,7 @@ def linear_scan(a: Tensor, b: Tensor, h_0: Tensor, *, reverse: bool = False, met
             autograd sums it.
         b: (T, B, H) what is added.
         h_0: (B, H) the state before the first step visited.
-        reverse: walk from the last step to the first; `h_0` then stands after the last.
+        reverse: from the last step to the first; `h_0` then stands after the last.
         method: one of `METHODS`, or "auto", which `choose_method` settles.
 
     All three have one dtype: float32, float64, complex64, complex128, or float16 and bfloat16, which are computed in

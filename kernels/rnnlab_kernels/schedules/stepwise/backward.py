@@ -18,14 +18,14 @@ from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, Tensors
 from rnnlab_kernels.schedules.stepwise.products import bind_product, scratch, weight_gradient
 
 
-def walk_backward(
+def run_backward(
     frame: Frame,
     kept: Kept,
     doutput: Tensor | None,
     dstate_n: tuple[Tensor | None, ...],
     needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
-    """Walk back over time writing gate gradients only, then form all other gradients from them at once."""
+    """Go back over time writing gate gradients only, then form all other gradients from them at once."""
     call, chain, plan, work = frame.call, frame.chain, frame.plan, frame.work
     num_states, start = len(chain.states), len(chain.states) + len(plan.stored)
     buffers, values = kept[:num_states], kept[num_states:start]
@@ -36,7 +36,7 @@ def walk_backward(
             parts = list(map(Tensor.unbind, parts))
         memories.append(list(zip(*parts, strict=True)))
         start += count
-    num_steps, mask, reset = frame.num_steps, call.mask, call.walk.reset
+    num_steps, mask, reset = frame.num_steps, call.mask, call.additions.reset
     frame.set_states(buffers, values)
     named: dict[str, Tensor] = {}  # values at all steps, (T, B, W)
     for name, buffer in zip(chain.states, buffers, strict=True):
@@ -80,11 +80,11 @@ def walk_backward(
                 grad = grad + direct
             if reset is not None:
                 grad = grad.masked_fill(reset[t], 0)
-            limit = call.walk.clip
+            limit = call.additions.clip
             # What nobody needs is not clipped: the count is that of the plain loop.
             is_needed = position > 0 or needed_0[len(dstate)]
             if limit is not None and is_needed:
-                grad = clamped(grad, limit, call.walk.counter, None if mask is None else mask[t])
+                grad = clamped(grad, limit, call.additions.counter, None if mask is None else mask[t])
             dstate.append(grad)
     found = back.finish(named, needed)
     for grad in dstate:

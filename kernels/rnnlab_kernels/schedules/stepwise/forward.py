@@ -20,11 +20,11 @@ from rnnlab_kernels.schedules.stepwise.frame import Frame, Step
 from rnnlab_kernels.schedules.stepwise.products import bind_product, bind_product_added, blockwise
 
 
-def walk_forward(frame: Frame) -> tuple[Tensor, list[Tensor], Kept]:
+def run_forward(frame: Frame) -> tuple[Tensor, list[Tensor], Kept]:
     """Run all steps; return the output, the last states, and what backward needs: states, values, by stage and step."""
     call, chain, rows, x = frame.call, frame.chain, frame.rows, frame.x
     plan = frame.plan
-    num_steps, mask, reset = frame.num_steps, call.mask, call.walk.reset
+    num_steps, mask, reset = frame.num_steps, call.mask, call.additions.reset
     first, last = (num_steps, 0) if frame.reverse else (0, num_steps)
     buffers: list[Tensor] = []
     for name, value in zip(chain.states, frame.state_0, strict=True):

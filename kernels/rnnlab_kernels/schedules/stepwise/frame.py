@@ -213,8 +213,8 @@ class Frame:
         self.work, self.width, self.num_columns = plan.work, plan.width, plan.num_columns
         self.reverse = bool(call.reverse)
         self.masks = NO_MASKS
-        if call.walk.noise is not None:
-            self.masks = draw_masks(call.walk, self.chain, self.state_0, self.num_steps)
+        if call.additions.noise is not None:
+            self.masks = draw_masks(call.additions, self.chain, self.state_0, self.num_steps)
         self.candidate = [] if self.masks.candidate is None else [self.masks.candidate.to(self.work)]
         self.rows: dict[str, Any] = {}
         for name in self.chain.constants:

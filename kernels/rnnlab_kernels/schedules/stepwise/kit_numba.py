@@ -29,7 +29,7 @@ from rnnlab_kernels.cells import Cell, bind_numba
 from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.cells.compiled import FASTMATH, inline, load, store
 from rnnlab_kernels.launch import fused_supported
-from rnnlab_kernels.schedules.additions import PLAIN, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.stepwise.norm_numba import norm_bwd, norm_fwd
 from rnnlab_kernels.schedules.stepwise.run import Tensors, recurrence
@@ -229,7 +229,7 @@ def fused(
     mask: Tensor | None = None,
     *,
     reverse: bool = False,
-    walk: Walk = PLAIN,
+    additions: Additions = PLAIN,
 ) -> tuple[Tensor, Tensors]:
     """Run one layer in one direction with compiled gate loops. Arguments and results as in `schedules.eager.eager`.
 
@@ -238,4 +238,4 @@ def fused(
     """
     if x.device.type != "cpu" or x.dtype != torch.float32:
         raise RuntimeError(f"the fused schedule cannot run this: {fused_supported(x.device, x.dtype)[1]}")
-    return recurrence("fused", cell, x, state_0, weights, mask, reverse=reverse, walk=walk)
+    return recurrence("fused", cell, x, state_0, weights, mask, reverse=reverse, additions=additions)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rnnlab_kernels.cells import Cell, bind_torch
 from rnnlab_kernels.cells.chain import EPS, Chain
-from rnnlab_kernels.schedules.additions import PLAIN, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.stepwise.run import Tensors, recurrence, working_dtype
 
@@ -102,7 +102,7 @@ def eager(
     mask: Tensor | None = None,
     *,
     reverse: bool = False,
-    walk: Walk = PLAIN,
+    additions: Additions = PLAIN,
 ) -> tuple[Tensor, Tensors]:
     """Run one layer in one direction by torch operators, with a hand-written backward pass.
 
@@ -112,10 +112,10 @@ def eager(
         state_0: initial states (B, W) in the order of `cell.states`; any strides.
         weights: parameters, of the dtype and device of `x`, by the names of the chain.
         mask: (T, B, 1) boolean or None. Where False, a row's state is held and its output is zero.
-        reverse: walk from the last step to the first.
-        walk: resets, dropout, zoneout, clipping.
+        reverse: from the last step to the first.
+        additions: resets, dropout, zoneout, clipping.
 
     Returns:
         output (T, B, W) aligned with `x`, and the states after the last visited step.
     """
-    return recurrence("eager", cell, x, state_0, weights, mask, reverse=reverse, walk=walk)
+    return recurrence("eager", cell, x, state_0, weights, mask, reverse=reverse, additions=additions)

@@ -22,7 +22,7 @@ from torch import Tensor
 from rnnlab_kernels.cells import Cell, bind_triton
 from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.launch import pointwise_block
-from rnnlab_kernels.schedules.additions import PLAIN, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.stepwise.kit_torch import TorchStep
 from rnnlab_kernels.schedules.stepwise.run import Tensors, recurrence, working_dtype
@@ -232,7 +232,7 @@ def pointwise(
     mask: Tensor | None = None,
     *,
     reverse: bool = False,
-    walk: Walk = PLAIN,
+    additions: Additions = PLAIN,
 ) -> tuple[Tensor, Tensors]:
     """Run one layer in one direction with fused gate kernels. Arguments and results as in `schedules.eager.eager`.
 
@@ -240,4 +240,4 @@ def pointwise(
     """
     assert working_dtype(x.dtype) == torch.float32
     with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
-        return recurrence("pointwise", cell, x, state_0, weights, mask, reverse=reverse, walk=walk)
+        return recurrence("pointwise", cell, x, state_0, weights, mask, reverse=reverse, additions=additions)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rnnlab_kernels.cells.chain import EPS
-from rnnlab_kernels.cells.compiled import FASTMATH, inline, load, load_own, store
+from rnnlab_kernels.cells.compiled import FASTMATH, inline, load, load_written, store
 
 compiled = numba.njit(fastmath=FASTMATH, error_model="numpy")
 F = np.float32
@@ -65,10 +65,10 @@ def _backward(batch, width, dy, x, gain, dx, dgain, dshift):
         for n in range(width):
             upstream, z = load(row_dy, n), (load(row_x, n) - mean) * rstd
             store(row_dx, n, rstd * (upstream * load(gain, n) - total - z * products))
-            store(dgain, n, load_own(dgain, n) + upstream * z)
+            store(dgain, n, load_written(dgain, n) + upstream * z)
         if dshift:
             for n in range(width):
-                store(dshift, n, load_own(dshift, n) + load(row_dy, n))
+                store(dshift, n, load_written(dshift, n) + load(row_dy, n))
 
 
 def norm_fwd(x: Tensor, gain: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensors]:

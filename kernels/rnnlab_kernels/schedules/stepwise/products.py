@@ -56,7 +56,7 @@ def bind_product_added(weight: Tensor, num_rows: int) -> Callable[[Tensor, Tenso
 
 
 def blockwise(product: Callable[[Tensor], Tensor], x: Tensor, num_columns: int, reverse: bool) -> Iterator[Tensor]:
-    """Yield `product(x)` step by step in the order of the walk, computed for as many steps at once as is good.
+    """Yield `product(x)` step by step in the order of the recurrence, computed for as many steps at once as is good.
 
     On a CPU that is about a megabyte of results: they are still in cache when the recurrence reads them, and the memory
     allocator hands the same pages out again. Elsewhere it is all steps.

@@ -33,12 +33,12 @@ from torch import Tensor
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Chain, Gates, Norm
 from rnnlab_kernels.schedules import node
-from rnnlab_kernels.schedules.additions import PLAIN, Walk
+from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.engines import Call, Engine, Kept, backward_through
 from rnnlab_kernels.schedules.layout import Weights, named_weights
 from rnnlab_kernels.schedules.reference import reference
-from rnnlab_kernels.schedules.stepwise.backward import walk_backward
-from rnnlab_kernels.schedules.stepwise.forward import walk_forward
+from rnnlab_kernels.schedules.stepwise.backward import run_backward
+from rnnlab_kernels.schedules.stepwise.forward import run_forward
 from rnnlab_kernels.schedules.stepwise.frame import Frame, Plan, Step, Tensors, cached_plan, make_plan, working_dtype
 
 __all__ = ["Step", "Tensors", "recurrence", "working_dtype"]
@@ -69,7 +69,7 @@ class Stepwise(Engine):
     """The recurrence with the gate maths of a kit, the call's method. Inputs: x, weights, initial states."""
 
     def planned(self, call: Call, inputs: Sequence[Tensor], make: Callable[..., Plan] = cached_plan) -> Call:
-        x, noise, chain = inputs[0], call.walk.noise, call.maths
+        x, noise, chain = inputs[0], call.additions.noise, call.maths
         assert isinstance(chain, Chain)
         zoned: tuple[str, ...] = ()
         drops_candidate = False
@@ -81,7 +81,7 @@ class Stepwise(Engine):
         return call._replace(plan=make(kit, chain.key, call.names, *sizes, zoned, drops_candidate))
 
     def forward(self, call: Call, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Kept]:
-        output, state_n, kept = walk_forward(Frame(call, inputs))
+        output, state_n, kept = run_forward(Frame(call, inputs))
         return [output.contiguous(), *state_n], kept
 
     def fake(self, call: Call, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -113,7 +113,7 @@ class Stepwise(Engine):
         grads: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> Sequence[Tensor | None]:
-        return walk_backward(Frame(call, inputs), kept, grads[0], tuple(grads[1:]), tuple(needed))
+        return run_backward(Frame(call, inputs), kept, grads[0], tuple(grads[1:]), tuple(needed))
 
     def backward_with_graph(
         self,
@@ -130,7 +130,9 @@ class Stepwise(Engine):
 
         def run(x: Tensor, *rest: Tensor) -> Tensors:
             named, start = dict(zip(call.names, rest, strict=False)), rest[count:]
-            output, state_n = reference(chain, x, start, named, call.mask, reverse=bool(call.reverse), walk=call.walk)
+            output, state_n = reference(
+                chain, x, start, named, call.mask, reverse=bool(call.reverse), additions=call.additions
+            )
             return output, *state_n
 
         return backward_through(run, inputs, grads, needed)
@@ -145,10 +147,10 @@ def recurrence(
     mask: Tensor | None = None,
     *,
     reverse: bool = False,
-    walk: Walk = PLAIN,
+    additions: Additions = PLAIN,
 ) -> tuple[Tensor, Tensors]:
     """Run a cell over time with the gate maths of `kit`; see `eager` for the other arguments and results."""
     chain, named = named_weights(cell, weights)
-    call = Call("recurrence", kit, chain, tuple(named), reverse, mask, walk)
+    call = Call("recurrence", kit, chain, tuple(named), reverse, mask, additions)
     output, *state_n = node.run(call, x, *named.values(), *state_0)
     return output, tuple(state_n)
