@@ -18,10 +18,11 @@ setup: $(VENV)/.dev
 PYTEST := $(BIN)/python -m pytest -q -n 2
 # The short set ends within five minutes: tests/covering.py says what stands for the rest, experiments/007_short_tests what
 # it catches.
+ON_TRITON := tests/nn/test_launch_backends.py tests/nn/test_backends.py
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(PYTEST) --dist loadfile --short -m "not interpret and not gpu"
-	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(PYTEST) --short -m "interpret and not gpu" tests/kernels tests/nn
-	$(BIN)/python -m rnnlab_kernels.aot --only lstm
+	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(PYTEST) --short -m "interpret and not gpu" tests/kernels $(ON_TRITON)
+	$(BIN)/python -m rnnlab_kernels.aot --only "bwd lstm bf16 64x512"
 
 test-all: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(PYTEST) --dist loadfile -m "not interpret"

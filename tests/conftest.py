@@ -55,10 +55,9 @@ def _short(items: list[pytest.Item]) -> set[pytest.Item]:
             groups[item.nodeid.partition("[")[0], markers].append(item)
     short = set()
     for cases in groups.values():
-        options = [
-            options_of(case.callspec.params, case.callspec.indices) for case in cases if hasattr(case, "callspec")
-        ]
-        short |= {cases[place] for place in (covering(options) if options else range(len(cases)))}
+        options = [options_of(case.callspec.params) for case in cases if hasattr(case, "callspec")]
+        together = 1 if cases[0].get_closest_marker("interpret") else 2
+        short |= {cases[place] for place in (covering(options, together) if options else range(len(cases)))}
     return short
 
 

@@ -1,7 +1,8 @@
 """Which cases of a parametrised test stand for all of them: the short set of `make test`.
 
 Every pair of values of two options stands in some case that is kept (pairwise testing: Cohen et al., 1997, "The AETG
-system"). Faults that need three options at once to show are left to the full grids, `make test-all`.
+system"). Faults that need three options at once to show are left to the full grids, `make test-all`. In Triton's
+interpreter, where a case takes seconds, it is every value.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
@@ -29,32 +30,32 @@ def few(values: Iterable[Any], kept: Sequence[Any], several: bool = False) -> li
     ]
 
 
-def options_of(params: dict[str, Any], indices: dict[str, int]) -> Case:
+def options_of(params: dict[str, Any]) -> Case:
     """Return the options that a case is made of: a dictionary among its parameters counts by its entries."""
     found: Case = {}
     for name, value in params.items():
         if isinstance(value, dict):
-            found |= {f"{name}.{key}": _plain(entry, indices[name]) for key, entry in value.items()}
+            found |= {f"{name}.{key}": _plain(entry) for key, entry in value.items()}
         else:
-            found[name] = _plain(value, indices[name])
+            found[name] = _plain(value)
     return found
 
 
-def _plain(value: Any, index: int) -> Hashable:
-    """Return what tells a value from others: itself, or its place in the list of values."""
+def _plain(value: Any) -> Hashable:
+    """Return what tells a value from others: what it prints as, or which object of a list it is."""
     if isinstance(value, str | int | float | None) or type(value).__module__ == "torch":
         return (type(value).__name__, str(value))
-    return index
+    return id(value)
 
 
-def covering(cases: Sequence[Case]) -> list[int]:
-    """Return the places of cases in which every value, and every pair of values, stands that stands in any.
+def covering(cases: Sequence[Case], together: int = 2) -> list[int]:
+    """Return the places of cases in which all values of so many options `together` stand that stand in any.
 
     Greedy: each next case is the one with most pairs that are new. An option that a case lacks counts as a value.
     """
     names = sorted({name for case in cases for name in case})
     rows = [[(name, case.get(name)) for name in names] for case in cases]
-    pairs = [set(combinations(row, 2)) or set(map(tuple, [row])) for row in rows]
+    pairs = [set(combinations(row, min(together, len(row)))) for row in rows]
     missing, left, kept = set().union(*pairs), set(range(len(cases))), []
     gains = [len(found) for found in pairs]  # upper bounds: a gain only falls
     while missing:

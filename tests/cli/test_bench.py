@@ -9,6 +9,7 @@ from rnnlab.cli import bench
 from rnnlab.cli.main import main
 
 
+@pytest.mark.slow
 def test_bench_prints_a_row_for_each_module_and_pass(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(bench, "SIZES", ((2, 3, 1, 4),))
     assert main(["bench", "rounds=3", f"output={tmp_path / 'bench.json'}"]) == 0

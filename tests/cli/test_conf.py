@@ -82,7 +82,7 @@ def test_experiment_says_what_it_is(experiment):
 OPTIONS = [(group, option) for group in groups() if group not in ("experiment", "machine") for option in options(group)]
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS, ids="/".join)
+@pytest.mark.parametrize(("group", "option"), few(OPTIONS, OPTIONS[::4], several=True), ids="/".join)
 def test_option_composes(group, option):
     needed = {
         ("data", "csv"): ["data.path=x.csv", "data.column=y"],
@@ -140,7 +140,10 @@ def test_yaml_files_are_tidy():
         assert isinstance(yaml.safe_load(content), dict), path
 
 
-@pytest.mark.parametrize("cell", [option for option in options("rnn") if option.startswith("cells/")])
+CELLS = [option for option in options("rnn") if option.startswith("cells/")]
+
+
+@pytest.mark.parametrize("cell", few(CELLS, CELLS[:1]))
 def test_hidden_size_sizes_any_cell(cell):
     """In any experiment, also where `rnn.cell.hidden_size` was the only name of it; which still has the last word."""
     for experiment, size in (("forecasting/one_step_gru", 20), ("cells/ten_step", 20), ("addition/lstm", 128)):

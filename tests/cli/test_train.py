@@ -82,6 +82,7 @@ def test_metrics_json_of_a_series(series_run):
     assert (series_run / "figures/forecasts.png").exists()
 
 
+@pytest.mark.slow
 def test_two_sine_prints_its_baselines(tmp_path, capsys):
     words = ["experiment=forecasting/one_step_gru", "rnn.hidden_size=4", "trainer.max_epochs=1", "logger=csv"]
     small = ["data.num_steps=10", "+trainer.limit_train_batches=5", "trainer.accelerator=cpu"]

@@ -7,6 +7,7 @@ from rnnlab.cli.errors import UsageError
 from rnnlab.cli.groups import options
 from rnnlab.cli.words import read, readable
 from tests.cli.test_conf import composed
+from tests.covering import few
 
 VALUES = [
     ("2016", 2016),
@@ -36,7 +37,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "expected"), VALUES)
+@pytest.mark.parametrize(("text", "expected"), few(VALUES, VALUES[::4], several=True))
 def test_a_value_is_the_same_to_every_verb(text, expected):
     assert read(f"data.column={text}") == expected
     stored = {"data": {"column": "y"}}

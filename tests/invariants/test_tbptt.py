@@ -14,6 +14,7 @@ from rnnlab.data import window_loader
 from rnnlab.models import Forecaster
 from rnnlab.tasks import ForecastingTask
 from rnnlab.tasks.schedule import one_cycle
+from tests.covering import few
 from tests.tasks.helpers import GivenData, Windowed, quiet_trainer
 
 pytestmark = [
@@ -86,7 +87,8 @@ def train_by_hand(task, steps, accumulated, algorithm, limit):
 
 @layers
 @pytest.mark.parametrize(
-    ("steps", "accumulated", "algorithm", "limit"), [(5, 1, "norm", 0.1), (4, 2, "value", 0.01), (3, 4, "norm", 0.1)]
+    ("steps", "accumulated", "algorithm", "limit"),
+    few([(5, 1, "norm", 0.1), (4, 2, "value", 0.01), (3, 4, "norm", 0.1)], [(4, 2, "value", 0.01)], several=True),
 )
 def test_windows_train_as_a_loop_written_by_hand(layer, steps, accumulated, algorithm, limit, tmp_path):
     expected, found = (new_task(layer, partial(torch.optim.SGD, lr=0.5)) for _ in range(2))
@@ -130,7 +132,11 @@ def stopped_run(task, data, path, num_batches):
 # Nine windows an epoch, three to a batch of rows: within rows, between rows, in a later epoch, between epochs.
 @pytest.mark.parametrize(
     ("layer", "num_batches"),
-    [*((rnnlab.nn.LSTM, count) for count in (2, 3, 17, 18)), (rnnlab.nn.GRU, 13), (rnnlab.nn.RNN, 13)],
+    few(
+        [*((rnnlab.nn.LSTM, count) for count in (2, 3, 17, 18)), (rnnlab.nn.GRU, 13), (rnnlab.nn.RNN, 13)],
+        [(rnnlab.nn.LSTM, 17), (rnnlab.nn.GRU, 13)],
+        several=True,
+    ),
 )
 @pytest.mark.parametrize("schedule", [None, partial(one_cycle, max_lr=1e-2)], ids=["constant", "one_cycle"])
 def test_a_run_stopped_in_mid_epoch_goes_on_with_its_carry(layer, num_batches, schedule, tmp_path):

@@ -214,6 +214,7 @@ def test_slow_arms_have_fewer_turns(monkeypatch):
     assert len(turns) < 40 and found["slow"].median >= 2.0
 
 
+@pytest.mark.slow
 def test_an_arm_in_which_a_run_was_killed_is_left_out_of_its_row(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda *_, **__: None)
     part = Part("lstm", tmp_path, {}, watch=True)
@@ -275,6 +276,7 @@ def test_an_arm_that_fails_is_left_out(monkeypatch):
         arms.build("fused", SMALL, draw(SMALL).to(torch.float32, "cpu"))
 
 
+@pytest.mark.slow
 def test_rows_are_written_once_and_reported(monkeypatch, tmp_path, capsys):
     out = ["--out", str(tmp_path), "--rounds", "3"]
     monkeypatch.setattr(bench, "parts", lambda cuda: {"lstm": [SMALL], "tf32": []})

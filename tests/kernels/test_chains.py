@@ -26,6 +26,8 @@ Shapes = dict[str, tuple[int, ...]]
 HAND_WRITTEN = [name for name in PARTS if not name.endswith("_dropped") and not name.startswith("taps")]
 DROPPED = [name for name in PARTS if PARTS[name].dropped is not None]
 
+FEW_CHAINS = ("gru_reset_before", "layer_norm_lstm", "narx1")
+
 
 def gate_rows(gates: int, inputs: int, hidden: int) -> Shapes:
     rows = gates * hidden
@@ -290,7 +292,7 @@ def test_eager_walks_match_reference(name, addition, poisoned_empty):
         assert_same(problem.run(eager), problem.run(reference), **FLOAT64)
 
 
-@pytest.mark.parametrize("name", CHAINS)
+@pytest.mark.parametrize("name", few(CHAINS, (*FEW_CHAINS, "jordan_tanh_sigmoid")))
 def test_eager_passes_gradcheck(name):
     problem = make(name, (3, 2, 2, 3), ragged=True)
     assert torch.autograd.gradcheck(lambda *tensors: problem.results(eager, *tensors), tuple(problem.inputs.values()))
@@ -320,7 +322,7 @@ def test_fused_matches_reference(name, option, poisoned_empty):
 
 @pytest.mark.interpret
 @pytest.mark.parametrize("option", ["plain", "ragged-reverse"])
-@pytest.mark.parametrize("name", few(CHAINS, ("gru_reset_before", "layer_norm_lstm", "narx1")))
+@pytest.mark.parametrize("name", few(CHAINS, FEW_CHAINS))
 def test_pointwise_matches_reference(name, option, poisoned_empty):
     from rnnlab_kernels.schedules.stepwise.kit_triton import pointwise
 

@@ -70,7 +70,7 @@ OPTIONS = {"plain": {}, "reverse": {"reverse": True}, "ragged": {"ragged": True}
 OPTIONS["ragged-reverse"] = {"reverse": True, "ragged": True}
 needs_numba = pytest.mark.skipif(not launch.has_numba(), reason="Numba is not installed")
 EACH_CELL = pytest.mark.parametrize("name", CELLS)
-COMPILED_CELL = pytest.mark.parametrize("name", few(CELLS, ("indrnn_relu", "min_lstm", "two")))
+COMPILED_CELL = pytest.mark.parametrize("name", few(CELLS, ("two",)))
 
 
 class Problem:
@@ -186,7 +186,7 @@ def test_compiled_loops_with_one_upstream_gradient(upstream, poisoned_empty):
 
 
 @needs_numba
-@EACH_CELL
+@COMPILED_CELL
 def test_compiled_loops_have_second_derivatives(name):
     problem = Problem(name, (4, 2, 3), reverse=True, dtype=torch.float32)
     inputs = list(problem.inputs.values())
@@ -208,7 +208,7 @@ def test_first_and_second_derivatives_of_the_loop(name):
 
 
 @needs_numba
-@EACH_CELL
+@COMPILED_CELL
 def test_compiled_loops_with_one_gradient_wanted_and_with_none(name, poisoned_empty):
     problem = Problem(name, (4, 2, 3), dtype=torch.float32)
     exact, with_graph = problem.run("loop"), problem.call("numba")

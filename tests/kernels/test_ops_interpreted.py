@@ -12,6 +12,7 @@ from torch.export import Dim
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.schedules.additions import Additions, Noise
+from tests.covering import few
 from tests.kernels.problems import make_problem
 from tests.kernels.test_chains import make
 from tests.kernels.test_ops import Recorder, checked
@@ -41,14 +42,14 @@ CASES = {
     "two products": Case("sequence", CHAINS["gru_reset_before"]),
 }
 FLAGS = ("mask", "reset", "seed")
-EACH = pytest.mark.parametrize("name", CASES)
+EACH = pytest.mark.parametrize("name", few(CASES, ("step", "norms")))
 PLAIN = [(name, ()) for name in ("both ways", "two products")]
 EVERY = pytest.mark.parametrize(
     ("name", "given"),
-    [*((name, FLAGS) for name in CASES), *PLAIN],
+    few([*((name, FLAGS) for name in CASES), *PLAIN], [("two products", FLAGS)], several=True),
     ids=lambda value: value if isinstance(value, str) else "all" if value else "plain",
 )
-ENDS = pytest.mark.parametrize("name", ["sequence", "both ways", "two products"])
+ENDS = pytest.mark.parametrize("name", few(["sequence", "both ways", "two products"], ["both ways"]))
 
 
 @pytest.fixture(autouse=True)
@@ -263,6 +264,7 @@ def test_sizes_and_walks_that_do_not_fit_and_plans_are_refused():
             torch.compile(schedule("step"), backend="eager", fullgraph=True)(case.chain, x, state_0, leaves, **options)
 
 
+@pytest.mark.slow
 def test_a_saved_program_finds_its_engine_in_a_new_process(tmp_path):
     case, file = CASES["sequence"], tmp_path / "program.pt2"
     leaves, _ = inputs_of(case, 2, 3)

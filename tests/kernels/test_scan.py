@@ -269,6 +269,7 @@ def test_interpreted_kernels_match_the_loop(size, dtype, reverse, small_tiles):
     assert_close_in_single(inputs, run(inputs, "triton", reverse), reverse)
 
 
+@pytest.mark.slow
 @pytest.mark.interpret
 @SINGLE
 def test_interpreted_kernels_with_the_tiles_of_a_gpu(dtype, poisoned_empty):

@@ -14,6 +14,7 @@ from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import as_chain
 from rnnlab_kernels.schedules.additions import Additions, Noise
 from rnnlab_kernels.schedules.reference import reference
+from tests.covering import few
 from tests.kernels.problems import (
     CELL_NAMES,
     OPTIONS,
@@ -68,7 +69,7 @@ def test_sequence_options_match_reference(name, option, schedule, poisoned_empty
     assert_close_in_float32(make_problem(CELLS[name], (5, 3, 4, 35), **OPTIONS[option]), schedule)
 
 
-@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("name", few(["rnn_tanh", "lstm", "gru"], ["gru"]))
 def test_several_tiles_of_rows(name, poisoned_empty):
     assert_close_in_float32(make_problem(CELLS[name], (3, 35, 4, 20), ragged=True), sliced)
 
@@ -87,7 +88,7 @@ def test_resets_any_mask_and_constants(name, reverse, schedule, poisoned_empty):
         assert_close_in_float32(dataclasses.replace(problem, mask=mask), schedule)
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru"])
+@pytest.mark.parametrize("name", few(["lstm", "gru"], ["gru"]))
 def test_float16_is_within_twice_torchs_error(name):
     problem = make_problem(CELLS[name], (5, 3, 4, 21)).to(torch.float16)
     exact, same_dtype = problem.to(torch.float64).run(reference), problem.run(reference)
@@ -97,7 +98,7 @@ def test_float16_is_within_twice_torchs_error(name):
             assert_within_ratio(actual[key], same_dtype[key], value, key, RATIO, EPS[torch.float16])
 
 
-@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("name", few(["rnn_tanh", "lstm", "gru"], ["lstm"]))
 def test_repetition_changes_no_bit_and_slices_only_the_last(name):
     problem = make_problem(CELLS[name], (3, 3, 4, 35), ragged=True).to(torch.float32)
     first, again, in_slices = problem.run(sequence), problem.run(sequence), problem.run(sliced)
@@ -142,7 +143,11 @@ NOISES = {
 @pytest.mark.parametrize("schedule", [sequence, sliced], ids=["whole", "sliced"])
 @pytest.mark.parametrize(
     ("name", "noise"),
-    [*itertools.product(["rnn_tanh", "lstm", "gru"], NOISES), ("cifg", "all"), ("peephole_lstm", "all")],
+    few(
+        [*itertools.product(["rnn_tanh", "lstm", "gru"], NOISES), ("cifg", "all"), ("peephole_lstm", "all")],
+        [("lstm", "all"), ("gru", "expected")],
+        several=True,
+    ),
 )
 def test_dropout_and_zoneout(name, noise, schedule, poisoned_empty):
     size, drawn = (4, 3, 4, 21), NOISES[noise]

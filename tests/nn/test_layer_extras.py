@@ -22,6 +22,7 @@ from rnnlab.nn.options import WEIGHT, Regularisation
 from rnnlab.nn.recurrent import Recurrent
 from rnnlab_kernels.launch import has_numba
 from rnnlab_kernels.schedules.noise.masks import draw_seed
+from tests.covering import few
 from tests.nn.cases import assert_same_run, build, map_state, named, random_state, states
 from tests.nn.plain_layer import bits, plainly
 from tests.tolerances import FLOAT64
@@ -278,7 +279,7 @@ def test_weight_dropout_overwrites_no_parameter(kind, backend):
 
 
 @pytest.mark.skipif(not has_numba(), reason="needs Numba")
-@pytest.mark.parametrize("kind", ["GRU", "LSTM"])
+@pytest.mark.parametrize("kind", few(["GRU", "LSTM"], ["GRU"]))
 def test_compiled_loops_take_transposed_states_and_resets(kind):
     """Where(reset, ...) of a transposed mask is transposed, too, beside masks that are not."""
     options = {"num_layers": 1, "bidirectional": False, "batch_first": True, "candidate_dropout": P}

@@ -359,9 +359,20 @@ drawn = functools.partial(
 )
 
 
-@drawn(max_examples=220)
+@drawn(max_examples=40)
 @given(case=recurrent_cases())
 def test_recurrent(case):
+    check_recurrent(case)
+
+
+@pytest.mark.slow
+@drawn(max_examples=220)
+@given(case=recurrent_cases())
+def test_recurrent_at_length(case):
+    check_recurrent(case)
+
+
+def check_recurrent(case):
     reference = run(case, "reference")
     if case["kind"] not in LOOPS and not (case["kind"] in SCANS and case["options"]["clip_grad_step"]):
         compare(run(case, "eager"), reference)

@@ -1,5 +1,6 @@
 """What a call gives out is the caller's: no result shares memory with another, the arguments or the module."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 import rnnlab.nn
 from rnnlab.nn import GatedCell, Recurrent
 from rnnlab_kernels.cells.vocabulary import tanh
+from tests.covering import few
 from tests.nn.cases import build, every_kind, random_state
 from tests.nn.plain import make
 from tests.nn.research_equations import ALL, B, H, I, T
@@ -32,11 +34,13 @@ _INTERPRETED = [
     ("elman-identity", "sequence"),
     ("layer-norm-lstm", "sequence"),
 ]
+_PAIRS = list(itertools.product((*NAMES, "handing", "opaque", "decay"), CPU_BACKENDS))
+_FEW = ("handing", "layer-norm-lstm")  # each is compiled
 # Cells and the backends that may run them.
 runs = pytest.mark.parametrize(
     ("name", "backend"),
     [
-        *((name, backend) for name in (*NAMES, "handing", "opaque", "decay") for backend in CPU_BACKENDS),
+        *few(_PAIRS, [pair for pair in _PAIRS if pair[1] != "fused" or pair[0] in _FEW], several=True),
         *(pytest.param(*pair, marks=pytest.mark.interpret) for pair in _INTERPRETED),
     ],
 )
