@@ -281,6 +281,8 @@ def _backward_kernel(
                 rstd = tl.load(rstd_ptr + (t * N + TASKS[s].index) * B + i_b, mask=m_b, other=0.0)
                 for k in tl.static_range(len(TASKS[s].reads)):
                     dsource = rstd * (us[k] - sum_u * scale - zs[k] * (sum_uz * scale))
+                    if BARRIER and k == 0:  # given up since the gate update, perhaps, and nothing may follow
+                        dsource += tl.where(in_time, 0.0, float("nan"))
                     if len(TASKS[s].grads) > 0:
                         tl.store(step_grads_ptr + TASKS[s].grads[k] * H + o_grad, dsource, mask=m)
                     dvalues = added(dvalues, TASKS[s].reads[k], dsource)
@@ -369,3 +371,6 @@ def _backward_kernel(
         tl.store(dstate_ptr + (i_b * K + k) * H + i_u, value, mask=m)
     for k in tl.static_range(C):
         tl.store(dconstants_ptr + (i_b * C + k) * H + i_u, dconstants[k], mask=m)
+        if BARRIER:  # apart: to choose what is stored would spill
+            lost = float("nan") + 0.0 * dconstants[k]
+            tl.store(dconstants_ptr + (i_b * C + k) * H + i_u, lost, mask=m & (in_time == 0))
