@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 PINS := pyproject.toml constraints.txt
 
-.PHONY: demo setup test test-all test-gpu sanitize check bench gpu
+.PHONY: demo setup test test-all races test-gpu sanitize check bench gpu
 
 demo: $(VENV)/.runtime
 	$(BIN)/rnnlab train
@@ -28,6 +28,10 @@ test-all: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(PYTEST) --dist loadfile -m "not interpret"
 	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(PYTEST) -m interpret tests/kernels tests/nn
 	$(BIN)/python -m rnnlab_kernels.aot
+
+# The barrier of the kernels that keep all of time in one launch, without a GPU: all programs of a grid at once.
+races: $(VENV)/.dev
+	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(BIN)/python -m tests.kernels.at_once experiments/004_kernels/races.txt
 
 # What needs a GPU can run where nothing may be installed: `make gpu PY=python3` with that interpreter's torch and Triton.
 PY ?= $(BIN)/python

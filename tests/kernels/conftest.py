@@ -6,8 +6,7 @@ import pytest
 import torch
 
 
-@pytest.fixture
-def poisoned_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+def poison_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make uninitialised memory hold NaN, or the largest integer, so that a value never written is seen."""
 
     def poison(name: str, owner: Any) -> None:
@@ -23,3 +22,9 @@ def poisoned_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("empty", "empty_like", "empty_strided"):
         poison(name, torch)
     poison("new_empty", torch.Tensor)
+
+
+@pytest.fixture
+def poisoned_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make uninitialised memory hold NaN, or the largest integer."""
+    poison_empty(monkeypatch)
