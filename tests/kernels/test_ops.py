@@ -75,7 +75,7 @@ def test_interpreted_recurrence(name, additions, monkeypatch):
 @pytest.mark.parametrize(
     "name", few(("lstm", "gru", "cifg", "layer_norm_lstm", "peephole_lstm", "narx1"), ("layer_norm_lstm",))
 )
-@pytest.mark.parametrize("kit", KITS)
+@pytest.mark.parametrize("kit", few(KITS, KITS[-1:]))
 def test_recurrence(kit, name, additions, monkeypatch):
     _recurrence(kit, name, additions, monkeypatch)
 

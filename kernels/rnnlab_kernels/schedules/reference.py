@@ -26,7 +26,7 @@ def reference(
     reverse: bool = False,
     additions: Additions = PLAIN,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Run `cell` over time. Arguments and results as in `schedules.eager.eager`, in the dtype given."""
+    """Run `cell` over time. Arguments and results as in `kit_torch.eager`, in the dtype given."""
     chain, named = named_weights(cell, weights)
     if mask is not None:
         x = zero_padding(x, mask)

@@ -48,7 +48,7 @@ def held(
     reverse: bool = False,
     additions: Additions = PLAIN,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Run an LSTM layer in one direction. Arguments and results as in `schedules.eager.eager`, but for the mask.
+    """Run an LSTM layer in one direction. Arguments and results as in `kit_torch.eager`, but for the mask.
 
     Args:
         mask: (T, B, 1), true in the first steps of each row, as many as it is long.

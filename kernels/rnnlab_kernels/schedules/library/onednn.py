@@ -82,7 +82,7 @@ def onednn(
     reverse: bool = False,
     additions: Additions = PLAIN,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Run an LSTM layer in one direction, float32 on a CPU. Arguments and results as in `schedules.eager.eager`.
+    """Run an LSTM layer in one direction, float32 on a CPU. Arguments and results as in `kit_torch.eager`.
 
     Raises:
         ValueError: another cell, a projection, a mask, or additions.

@@ -1,4 +1,4 @@
-"""The masks of noise.py by one compiled loop on a CPU: about a third of a nanosecond an element with wide vectors."""
+"""The masks of counter.py by one compiled loop on a CPU: about a third of a nanosecond an element with wide vectors."""
 
 import numba
 import numpy as np

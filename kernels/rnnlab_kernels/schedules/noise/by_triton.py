@@ -1,6 +1,6 @@
-"""The masks of noise.py by Triton: a device function for kernels that make them inside a recurrence, and one to store.
+"""The masks of counter.py by Triton: a device function for kernels that make them themselves, and a kernel that stores.
 
-The layout of counters is that of noise.py. No element depends on the block sizes.
+The layout of counters is that of counter.py. No element depends on the block sizes.
 """
 
 from contextlib import nullcontext

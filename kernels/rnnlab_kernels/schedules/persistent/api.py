@@ -72,7 +72,7 @@ def sequence(
     additions: Additions = PLAIN,
     plan: Tiling | None = None,
 ) -> tuple[Tensor, Tensors]:
-    """Run one layer in one direction in one launch each way. Arguments and results as in `schedules.eager.eager`.
+    """Run one layer in one direction in one launch each way. Arguments and results as in `kit_torch.eager`.
 
     Args:
         weights: "hh" may be (N, G*D, D): N heads of D = H/N units, of which each reads its own.

@@ -3,7 +3,7 @@
 One program owns BLOCK_N units and goes over time in chunks of BLOCK_T steps. The scan of a chunk does not wait for the
 carry, which enters last: h = A * carry + B, where (A, B) composes all steps of the chunk so far. Storage is fp32, fp16,
 bf16 or complex64 (pairs of fp32), registers are fp32. Any T, B and H: edges are masked, and a step beyond the end is
-the identity (1, 0). Arrays are (T, R, N) as in scan_numba.py, N contiguous.
+the identity (1, 0). Arrays are (T, R, N) as in by_numba.py, N contiguous.
 """
 
 # mypy: disable-error-code="assignment"

@@ -2,7 +2,7 @@
 
 torch runs a step's gate maths as ten to twenty operators, each of which costs about two microseconds before it computes
 anything. Here it is one pass over the (B, H) tile, vectorised by the compiler; products, time, memory and autograd are
-those of recurrence.py. float32 only. A cell's loops are compiled at its first use in a process, in about two seconds
+those of run.py. float32 only. A cell's loops are compiled at its first use in a process, in about two seconds
 each.
 
 Loops take addresses of contiguous memory: a tensor as an array would cost a microsecond on its way into a loop that
@@ -231,7 +231,7 @@ def fused(
     reverse: bool = False,
     additions: Additions = PLAIN,
 ) -> tuple[Tensor, Tensors]:
-    """Run one layer in one direction with compiled gate loops. Arguments and results as in `schedules.eager.eager`.
+    """Run one layer in one direction with compiled gate loops. Arguments and results as in `kit_torch.eager`.
 
     Raises:
         RuntimeError: tensors other than float32 on a CPU, `launch.fused_supported` says so in words.

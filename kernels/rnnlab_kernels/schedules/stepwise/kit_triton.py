@@ -1,6 +1,6 @@
 """One fused Triton launch per time step and direction of differentiation for the gate maths of any cell.
 
-The products stay torch.matmul; time, norms, memory and autograd are those of recurrence.py. Fused are the element-wise
+The products stay torch.matmul; time, norms, memory and autograd are those of run.py. Fused are the element-wise
 operations of a step: adding the two parts of the gates, activations, new states, saved gates; backward, the gate
 gradients and the gradients of the carried states. Storage is fp32, fp16 or bf16, registers are fp32. Any B and H: edges
 are masked, both are run-time values. Saved per step: the cell's saved values (S, B, H) in the storage dtype.
@@ -234,7 +234,7 @@ def pointwise(
     reverse: bool = False,
     additions: Additions = PLAIN,
 ) -> tuple[Tensor, Tensors]:
-    """Run one layer in one direction with fused gate kernels. Arguments and results as in `schedules.eager.eager`.
+    """Run one layer in one direction with fused gate kernels. Arguments and results as in `kit_torch.eager`.
 
     `launch.supported` says which inputs this takes; it is the caller's to ask.
     """

@@ -1,4 +1,4 @@
-"""Layer norm over the units of a tile (B, W) by compiled loops on a CPU, for the recurrence of fused.py. float32 only.
+"""Layer norm over the units of a tile (B, W) by compiled loops on a CPU, for kit_numba.py. float32 only.
 
     y = gain * (x - mean) * rstd + shift          rstd = 1 / sqrt(variance + EPS), of each row
 

@@ -3,7 +3,7 @@
 Outside the loop, as single large products over T*B rows: the input part of the gates before it; dx and all weight
 gradients after it. Inside, a forward step runs the stages of the chain; a backward step runs them in reverse and only
 writes gate gradients and what carries them to the states before. Who computes the gate maths is the `kit` argument:
-torch's operators (eager.py), a compiled loop (fused.py) or a Triton kernel (pointwise.py).
+torch's operators (kit_torch.py), a compiled loop (kit_numba.py) or a Triton kernel (kit_triton.py).
 
 T time, B batch, I inputs, N columns of the input part, W width of a state. Saved for backward:
 
