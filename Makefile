@@ -16,18 +16,16 @@ setup: $(VENV)/.dev
 # Two cores are shared by two workers, hence one thread each; a worker takes whole files, since what they compile and train
 # first is used again. The interpreter has a process of its own: Triton reads TRITON_INTERPRET when kernels are defined.
 PYTEST := $(BIN)/python -m pytest -q -n 2
-# By name, so that short files come last and both workers end together.
-WHOLE_FILES := --dist loadfile --no-loadscope-reorder
-# The short set ends within five minutes: tests/covering.py says what stands for the rest, experiments/007_short_tests what
+# The short set takes six minutes on two cores: tests/covering.py says what stands for the rest, experiments/007_short_tests what
 # it catches.
 ON_TRITON := tests/nn/test_launch_backends.py tests/nn/test_backends.py
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(PYTEST) $(WHOLE_FILES) --short -m "not interpret and not gpu"
+	OMP_NUM_THREADS=1 $(PYTEST) --dist loadfile --short -m "not interpret and not gpu"
 	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(PYTEST) --short -m "interpret and not gpu" tests/kernels $(ON_TRITON)
 	$(BIN)/python -m rnnlab_kernels.aot --only "bwd lstm bf16 64x512"
 
 test-all: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(PYTEST) $(WHOLE_FILES) -m "not interpret"
+	OMP_NUM_THREADS=1 $(PYTEST) --dist loadfile -m "not interpret"
 	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(PYTEST) -m interpret tests/kernels tests/nn
 	$(BIN)/python -m rnnlab_kernels.aot
 

@@ -9,6 +9,12 @@ from rnnlab.callbacks.ledger import read_rows
 from rnnlab.cli.main import main
 
 
+@pytest.fixture(scope="module")
+def addition_run(addition_run, tmp_path_factory):
+    """A copy of the run, in which evaluations leave their results."""
+    return shutil.copytree(addition_run, tmp_path_factory.mktemp("evaluated") / "run")
+
+
 def test_evaluate_repeats_the_final_numbers(addition_run, capsys):
     assert main(["evaluate", f"run_dir={addition_run}"]) == 0
     result = json.loads((addition_run / "evaluate.json").read_text())
