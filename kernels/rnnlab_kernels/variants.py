@@ -135,8 +135,9 @@ def _persistent(
     from rnnlab_kernels.schedules.engines import Call
     from rnnlab_kernels.schedules.persistent import kernel_backward, kernel_forward
     from rnnlab_kernels.schedules.persistent.call import launch_of
+    from rnnlab_kernels.schedules.persistent.tasks import num_waits
     from rnnlab_kernels.schedules.persistent.tiles import plan_for
-    from rnnlab_kernels.schedules.persistent.wiring import is_one_product, num_waits
+    from rnnlab_kernels.schedules.persistent.wiring import is_one_product
 
     chain: Chain = CHAINS[name] if name in CHAINS else as_chain(CELLS[name])
     flags = torch.ones(1, 1, 1, dtype=torch.bool)  # only whether there are any counts

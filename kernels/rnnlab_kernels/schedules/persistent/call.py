@@ -10,17 +10,11 @@ from rnnlab_kernels.cells import bind_triton
 from rnnlab_kernels.cells.chain import CHAINS_BY_KEY, EPS, Chain
 from rnnlab_kernels.schedules.additions import Additions, Noise, draw_masks
 from rnnlab_kernels.schedules.engines import BOTH, Call
+from rnnlab_kernels.schedules.layout import as_bytes
 from rnnlab_kernels.schedules.noise.counter import as_int32, keep_threshold, key_words
+from rnnlab_kernels.schedules.persistent.tasks import backward_tasks, forward_tasks, num_waits
 from rnnlab_kernels.schedules.persistent.tiles import Tiling
-from rnnlab_kernels.schedules.persistent.wiring import (
-    Stage,
-    Wiring,
-    backward_tasks,
-    forward_tasks,
-    is_one_product,
-    num_waits,
-    wire,
-)
+from rnnlab_kernels.schedules.persistent.wiring import Stage, Wiring, is_one_product, wire
 
 _wired = lru_cache(maxsize=None)(lambda key, *rest: wire(CHAINS_BY_KEY[key], *rest))
 
@@ -176,8 +170,3 @@ def launch_of(call: Call) -> Launch:
         additions.counter,
         call.replays,
     )
-
-
-def as_bytes(flags: Tensor | None) -> Tensor | None:
-    """Return (T, B, 1) booleans as (T, B) bytes."""
-    return None if flags is None else flags.expand(-1, -1, 1).squeeze(-1).contiguous().view(torch.uint8)

@@ -31,7 +31,6 @@ asked for.
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,24 +40,17 @@ from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.bind import CELLS_BY_KEY
 from rnnlab_kernels.cells.chain import Chain, Gates, made_once
 from rnnlab_kernels.schedules import engines, node
-from rnnlab_kernels.schedules.engines import Engine, Kept, backward_through
-from rnnlab_kernels.schedules.layout import settled, step_order, work, zero_padding
+from rnnlab_kernels.schedules.engines import Call, Engine, Kept, backward_through
+from rnnlab_kernels.schedules.layout import as_bytes, settled, step_order, work, zero_padding
 
 Tensors = tuple[Tensor, ...]
 METHODS = ("loop", "numba", "triton")
 
 
-class Call(NamedTuple):
-    """One call: all that is not differentiated.
-
-    `mask` is (T, B) of bytes or None. Unless backward will `keep` them, saved values go to the memory of one step: the
-    same code runs with and without a graph, and gives the same bits.
-    """
-
-    cell: Cell
-    mask: Tensor | None
-    reverse: bool
-    keep: bool
+def cell_of(call: Call) -> Cell:
+    """Return what a call of this engine runs."""
+    assert isinstance(call.maths, Cell)
+    return call.maths
 
 
 def carried_states(cell: Cell) -> tuple[int, ...]:
@@ -153,61 +145,57 @@ def run_backward(
 class Elementwise(Engine):
     """The compiled loop as an engine. Inputs: gates_x, initial states, constants."""
 
-    def _parts(self, call: engines.Call, inputs: Sequence[Tensor]) -> tuple[Call, Sequence[Tensor], Sequence[Tensor]]:
-        """Return the call for the kernels, initial states and constants."""
-        cell, mask = call.maths, call.mask
-        assert isinstance(cell, Cell)
-        steps = None if mask is None else mask.squeeze(-1).contiguous().view(torch.uint8)
-        split = 1 + len(cell.states)
-        return Call(cell, steps, bool(call.reverse), call.keep), inputs[1:split], inputs[split:]
+    def _parts(self, call: Call, inputs: Sequence[Tensor]) -> tuple[Call, Sequence[Tensor], Sequence[Tensor]]:
+        """Return the call with a mask of bytes, initial states and constants."""
+        split = 1 + len(cell_of(call).states)
+        return call._replace(mask=as_bytes(call.mask)), inputs[1:split], inputs[split:]
 
-    def forward(self, call: engines.Call, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Kept]:
+    def forward(self, call: Call, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Kept]:
         if call.method == "triton":  # in programs saved by version 0.1, which had a kernel for it
-            assert isinstance(call.maths, Cell)
-            chain, split = _chain_of(call.maths.key), 1 + len(call.maths.states)
+            cell = cell_of(call)
+            chain, split = _chain_of(cell.key), 1 + len(cell.states)
             call = call._replace(engine="sequence", method="sequence", maths=chain, names=chain.constants)
             inputs = inputs[0], *inputs[split:], *inputs[1:split]
             engine = engines.ENGINES[call.engine]
             return engine.forward(engine.planned(call, inputs), inputs)
-        loop, state_0, constants = self._parts(call, inputs)
+        call, state_0, constants = self._parts(call, inputs)
         given = [settled(tensor) for tensor in (*state_0, *constants)]
         num_states = len(state_0)
-        results, kept = run_forward(loop, settled(inputs[0]), given[:num_states], given[num_states:])
+        results, kept = run_forward(call, settled(inputs[0]), given[:num_states], given[num_states:])
         return results, list(kept)
 
-    def fake(self, call: engines.Call, inputs: Sequence[Tensor]) -> list[Tensor]:
-        loop, state_0, _ = self._parts(call, inputs)
+    def fake(self, call: Call, inputs: Sequence[Tensor]) -> list[Tensor]:
+        call, state_0, _ = self._parts(call, inputs)
         gates_x, (batch, hidden) = inputs[0], state_0[0].shape
         num_steps = gates_x.shape[0]
         found = [gates_x.new_empty(num_steps, batch, hidden), *(gates_x.new_empty(value.shape) for value in state_0)]
         if call.keep:
             found += [gates_x.new_empty(num_steps, batch, hidden)]
             found += [gates_x.new_empty(num_steps, batch, len(state_0) - 1, hidden, dtype=torch.float32)]
-            found += [gates_x.new_empty(num_steps, batch, len(loop.cell.saved), hidden)]
+            found += [gates_x.new_empty(num_steps, batch, len(cell_of(call).saved), hidden)]
         return found
 
     def backward(
         self,
-        call: engines.Call,
+        call: Call,
         inputs: Sequence[Tensor],
         kept: Kept,
         grads: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> Sequence[Tensor | None]:
-        loop, state_0, constants = self._parts(call, inputs)
-        found = run_backward(loop, inputs[0].dtype, state_0, constants, kept, grads)
+        call, state_0, constants = self._parts(call, inputs)
+        found = run_backward(call, inputs[0].dtype, state_0, constants, kept, grads)
         return [grad.to(value.dtype) for value, grad in zip(inputs, found, strict=True)]
 
     def backward_with_graph(
         self,
-        call: engines.Call,
+        call: Call,
         inputs: Sequence[Tensor],
         kept: Kept,
         grads: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> Sequence[Tensor | None]:
-        cell, mask, reverse = call.maths, call.mask, bool(call.reverse)
-        assert isinstance(cell, Cell)
+        cell, mask, reverse = cell_of(call), call.mask, bool(call.reverse)
         split = 1 + len(cell.states)
 
         def run(gates_x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
@@ -296,6 +284,6 @@ def elementwise(
         return sequence(
             chain, gates_x, state_0, dict(zip(chain.constants, constants, strict=True)), mask, reverse=reverse
         )
-    call = engines.Call("elementwise", method, cell, reverse=reverse, mask=mask)
+    call = Call("elementwise", method, cell, reverse=reverse, mask=mask)
     output, *state_n = node.run(call, gates_x, *state_0, *constants)
     return output, tuple(state_n)

@@ -9,7 +9,7 @@ from torch import Tensor
 from rnnlab_kernels.launch import is_interpreting
 from rnnlab_kernels.schedules.persistent import graphs
 from rnnlab_kernels.schedules.persistent.call import Launch
-from rnnlab_kernels.schedules.persistent.wiring import up_to_each_wait
+from rnnlab_kernels.schedules.persistent.tasks import up_to_each_wait
 
 # How tensors of both kernels run along time, T slots and so many more; by axis 1 they run along rows. Others by axis 0:
 _TIMED = {"gates_x": 0, "mask": 0, "reset": 2, "h": 1, "rest": 1, "saved": 0, "doutput": 0, "grads": 2}

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from rnnlab_kernels.cells import Cell, bind_numba
 from rnnlab_kernels.cells.compiled import FASTMATH, inline, load, load_written, store
-from rnnlab_kernels.schedules.persistent.elementwise import Call, carried_states
+from rnnlab_kernels.schedules.engines import Call
+from rnnlab_kernels.schedules.persistent.elementwise import carried_states, cell_of
 
 compiled = numba.njit(fastmath=FASTMATH, error_model="numpy")
 
@@ -28,7 +29,7 @@ compiled = numba.njit(fastmath=FASTMATH, error_model="numpy")
 def _reader(count: int, written: bool = False) -> Any:
     """Return the function that reads, from a row of `count` times H values, those of unit i as a tuple.
 
-    `own`: the loop writes into that memory, too.
+    `written`: the loop writes into that memory, too.
     """
     if not count:
         return inline(lambda row, hidden, i: ())
@@ -197,7 +198,7 @@ def forward(
     call: Call, gates_x: Tensor, h_0: Tensor, rest_0: Tensor, constants: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return h (T, B, H), the other states (T, B, K-1, H) and what the cell keeps, (T, B, S, H) or (1, B, S, H)."""
-    num_steps, (batch, hidden), cell = len(gates_x), h_0.shape, call.cell
+    num_steps, (batch, hidden), cell = len(gates_x), h_0.shape, cell_of(call)
     gates_x = gates_x.contiguous()
     h = gates_x.new_empty(num_steps, batch, hidden)
     rest = gates_x.new_empty(num_steps, *rest_0.shape)
@@ -208,7 +209,7 @@ def forward(
         None if call.mask is None else call.mask.numpy(),
         *(tensor.data_ptr() for tensor in (*before, h, rest, saved)),
         call.keep,
-        call.reverse,
+        bool(call.reverse),
     )
     return h, rest, saved
 
@@ -226,15 +227,15 @@ def backward(
 ) -> tuple[Tensor, Tensor]:
     """Return dgates (T, B, G*H) and the gradients of the constants (B, C, H); leave those of state_0 in `dstate`."""
     num_steps, batch, hidden = h.shape
-    dgates = h.new_empty(num_steps, batch, call.cell.num_gates * hidden)
+    dgates = h.new_empty(num_steps, batch, cell_of(call).num_gates * hidden)
     dconstants = h.new_zeros(batch, len(constants), hidden)
     inputs = (doutput, dstate, h, rest, saved, h_0, rest_0, constants)
-    _backward_loop(call.cell)(
+    _backward_loop(cell_of(call))(
         *(num_steps, batch, hidden),
         *(tensor.data_ptr() for tensor in inputs),
         None if call.mask is None else call.mask.numpy(),
         dgates.data_ptr(),
         dconstants.data_ptr(),
-        call.reverse,
+        bool(call.reverse),
     )
     return dgates, dconstants
