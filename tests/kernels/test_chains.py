@@ -159,7 +159,7 @@ def make(name: str, size: tuple[int, int, int, int], **options: Any) -> ChainPro
     if options.get("ragged"):
         mask = lengths_to_mask(torch.randint(0, num_steps + 1, (batch,)), num_steps)
     leaves = {key: value.requires_grad_() for key, value in inputs.items()}
-    return ChainProblem(chain, leaves, mask, options.get("reverse", False), options.get("additions", PLAIN))  # type: ignore[arg-type]
+    return ChainProblem(chain, leaves, mask, options.get("reverse", False), options.get("additions", PLAIN))
 
 
 def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], **tolerance: float) -> None:

@@ -10,6 +10,7 @@ from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.scan.linear_scan import linear_scan
 from tests.conftest import INTERPRETING
+from tests.kernels.one_launch import both_ways, sequence, step
 from tests.kernels.problems import (
     CELL_NAMES,
     OPTIONS,
@@ -32,30 +33,6 @@ def pointwise(*args, **kwargs):
     from rnnlab_kernels.schedules.stepwise.kit_triton import pointwise
 
     return pointwise(*args, **kwargs)
-
-
-def sequence(*args, **kwargs):
-    from rnnlab_kernels.schedules.persistent.api import sequence
-
-    return sequence(*args, **kwargs)
-
-
-def step(*args, **kwargs):
-    from rnnlab_kernels.schedules.persistent.api import step
-
-    return step(*args, **kwargs)
-
-
-def stages(*args, **kwargs):
-    from rnnlab_kernels.schedules.persistent.api import sequence
-
-    return sequence(*args, **kwargs)
-
-
-def both_ways(*args, **kwargs):
-    from rnnlab_kernels.schedules.persistent.api import both_ways
-
-    return both_ways(*args, **kwargs)
 
 
 # One program a tile, several that wait for each other, and as many as the chip has multiprocessors, whose gradients are
@@ -105,8 +82,8 @@ STAGES = [
     ids=lambda value: str(value).replace(", ", "x"),
 )
 @pytest.mark.parametrize("name", STAGES)
-def test_stages_are_no_worse_than_torch(name, dtype, size, option, poisoned_empty):
-    assert_no_worse_than_torch(make(name, size, **OPTIONS[option]).to(dtype), stages, dtype)
+def test_chains_are_no_worse_than_torch(name, dtype, size, option, poisoned_empty):
+    assert_no_worse_than_torch(make(name, size, **OPTIONS[option]).to(dtype), sequence, dtype)
 
 
 @pytest.mark.parametrize("schedule", [sequence, step])

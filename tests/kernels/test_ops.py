@@ -64,8 +64,9 @@ def checked(recorder: Recorder, leaves_gaps: bool = False) -> None:
 
 
 @pytest.mark.interpret
-@pytest.mark.parametrize("additions", few([Additions(), NOISE], []), ids=["plain", "noise"])
-@pytest.mark.parametrize("name", few(("lstm", "cifg", "layer_norm_lstm", "peephole_lstm", "narx1"), ("lstm",)))
+@pytest.mark.slow
+@pytest.mark.parametrize("additions", [Additions(), NOISE], ids=["plain", "noise"])
+@pytest.mark.parametrize("name", ("lstm", "cifg", "layer_norm_lstm", "peephole_lstm", "narx1"))
 def test_interpreted_recurrence(name, additions, monkeypatch):
     _recurrence("pointwise", name, additions, monkeypatch)
 

@@ -17,6 +17,7 @@ from rnnlab_kernels.schedules.additions import Additions, Noise
 from rnnlab_kernels.schedules.layout import lengths_to_mask
 from rnnlab_kernels.schedules.reference import reference
 from tests.covering import few
+from tests.kernels.one_launch import plan_sequence, sequence, side_by_side, sliced
 from tests.kernels.problems import assert_close_in_float32, assert_within_ratio, make_problem
 from tests.kernels.test_chains import ChainProblem, make
 from tests.tolerances import EPS, RATIO
@@ -26,64 +27,35 @@ NORMED = ("layer_norm_lstm", "layer_norm_lstm_gates", "layer_norm_lstm_state", "
 NAMES = ("layer_norm_rnn_tanh", *NORMED, "layer_norm_lstm_only_state", "layer_norm_gru", "gru_reset_before")
 ENDS = ("layer_norm_rnn_tanh", "layer_norm_lstm_state", "layer_norm_gru", "gru_reset_before")
 
-
-def stages(*args, **kwargs):
-    # Imported late: outside the interpreter's process this module would fix the kernels as compiled ones.
-    from rnnlab_kernels.schedules.persistent.api import sequence
-
-    return sequence(*args, **kwargs)
-
-
-def plan_sequence(*args):
-    from rnnlab_kernels.schedules.persistent.tiles import plan_sequence
-
-    return plan_sequence(*args)
-
-
-def sliced(cell, x, state_0, *args, **kwargs):
-    """Run with sixteen units a program, several programs a tile."""
-    hidden = state_0[0].shape[1]
-    plan, _ = plan_sequence(cell, x.shape[1], hidden, 4, *H200)
-    plan = plan._replace(grid=(-(-hidden // 16), plan.grid[1], 1), options={**plan.options, "UNITS": 16})
-    return stages(cell, x, state_0, *args, plan=plan, **kwargs)
-
-
-def side_by_side(cell, x, state_0, *args, **kwargs):
-    """Run as tensor cores would: sixteen units a program, with TF32's blocks along K, which fp32 takes exactly here."""
-    hidden = state_0[0].shape[1]
-    plan, _ = plan_sequence(cell, x.shape[1], hidden, 4, *H200, True)
-    plan = plan._replace(grid=(-(-hidden // 16), plan.grid[1], 1), options={**plan.options, "UNITS": 16})
-    return stages(cell, x, state_0, *args, plan=plan, **kwargs)
-
-
-SCHEDULES = pytest.mark.parametrize("schedule", [stages, sliced], ids=["whole", "sliced"])
+SCHEDULES = pytest.mark.parametrize("schedule", [sequence, sliced], ids=["whole", "sliced"])
 OF_ENDS = pytest.mark.parametrize(
-    ("name", "schedule"), [("layer_norm_lstm_state", sliced), ("layer_norm_gru", stages), ("gru_reset_before", sliced)]
+    ("name", "schedule"),
+    [("layer_norm_lstm_state", sliced), ("layer_norm_gru", sequence), ("gru_reset_before", sliced)],
 )
 
 
 @SCHEDULES
 @pytest.mark.parametrize("name", NAMES)
-def test_stages_match_reference(name, schedule, poisoned_empty):
+def test_chains_match_reference(name, schedule, poisoned_empty):
     assert_close_in_float32(make(name, (2, 2, 3, 35 if schedule is sliced else 21)), schedule)
 
 
 @SCHEDULES
 @pytest.mark.parametrize("name", NAMES)
 def test_no_biases_ragged_and_reverse(name, schedule, poisoned_empty):
-    problem = make(name, (2, 3, 2, 10 if schedule is stages else 17), bias=False, reverse=True)
+    problem = make(name, (2, 3, 2, 10 if schedule is sequence else 17), bias=False, reverse=True)
     mask = lengths_to_mask(torch.tensor([2, 0, 1]), 2)
     assert_close_in_float32(dataclasses.replace(problem, mask=mask), schedule)
 
 
 @pytest.mark.parametrize("upstream", ["output", "h_n", "c_n"])
 def test_each_upstream_gradient_alone(upstream, poisoned_empty):
-    assert_close_in_float32(make("layer_norm_lstm_state", (2, 2, 3, 7)), stages, upstream)
+    assert_close_in_float32(make("layer_norm_lstm_state", (2, 2, 3, 7)), sequence, upstream)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_smallest_problem(name, poisoned_empty):
-    assert_close_in_float32(make(name, (1, 1, 1, 1)), stages)
+    assert_close_in_float32(make(name, (1, 1, 1, 1)), sequence)
     if name in ENDS:
         assert_close_in_float32(make(name, (1, 1, 2, 17)), sliced)
 
@@ -136,7 +108,7 @@ def test_dropout_and_zoneout(name, schedule, noise, poisoned_empty):
 def test_float16_is_within_twice_torchs_error(name):
     problem = make(name, (3, 3, 4, 17)).to(torch.float16)
     exact, same_dtype = problem.to(torch.float64).run(reference), problem.run(reference)
-    for schedule in (stages, sliced):
+    for schedule in (sequence, sliced):
         actual = problem.run(schedule)
         for key, value in exact.items():
             assert_within_ratio(actual[key], same_dtype[key], value, key, RATIO, EPS[torch.float16])
@@ -145,10 +117,10 @@ def test_float16_is_within_twice_torchs_error(name):
 @pytest.mark.parametrize("name", few(["layer_norm_lstm", "gru_reset_before"], ["gru_reset_before"]))
 def test_repetition_changes_no_bit_and_slices_only_the_last(name):
     problem = make(name, (2, 2, 3, 17), ragged=True).to(torch.float32)
-    for schedule in (stages, sliced):
+    for schedule in (sequence, sliced):
         first, again = problem.run(schedule), problem.run(schedule)
         assert all(torch.equal(value, again[key]) for key, value in first.items())
-    whole = problem.run(stages)
+    whole = problem.run(sequence)
     for key, value in whole.items():
         torch.testing.assert_close(first[key], value, rtol=1e-5, atol=1e-5)
 
@@ -159,7 +131,7 @@ def test_repetition_changes_no_bit_and_slices_only_the_last(name):
 def test_finite_at_large_preactivations(name):
     problem = make(name, (2, 2, 3, 5)).to(torch.float32)
     inputs = {key: (1e4 * value.detach()).requires_grad_() for key, value in problem.inputs.items()}
-    results = dataclasses.replace(problem, inputs=inputs).run(stages)
+    results = dataclasses.replace(problem, inputs=inputs).run(sequence)
     assert all(value.isfinite().all() for value in results.values())
 
 
@@ -177,7 +149,7 @@ def test_statistics_do_not_cancel(schedule):
 
 
 def test_without_gradients_the_result_is_the_same(poisoned_empty):
-    for name, schedule in (("layer_norm_lstm", stages), ("gru_reset_before", sliced)):
+    for name, schedule in (("layer_norm_lstm", sequence), ("gru_reset_before", sliced)):
         problem = make(name, (3, 2, 3, 17)).to(torch.float32)
         expected = problem.run(schedule)["output"]
         with torch.no_grad():
@@ -189,14 +161,14 @@ def test_gradients_that_nobody_needs_are_none():
     problem = make("gru_reset_before", (2, 2, 2, 3)).to(torch.float32)
     for name in ("x", "nh", "h_0"):
         problem.inputs[name].requires_grad_(False)
-    output, _ = problem.results(stages, *problem.inputs.values())
+    output, _ = problem.results(sequence, *problem.inputs.values())
     output.sum().backward()
     assert all((value.grad is not None) == value.requires_grad for value in problem.inputs.values())
 
 
 def test_double_backward_names_the_reference_backend():
     problem = make("layer_norm_gru", (2, 2, 2, 3)).to(torch.float32)
-    output, _ = problem.results(stages, *problem.inputs.values())
+    output, _ = problem.results(sequence, *problem.inputs.values())
     with pytest.raises(RuntimeError, match='backend="reference"'):
         torch.autograd.grad(output.sum(), problem.inputs["x"], create_graph=True)
 
@@ -210,10 +182,10 @@ def test_other_chains_are_refused(name):
 
     assert len(refusal(CHAINS[name])) > 20
     with pytest.raises(ValueError, match="cannot run this"):
-        make(name, (2, 2, 2, 3)).to(torch.float32).run(stages)
+        make(name, (2, 2, 2, 3)).to(torch.float32).run(sequence)
 
 
-@pytest.mark.parametrize("schedule", [stages, sliced], ids=["whole", "sliced"])
+@pytest.mark.parametrize("schedule", [sequence, sliced], ids=["whole", "sliced"])
 @pytest.mark.parametrize("name", ["lstm", "layer_norm_gru", "gru_reset_before", "indrnn_relu", "min_lstm"])
 def test_clipped_gradients_are_those_of_the_plain_loop_and_counted(name, schedule, poisoned_empty):
     chain, seen = CHAINS[name] if name in CHAINS else as_chain(CELLS[name]), []

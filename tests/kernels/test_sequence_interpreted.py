@@ -15,6 +15,7 @@ from rnnlab_kernels.cells.chain import as_chain
 from rnnlab_kernels.schedules.additions import Additions, Noise
 from rnnlab_kernels.schedules.reference import reference
 from tests.covering import few
+from tests.kernels.one_launch import in_parts, sequence, sliced
 from tests.kernels.problems import (
     CELL_NAMES,
     OPTIONS,
@@ -28,30 +29,6 @@ from tests.kernels.test_chains import ChainProblem, make
 from tests.tolerances import EPS, RATIO
 
 pytestmark = pytest.mark.interpret
-
-
-def sequence(*args, **kwargs):
-    # Imported late: outside the interpreter's process this module would fix the kernels as compiled ones.
-    from rnnlab_kernels.schedules.persistent.api import sequence
-
-    return sequence(*args, **kwargs)
-
-
-def sliced(cell, x, state_0, *args, parts=False, **kwargs):
-    """Run with sixteen units a program, several programs a tile."""
-    from rnnlab_kernels.schedules.persistent.tiles import plan_sequence
-
-    hidden = state_0[0].shape[1]
-    plan, _ = plan_sequence(cell, x.shape[1], hidden, 4, 132, 232_448)
-    options = {**plan.options, "UNITS": 16}
-    plan = plan._replace(grid=(-(-hidden // 16), plan.grid[1], 1), options=options, parts=parts)
-    return sequence(cell, x, state_0, *args, plan=plan, **kwargs)
-
-
-def in_parts(*args, **kwargs):
-    """Do the same, programs leaving parts of dh for each other."""
-    return sliced(*args, parts=True, **kwargs)
-
 
 SCHEDULES = pytest.mark.parametrize("schedule", [sequence, sliced, in_parts], ids=["whole", "sliced", "in parts"])
 

@@ -16,6 +16,7 @@ from rnnlab_kernels.schedules.layout import block_diagonal
 from rnnlab_kernels.schedules.persistent import graphs
 from rnnlab_kernels.schedules.reference import reference
 from tests.covering import few
+from tests.kernels.one_launch import both_ways, plan_sequence, sequence, sliced_plan, step
 from tests.kernels.problems import OPTIONS, assert_close_in_float32, make_problem
 from tests.kernels.test_chains import ChainProblem, make
 
@@ -23,23 +24,6 @@ pytestmark = pytest.mark.interpret
 
 NOISE = Noise(2**40 + 5, 0.3, 0.4, (0.3, 0.2), first=5)
 NAMES = ["rnn_tanh", "gru", "lstm", "peephole_lstm"]
-
-
-def schedule(name):
-    # Imported late: outside the interpreter's process this module would fix the kernels as compiled ones.
-    from rnnlab_kernels.schedules.persistent import api
-
-    return getattr(api, name)
-
-
-def plan_sequence(*args):
-    from rnnlab_kernels.schedules.persistent.tiles import plan_sequence
-
-    return plan_sequence(*args)
-
-
-def step(*args, **kwargs):
-    return schedule("step")(*args, **kwargs)
 
 
 def chain_problem(name, size, noise=NOISE, reverse=False):
@@ -138,10 +122,10 @@ def heads_problem(name, size, heads, **options):
 def test_heads_match_the_block_diagonal_matrix(name, reverse, which, poisoned_empty):
     heads, units = 3, 16
     problem = heads_problem(name, (4, 5, 4, heads * units), heads, reverse=reverse)
-    run = schedule(which)
+    run = step
     if which == "sequence":  # heads of fp32 values are planned for no GPU
         plan, _ = plan_sequence(problem.cell, 5, units, 4, *H200)
-        run = functools.partial(run, plan=plan._replace(grid=(*plan.grid[:2], heads)))
+        run = functools.partial(sequence, plan=plan._replace(grid=(*plan.grid[:2], heads)))
     assert_close_in_float32(problem, run)
 
 
@@ -166,8 +150,7 @@ def test_both_ways_are_the_two_directions(name, hidden, plain, poisoned_empty):
     ]
     if plain:
         mask, additions = None, [PLAIN, PLAIN]
-    plan, _ = plan_sequence(chain, 5, hidden, 4, *H200)
-    plan = plan._replace(grid=(-(-hidden // 16), plan.grid[1], 2), options={**plan.options, "UNITS": 16})
+    plan = sliced_plan(chain, 5, hidden, heads=2)
     generator = torch.Generator().manual_seed(1)
     upstream = [torch.randn(4, 5, 2 * hidden, generator=generator), torch.randn(2, 5, hidden, generator=generator)]
 
@@ -177,7 +160,7 @@ def test_both_ways_are_the_two_directions(name, hidden, plain, poisoned_empty):
         del inputs[1]["x"]
         states = [tuple(own.pop(f"{state}_0") for state in chain.states) for own in inputs]
         if both:
-            output, finals = schedule("both_ways")(chain, x, states, inputs, mask, additions=additions, plan=plan)
+            output, finals = both_ways(chain, x, states, inputs, mask, additions=additions, plan=plan)
         else:
             sides = [
                 reference(chain, x, states[k], inputs[k], mask, reverse=k == 1, additions=additions[k])
@@ -193,16 +176,16 @@ def test_both_ways_are_the_two_directions(name, hidden, plain, poisoned_empty):
         torch.testing.assert_close(actual, expected.float(), rtol=1e-4, atol=2e-5)
 
 
-def test_both_ways_refuse_walks_that_differ_and_sides_that_do():
+def test_both_ways_refuse_additions_that_differ_and_sides_that_do():
     problem = chain_problem("gru", (2, 2, 2, 16)).to(torch.float32)
     own = {k: v for k, v in problem.inputs.items() if k not in ("x", "h_0")}
     args = (problem.cell, problem.inputs["x"], [(problem.inputs["h_0"],)] * 2)
     with pytest.raises(ValueError, match="seeds only"):
-        schedule("both_ways")(*args, [own, own], additions=(PLAIN, Additions(clip=1.0)))
+        both_ways(*args, [own, own], additions=(PLAIN, Additions(clip=1.0)))
     with pytest.raises(ValueError, match="same weights"):
-        schedule("both_ways")(*args, [own, {k: v for k, v in own.items() if k != "bias_ih"}])
+        both_ways(*args, [own, {k: v for k, v in own.items() if k != "bias_ih"}])
     with pytest.raises(ValueError, match="spill registers in fp32"):
-        schedule("both_ways")(*args, [own, own])
+        both_ways(*args, [own, own])
 
 
 def test_each_dtype_has_a_graph_of_its_own(replayed):

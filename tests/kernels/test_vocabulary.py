@@ -12,6 +12,7 @@ from rnnlab_kernels.cells.vocabulary import abs, cos, exp, log, maximum, minimum
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.stepwise.kit_torch import eager
 from tests.conftest import INTERPRETING
+from tests.kernels.one_launch import sequence, step
 from tests.kernels.problems import assert_close_in_float32, make_problem
 from tests.kernels.test_derive import assert_gradient_is_autograds, gradients
 from tests.tolerances import FLOAT64
@@ -108,11 +109,9 @@ def test_pointwise_kernels_match_reference():
 
 
 @pytest.mark.interpret
-@pytest.mark.parametrize("schedule", ["sequence", "step"])
+@pytest.mark.parametrize("schedule", [sequence, step])
 def test_one_launch_matches_reference(schedule):
-    from rnnlab_kernels.schedules.persistent import api
-
-    assert_close_in_float32(make_problem(ALL, (3, 3, 4, 5), ragged=True), getattr(api, schedule))
+    assert_close_in_float32(make_problem(ALL, (3, 3, 4, 5), ragged=True), schedule)
 
 
 def _sine_kernel(x_ptr, y_ptr):

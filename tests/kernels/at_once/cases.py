@@ -8,16 +8,14 @@ from torch import Tensor
 
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.chain import Chain, as_chain
-from rnnlab_kernels.launch import H200
 from rnnlab_kernels.schedules.additions import Additions, Noise
 from rnnlab_kernels.schedules.engines import BOTH
 from rnnlab_kernels.schedules.layout import lengths_to_mask
 from rnnlab_kernels.schedules.persistent import api
-from rnnlab_kernels.schedules.persistent.tiles import Tiling, plan_sequence
+from rnnlab_kernels.schedules.persistent.tiles import Tiling
+from tests.kernels.one_launch import sliced_plan
 from tests.kernels.problems import make_problem
 from tests.kernels.test_chains import ChainProblem, make
-
-UNITS = 16  # of a program
 
 
 class Case(NamedTuple):
@@ -59,10 +57,7 @@ class Case(NamedTuple):
     @property
     def _plan(self) -> Tiling:
         chain, (_, batch, _, hidden) = self._chain, self.size
-        plan, reason = plan_sequence(chain, batch, hidden, 4, *H200)
-        assert plan is not None, reason
-        grid = -(-hidden // UNITS), plan.grid[1], self.heads * (1 + (self.reverse == BOTH))
-        return plan._replace(grid=grid, options={**plan.options, "UNITS": UNITS}, parts=self.parts)
+        return sliced_plan(chain, batch, hidden, self.heads * (1 + (self.reverse == BOTH)), parts=self.parts)
 
     @property
     def _chain(self) -> Chain:
