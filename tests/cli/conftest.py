@@ -1,5 +1,8 @@
 """Runs small enough to be made in a second."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from rnnlab.cli.main import main
@@ -16,10 +19,28 @@ TINY = [
 ]
 
 
+# What `finished_run` made, with the times of its files.
+SHARED: dict[Path, dict[Path, int]] = {}
+
+
+def times(run_dir: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
+
+
+@pytest.fixture(autouse=True)
+def _shared_runs_stay() -> Iterator[None]:
+    """A test that writes into a run of all tests changes what others find, in some order of theirs: it takes a copy."""
+    yield
+    changed = [run_dir.name for run_dir, before in SHARED.items() if times(run_dir) != before]
+    SHARED.update({run_dir: times(run_dir) for run_dir in SHARED if run_dir.name in changed})  # said once
+    assert not changed, f"this test wrote into a run that other tests read: {changed}"
+
+
 def finished_run(tmp_path_factory, name, *words):
     """Train on the CPU and return the run directory, whose last part is `name`."""
     run_dir = tmp_path_factory.mktemp("runs") / name
     assert main(["train", "--debug", f"run_dir={run_dir}", "trainer.accelerator=cpu", *words]) == 0
+    SHARED[run_dir] = times(run_dir)
     return run_dir
 
 

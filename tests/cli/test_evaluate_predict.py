@@ -9,16 +9,15 @@ from rnnlab.callbacks.ledger import read_rows
 from rnnlab.cli.main import main
 
 
-@pytest.fixture(scope="module")
-def addition_run(addition_run, tmp_path_factory):
-    """A copy of the run, in which evaluations leave their results."""
-    return shutil.copytree(addition_run, tmp_path_factory.mktemp("evaluated") / "run")
+@pytest.fixture
+def addition_run(addition_run, tmp_path):
+    """A copy of the run, in which an evaluation leaves its results."""
+    return shutil.copytree(addition_run, tmp_path / "run")
 
 
 def test_evaluate_repeats_the_final_numbers(addition_run, capsys):
     assert main(["evaluate", f"run_dir={addition_run}"]) == 0
     result = json.loads((addition_run / "evaluate.json").read_text())
-    (addition_run / "evaluate.json").unlink()
     final = json.loads((addition_run / "metrics.json").read_text())
     assert result["epoch"] == final["best_epoch"]
     assert result["metrics"] == {key: final[key] for key in result["metrics"]}
@@ -28,7 +27,6 @@ def test_evaluate_repeats_the_final_numbers(addition_run, capsys):
 def test_evaluate_last_under_other_settings(addition_run, capsys):
     assert main(["evaluate", f"run_dir={addition_run}", "ckpt=last", "data.batch_size=7"]) == 0
     result = json.loads((addition_run / "evaluate.json").read_text())
-    (addition_run / "evaluate.json").unlink()
     last = read_rows(addition_run / "metrics.csv")[-1]
     assert result["overrides"] == ["data.batch_size=7"]
     assert result["metrics"]["val/loss"] == pytest.approx(last["val/loss"])
@@ -37,19 +35,17 @@ def test_evaluate_last_under_other_settings(addition_run, capsys):
 
 def test_evaluate_warns_of_other_data(addition_run, capsys):
     assert main(["evaluate", f"run_dir={addition_run}", "data.seed=5"]) == 0
-    (addition_run / "evaluate.json").unlink()
     assert "may hold what the run was trained on" in capsys.readouterr().out
 
 
-def test_evaluations_that_differ_are_kept(addition_run, tmp_path, capsys):
-    run_dir = shutil.copytree(addition_run, tmp_path / "run")
+def test_evaluations_that_differ_are_kept(addition_run, capsys):
     for words in ([], ["ckpt=last"], ["ckpt=last", "data.batch_size=7"], [], ["ckpt=last"]):
-        assert main(["evaluate", f"run_dir={run_dir}", *words]) == 0
+        assert main(["evaluate", f"run_dir={addition_run}", *words]) == 0
         last = capsys.readouterr().out.splitlines()[-1]
-    assert last == str(run_dir / "evaluate_2.json")
-    found = [json.loads((run_dir / f"evaluate{number}.json").read_text()) for number in ("", "_2", "_3")]
+    assert last == str(addition_run / "evaluate_2.json")
+    found = [json.loads((addition_run / f"evaluate{number}.json").read_text()) for number in ("", "_2", "_3")]
     assert [result["overrides"] for result in found] == [[], [], ["data.batch_size=7"]]
-    assert not (run_dir / "evaluate_4.json").exists()
+    assert not (addition_run / "evaluate_4.json").exists()
 
 
 def test_results_about_a_run_that_cannot_be_written_go_to_the_working_directory(
@@ -87,7 +83,7 @@ def test_predict_answers_every_line(addition_run, tmp_path):
     assert main(["predict", *words]) == 0
     lines = [line.split("\t") for line in (tmp_path / "out.txt").read_text().splitlines()]
     assert [question for question, _ in lines] == ["1+1", "12+34", "5+99"]
-    assert {path.name for path in tmp_path.iterdir()} == {"in.txt", "out.txt"}
+    assert {path.name for path in tmp_path.iterdir() if path != addition_run} == {"in.txt", "out.txt"}
 
 
 def test_predict_continues_a_series(series_run, csv_file, tmp_path):

@@ -51,6 +51,7 @@ def test_command_runs(words, ready, addition_run, char_run, tagger_run, capsys):
     run = {"sample": char_run, "diagnose": char_run}.get(verb, addition_run)
     if "data.test=FILE" in words:
         run, words = tagger_run, [word.replace("FILE", "FILE.conllu") for word in words]
+    run = shutil.copytree(run, ready / "DIR")
     words = [word.replace("run_dir=DIR", f"run_dir={run}").replace("column=xpos", "column=upos") for word in words]
     words = [word.replace("output=FILE", "output=ANSWERS") for word in words]
     if verb == "train" and "resume=true" in words:

@@ -1,6 +1,7 @@
 """`rnnlab sample` and `rnnlab diagnose` on a trained character model; what they refuse."""
 
 import json
+import shutil
 
 import pytest
 
@@ -114,6 +115,7 @@ def test_other_runs_are_named(addition_run, capsys):
 
 
 def test_a_character_run_is_evaluated_and_answers_no_queries(char_run, capsys, tmp_path, text_file):
+    char_run = shutil.copytree(char_run, tmp_path / "run")
     code, out, _ = run(capsys, "evaluate", f"run_dir={char_run}", "task.dynamic_lr=1e-4")
     found = json.loads((char_run / "evaluate.json").read_text())["metrics"]
     stored = json.loads((char_run / "metrics.json").read_text())
@@ -128,6 +130,7 @@ def test_a_character_run_is_evaluated_and_answers_no_queries(char_run, capsys, t
 
 
 def test_diagnose_draws_a_character_model(char_run, capsys, tmp_path, text_file):
+    char_run = shutil.copytree(char_run, tmp_path / "run")
     code, out, err = run(capsys, "diagnose", f"run_dir={char_run}", "length=200")
     assert code == 0, err
     for name in ("learning_curve", "surprise", "units"):
@@ -141,8 +144,9 @@ def test_diagnose_draws_a_character_model(char_run, capsys, tmp_path, text_file)
     assert code == 0 and "'~'" in err
 
 
-def test_diagnose_of_another_task_draws_its_curves(addition_run, capsys):
-    code, out, _ = run(capsys, "diagnose", f"run_dir={addition_run}")
+def test_diagnose_of_another_task_draws_its_curves(addition_run, capsys, tmp_path):
+    run_dir = shutil.copytree(addition_run, tmp_path / "run")
+    code, out, _ = run(capsys, "diagnose", f"run_dir={run_dir}")
     assert code == 0 and "figures/learning_curves.png" in out
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 
@@ -82,7 +83,8 @@ def test_predict_refuses_broken_files(tagger_run, tmp_path, capsys, content, mes
         assert message in error and error.count("\n") == 1 and not (tmp_path / "out.conllu").exists()
 
 
-def test_evaluate_takes_a_held_out_file(tagger_run, conllu_file, capsys):
+def test_evaluate_takes_a_held_out_file(tagger_run, conllu_file, capsys, tmp_path):
+    tagger_run = shutil.copytree(tagger_run, tmp_path / "run")
     assert main(["evaluate", f"run_dir={tagger_run}", f"data.test={conllu_file}"]) == 0
     found = json.loads((tagger_run / "evaluate.json").read_text())["metrics"]
     stored = json.loads((tagger_run / "metrics.json").read_text())
@@ -96,7 +98,8 @@ def test_evaluate_refuses_another_training_file(tagger_run, tmp_path, conllu_fil
     assert "not the one this run was trained on" in capsys.readouterr().err
 
 
-def test_diagnose_draws_a_tagger(tagger_run, capsys):
+def test_diagnose_draws_a_tagger(tagger_run, capsys, tmp_path):
+    tagger_run = shutil.copytree(tagger_run, tmp_path / "run")
     (tagger_run / "figures" / "confusion.png").unlink()
     assert main(["diagnose", f"run_dir={tagger_run}"]) == 0
     out = capsys.readouterr().out
