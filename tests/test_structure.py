@@ -4,8 +4,8 @@ Imports count wherever they stand, inside functions too: what a file needs, it n
 """
 
 import ast
+import functools
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
 
@@ -28,9 +28,10 @@ FLOORS = [
 ]
 
 
-def needs(path: Path) -> set[str]:
-    """Return the modules of this project that a file imports, those only meant for type checkers aside."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+@functools.cache
+def needs(module: str) -> set[str]:
+    """Return the modules of this project that one imports, those only meant for type checkers aside."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     skipped = {
         id(inner)
         for node in ast.walk(tree)
@@ -52,9 +53,6 @@ def needs(path: Path) -> set[str]:
     return found & MODULES.keys()
 
 
-NEEDS = {name: needs(path) for name, path in MODULES.items()}
-
-
 def floor_of(part: str) -> int:
     return next(k for k, parts in enumerate(FLOORS) if part in parts)
 
@@ -66,7 +64,7 @@ def part_of(module: str) -> str:
 
 @pytest.mark.parametrize("package", ["rnnlab_kernels", "rnnlab"])
 def test_no_file_imports_itself_through_others(package):
-    graph = {name: found for name, found in NEEDS.items() if name.split(".")[0] == package}
+    graph = {name: needs(name) for name in MODULES if name.split(".")[0] == package}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -76,9 +74,9 @@ def test_no_file_imports_itself_through_others(package):
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(PREFIX) and name.count(".") > 0])
 def test_kernels_stand_on_floors(module):
     if module == "rnnlab_kernels.schedules":
-        assert not NEEDS[module]
+        assert not needs(module)
         return
     here = part_of(module)
-    for other in NEEDS[module]:
+    for other in needs(module):
         there = part_of(other)
         assert there == here or floor_of(there) < floor_of(here), f"{module} must not import {other}"

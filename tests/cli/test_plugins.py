@@ -80,6 +80,7 @@ def test_the_folder_of_the_page_from_the_wheel(workplace, tmp_path, monkeypatch)
     assert len([float(line) for line in (workplace / "answers.txt").read_text().splitlines()]) == 2
 
 
+@pytest.mark.slow
 def test_the_folder_of_the_page_learns(fresh, capsys):
     words = ["plugins=[mylab]", "experiment=adding", "logger=csv", "trainer.accelerator=cpu", "trainer.max_epochs=12"]
     assert main(["train", *words, "data.num_steps=4", "run_dir=learns"]) == 0

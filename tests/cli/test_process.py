@@ -7,7 +7,6 @@ import sys
 import pytest
 
 from tests.cli.conftest import TINY
-from tests.covering import few
 
 # Sends itself a signal, as Ctrl-C and `kill` do, in the second epoch.
 INTERRUPTED = """
@@ -31,19 +30,16 @@ sys.exit(main(sys.argv[1:]))
 ENDS = {"SIGINT": (130, "interrupted"), "SIGTERM": (143, "terminated")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "step", "logger"),
-    few(
-        [
-            ("SIGINT", "training_step", "csv"),
-            ("SIGINT", "training_step", "wandb"),
-            ("SIGINT", "test_step", "csv"),
-            ("SIGTERM", "training_step", "wandb"),
-            ("SIGTERM", "test_step", "csv"),
-        ],
-        [("SIGTERM", "test_step", "csv")],
-        several=True,
-    ),
+    [
+        ("SIGINT", "training_step", "csv"),
+        ("SIGINT", "training_step", "wandb"),
+        ("SIGINT", "test_step", "csv"),
+        ("SIGTERM", "training_step", "wandb"),
+        ("SIGTERM", "test_step", "csv"),
+    ],
 )
 def test_a_stopped_run_says_how_to_go_on(name, step, logger, tmp_path):
     run_dir, (exit_code, word) = tmp_path / "a run", ENDS[name]

@@ -161,6 +161,7 @@ def test_slurm_changes_nothing(uninterrupted, tmp_path, monkeypatch):
     assert set(usr1) == {signal.SIG_DFL}
 
 
+@pytest.mark.slow
 def test_a_longer_training_is_that_of_a_run_that_was_longer_from_the_start(tmp_path, capsys):
     words = [*WORDS, "schedule=constant"]
     for name, epochs in {"long": 4, "short": 2}.items():

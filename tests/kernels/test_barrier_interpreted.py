@@ -19,11 +19,8 @@ from tests.kernels.at_once.memory import HABITS, Habits, Memory
 
 pytestmark = pytest.mark.interpret
 SCHEDULES = (("in turn", "slow"), ("ahead", "quick"), ("random", "mixed"))
-SOME_CASES = ("lstm", "gru, ragged, parts", "gru_reset_before", "lstm, both directions")
-SOME_FAULTS = (
-    *("no wait after a step", "no wait before a product's gradient", "relaxed arrival", "relaxed poll"),
-    *("no CTA barrier before arriving", "row sums through L1", "h through L1", "counters never zeroed"),
-)
+SOME_CASES = ("gru, ragged, parts", "gru_reset_before", "lstm, both directions")
+SOME_FAULTS = ("no wait after a step", "relaxed arrival", "relaxed poll", "h through L1", "counters never zeroed")
 
 
 @functools.cache

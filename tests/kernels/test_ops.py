@@ -72,7 +72,7 @@ def test_interpreted_recurrence(name, additions, monkeypatch):
 
 
 @pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted here")
-@pytest.mark.parametrize("additions", [Additions(), NOISE], ids=["plain", "noise"])
+@pytest.mark.parametrize("additions", few([Additions(), NOISE], [NOISE]), ids=["plain", "noise"])
 @pytest.mark.parametrize(
     "name", few(("lstm", "gru", "cifg", "layer_norm_lstm", "peephole_lstm", "narx1"), ("layer_norm_lstm",))
 )
@@ -124,7 +124,8 @@ def test_a_cell_that_keeps_more_when_candidates_are_dropped(kit, monkeypatch):
 
 
 @pytest.mark.skipif(INTERPRETING or not launch.has_numba(), reason="compiled loops")
-@pytest.mark.parametrize("is_masked", few([False, True], [True]))
+@pytest.mark.slow
+@pytest.mark.parametrize("is_masked", [False, True])
 def test_elementwise(is_masked, monkeypatch):
     recorder = Recorder(monkeypatch)
     mask = torch.rand(4, 3, 1) < 0.5 if is_masked else None

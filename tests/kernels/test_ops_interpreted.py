@@ -116,6 +116,7 @@ def results(function: Any, case: Case, leaves: Named, flags: Named) -> list[Tens
     return [*found, *torch.autograd.grad(found, list(leaves.values()), upstream)]
 
 
+@pytest.mark.slow
 @EVERY
 def test_compiled_it_computes_the_same_at_any_size(name, given):
     case = CASES[name]

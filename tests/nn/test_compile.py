@@ -101,6 +101,7 @@ def test_time_is_not_unrolled():
     assert sizes[0] == sizes[1] < 40
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # torch's own
 def test_inductor():

@@ -11,7 +11,6 @@ import rnnlab.nn
 from rnnlab.data import CSVData, TwoSineData
 from rnnlab.models import Forecaster
 from rnnlab.tasks import ForecastingTask
-from tests.covering import few
 from tests.tasks.helpers import GivenData, first_rows, quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")  # on purpose: the data are in memory
@@ -46,7 +45,8 @@ DATA = {
 }
 
 
-@pytest.mark.parametrize("make", few(DATA.values(), [DATA["sequence"]]), ids=DATA)
+@pytest.mark.slow
+@pytest.mark.parametrize("make", DATA.values(), ids=DATA)
 def test_one_batch_is_learnt_by_heart(make, csv_data, tmp_path):
     torch.manual_seed(0)
     data = make(csv_data)
