@@ -109,7 +109,7 @@ def schedule(backend: str) -> Callable[..., Any]:
 
         return api.step if backend == "step" else api.sequence
     if backend == "fused":
-        from rnnlab_kernels.schedules.stepwise.kit_numba import fused
+        from rnnlab_kernels.schedules.compiled.api import fused
 
         return fused
     from rnnlab_kernels.schedules.library.onednn import onednn

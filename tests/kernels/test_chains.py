@@ -315,7 +315,7 @@ def test_eager_error_in_half_precision_is_within_twice_torchs(name, dtype):
 )
 def test_fused_matches_reference(name, option, poisoned_empty):
     pytest.importorskip("numba")
-    from rnnlab_kernels.schedules.stepwise.kit_numba import fused
+    from rnnlab_kernels.schedules.compiled.api import fused
 
     assert_close_in_float32(make(name, (5, 3, 4, 7), **OPTIONS[option]), fused)
 

@@ -234,7 +234,7 @@ def test_derived_runs_on_the_eager_schedule(name, option):
 
 def test_derived_runs_on_the_fused_schedule():
     pytest.importorskip("numba")
-    from rnnlab_kernels.schedules.stepwise.kit_numba import fused
+    from rnnlab_kernels.schedules.compiled.api import fused
 
     assert_close_in_float32(make_problem(DERIVED["short"], (5, 3, 4, 9), ragged=True), fused)
 

@@ -25,7 +25,7 @@ numba = pytest.importorskip("numba")
 
 
 def fused(*args, **kwargs):
-    from rnnlab_kernels.schedules.stepwise.kit_numba import fused
+    from rnnlab_kernels.schedules.compiled.api import fused
 
     return fused(*args, **kwargs)
 

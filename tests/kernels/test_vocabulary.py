@@ -96,7 +96,7 @@ def test_saved_values_are_real_numbers():
 
 def test_compiled_loops_match_reference():
     pytest.importorskip("numba")
-    from rnnlab_kernels.schedules.stepwise.kit_numba import fused
+    from rnnlab_kernels.schedules.compiled.api import fused
 
     assert_close_in_float32(make_problem(ALL, (4, 3, 4, 9), ragged=True), fused)
 

@@ -145,7 +145,7 @@ def _fused(work: Work, given: Given) -> Run:
     possible, reason = launch.fused_supported(given.x.device, given.x.dtype)
     if not possible:
         raise Unavailable(reason)
-    from rnnlab_kernels.schedules.stepwise.kit_numba import fused
+    from rnnlab_kernels.schedules.compiled.api import fused
 
     return network(fused, work, given)
 

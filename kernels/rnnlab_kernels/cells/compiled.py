@@ -44,7 +44,7 @@ def _element(builder: Any, address: Any, index: Any) -> Any:
     return builder.gep(pointer, [index])
 
 
-def _read_only(builder: Any) -> Any:
+def read_only(builder: Any) -> Any:
     """Return LLVM's name for memory that a loop reads and never writes."""
     domain = builder.module.add_metadata(["rnnlab"])
     return builder.module.add_metadata([builder.module.add_metadata(["read only", domain])])
@@ -56,7 +56,7 @@ def load(typing_context, address, index):
 
     def generate(context, builder, signature, arguments):
         value = builder.load(_element(builder, *arguments), align=4)
-        value.set_metadata("alias.scope", _read_only(builder))
+        value.set_metadata("alias.scope", read_only(builder))
         return value
 
     return types.float32(types.int64, types.int64), generate
@@ -78,7 +78,7 @@ def store(typing_context, address, index, value):
 
     def generate(context, builder, signature, arguments):
         instruction = builder.store(arguments[2], _element(builder, *arguments[:2]), align=4)
-        instruction.set_metadata("noalias", _read_only(builder))
+        instruction.set_metadata("noalias", read_only(builder))
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.float32), generate

@@ -78,6 +78,11 @@ def lengths_to_mask(lengths: Tensor, num_steps: int) -> Tensor:
     return (steps < lengths.unsqueeze(0)).unsqueeze(-1)
 
 
+def as_bytes(flags: Tensor | None) -> Tensor | None:
+    """Return (T, B, 1) booleans as (T, B) bytes."""
+    return None if flags is None else flags.expand(-1, -1, 1).squeeze(-1).contiguous().view(torch.uint8)
+
+
 def unread_states(mask: Tensor, reset: Tensor | None, reverse: bool) -> tuple[Tensor, Tensor]:
     """Return the rows (B, 1) whose initial states no valid step reads, and those that hold them to the end.
 

@@ -92,17 +92,23 @@ def run_backward(
     return found
 
 
-class _Backward:
-    """The stages in reverse, and the buffers of pre-activation gradients from which weight gradients are made."""
+class Gradients:
+    """The gradients of pre-activations over time, as buffers, and what is made of them when the loop is done.
 
-    def __init__(self, frame: Frame, memories: list[list[Tensors]]) -> None:
-        self.frame, self.memories = frame, memories
-        self.grads: dict[str, Tensor] = {}
+    Attributes:
+        dx: (T, B, N).
+        dpre: by the value, (T, B, W).
+        dconstants: (R, H), any rows, which are summed.
+        dweights: of norms, summed already.
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
         chain, x = frame.chain, frame.x
         shape = (frame.num_steps, frame.batch)
         # An input part without weight is an input itself: its gradient is handed out, not scratch.
         self.dx = scratch("dx", x, *shape, frame.num_columns) if "ih" in frame.weights else x.new_empty(x.shape)
-        self.dpre: dict[str, Tensor] = {}  # by the value, (T, B, N)
+        self.dpre: dict[str, Tensor] = {}
         plan = frame.plan
         for stage in chain.stages:
             for name in stage.out if isinstance(stage, Gates) else (stage.out,):
@@ -111,9 +117,61 @@ class _Backward:
                 elif not isinstance(stage, Gates) or name in plan.recurrent_parts:
                     self.dpre[name] = scratch(f"d{name}", x, *shape, frame.width[name])
         self.dconstants: dict[str, Tensor] = {}
-        for name in chain.constants:
-            self.dconstants[name] = torch.zeros(frame.batch, frame.width[name], dtype=frame.work, device=x.device)
-        self.dweights: dict[str, Tensor] = {}  # of norms, summed step by step
+        self.dweights: dict[str, Tensor] = {}
+
+    def finish(self, named: Mapping[str, Tensor], needed: tuple[bool, ...]) -> list[Tensor | None]:
+        """Return the gradients of x and of the weights, in the order of `call.names`."""
+        frame, weights, x = self.frame, self.frame.weights, self.frame.x
+        names = frame.call.names
+        wanted = dict(zip(names, needed[1:], strict=False))
+        parts: list[tuple[str, Tensor]] = []
+        flat_dx = self.dx.flatten(0, 1)
+        dinput: Tensor | None = self.dx
+        if "ih" in weights:
+            dinput = None
+            if needed[0]:
+                dinput = bind_product(weights["ih"].t(), len(flat_dx))(flat_dx).view_as(x)
+            if wanted["ih"]:
+                parts.append(("ih", weight_gradient(flat_dx, x.flatten(0, 1))))
+            if wanted.get("bias_ih"):
+                parts.append(("bias_ih", flat_dx.sum(0, dtype=frame.work)))
+        for stage in frame.chain.stages:
+            if isinstance(stage, Product):
+                dpre = self.dpre[stage.out].flatten(0, 1)
+                if wanted[stage.weight]:
+                    source = self._sources(stage, named).flatten(0, 1)
+                    parts.append((stage.weight, weight_gradient(dpre, source)))
+                if stage.bias is not None and wanted.get(stage.bias):
+                    parts.append((stage.bias, dpre.sum(0, dtype=frame.work)))
+        found: dict[str, Tensor] = {}
+        for name, grad in parts:
+            found[name] = found[name] + grad if name in found else grad  # stages may share a weight
+        found |= self.dweights
+        for name, grad in self.dconstants.items():
+            found[name] = grad.sum(0)
+        grads = [dinput]
+        for name in names:
+            grads.append(found[name].to(weights[name].dtype) if name in found else None)
+        return grads
+
+    def _sources(self, stage: Product, named: Mapping[str, Tensor]) -> Tensor:
+        """Return what a product multiplied at all steps (T, B, K)."""
+        masks = self.frame.masks.sources
+        parts = list(map(named.__getitem__, stage.sources))
+        for k, name in enumerate(stage.sources):
+            parts[k] = parts[k] * masks[name] if name in masks else parts[k]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).to(self.frame.x.dtype)
+
+class _Backward(Gradients):
+    """The stages in reverse, and the buffers of pre-activation gradients from which weight gradients are made."""
+
+    def __init__(self, frame: Frame, memories: list[list[Tensors]]) -> None:
+        super().__init__(frame)
+        self.memories = memories
+        self.grads: dict[str, Tensor] = {}
+        for name in frame.chain.constants:
+            shape = (frame.batch, frame.width[name])
+            self.dconstants[name] = torch.zeros(shape, dtype=frame.work, device=frame.x.device)
         self._zeros: dict[str, Tensor] = {}
 
     def bind(self) -> list[Callable[[int, int], None]]:
@@ -216,46 +274,3 @@ class _Backward:
                     self.add(name, grad)
 
         return run
-
-    def finish(self, named: Mapping[str, Tensor], needed: tuple[bool, ...]) -> list[Tensor | None]:
-        """Return the gradients of x and of the weights, in the order of `call.names`."""
-        frame, weights, x = self.frame, self.frame.weights, self.frame.x
-        names = frame.call.names
-        wanted = dict(zip(names, needed[1:], strict=False))
-        parts: list[tuple[str, Tensor]] = []
-        flat_dx = self.dx.flatten(0, 1)
-        dinput: Tensor | None = self.dx
-        if "ih" in weights:
-            dinput = None
-            if needed[0]:
-                dinput = bind_product(weights["ih"].t(), len(flat_dx))(flat_dx).view_as(x)
-            if wanted["ih"]:
-                parts.append(("ih", weight_gradient(flat_dx, x.flatten(0, 1))))
-            if wanted.get("bias_ih"):
-                parts.append(("bias_ih", flat_dx.sum(0, dtype=frame.work)))
-        for stage in frame.chain.stages:
-            if isinstance(stage, Product):
-                dpre = self.dpre[stage.out].flatten(0, 1)
-                if wanted[stage.weight]:
-                    source = self._sources(stage, named).flatten(0, 1)
-                    parts.append((stage.weight, weight_gradient(dpre, source)))
-                if stage.bias is not None and wanted.get(stage.bias):
-                    parts.append((stage.bias, dpre.sum(0, dtype=frame.work)))
-        found: dict[str, Tensor] = {}
-        for name, grad in parts:
-            found[name] = found[name] + grad if name in found else grad  # stages may share a weight
-        found |= self.dweights
-        for name, grad in self.dconstants.items():
-            found[name] = grad.sum(0)
-        grads = [dinput]
-        for name in names:
-            grads.append(found[name].to(weights[name].dtype) if name in found else None)
-        return grads
-
-    def _sources(self, stage: Product, named: Mapping[str, Tensor]) -> Tensor:
-        """Return what a product multiplied at all steps (T, B, K)."""
-        masks = self.frame.masks.sources
-        parts = list(map(named.__getitem__, stage.sources))
-        for k, name in enumerate(stage.sources):
-            parts[k] = parts[k] * masks[name] if name in masks else parts[k]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).to(self.frame.x.dtype)

@@ -10,6 +10,8 @@ from rnnlab_kernels.cells import Cell, bind_torch
 from rnnlab_kernels.cells.chain import EPS, Chain
 from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.layout import Weights
+from rnnlab_kernels.schedules.stepwise.backward import run_backward
+from rnnlab_kernels.schedules.stepwise.forward import run_forward
 from rnnlab_kernels.schedules.stepwise.run import Tensors, recurrence, working_dtype
 
 
@@ -17,6 +19,7 @@ class TorchStep:
     """Gate maths by torch operators; see `recurrence.Step`."""
 
     differentiable = True
+    run_forward, run_backward = staticmethod(run_forward), staticmethod(run_backward)
 
     def __init__(self, cell: Cell, first: int) -> None:
         self.cell, self.first = cell, first

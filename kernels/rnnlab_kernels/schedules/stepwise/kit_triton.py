@@ -25,6 +25,8 @@ from rnnlab_kernels.launch import pointwise_block
 from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.stepwise.kit_torch import TorchStep
+from rnnlab_kernels.schedules.stepwise.backward import run_backward
+from rnnlab_kernels.schedules.stepwise.forward import run_forward
 from rnnlab_kernels.schedules.stepwise.run import Tensors, recurrence, working_dtype
 
 
@@ -137,6 +139,7 @@ class PointwiseStep:
     """Gate maths by one Triton launch; see `recurrence.Step`."""
 
     differentiable = False
+    run_forward, run_backward = staticmethod(run_forward), staticmethod(run_backward)
     norm_keeps, norm_fwd, norm_bwd = TorchStep.norm_keeps, TorchStep.norm_fwd, TorchStep.norm_bwd
 
     def __init__(self, cell: Cell, first: int) -> None:

@@ -3,7 +3,8 @@
 Outside the loop, as single large products over T*B rows: the input part of the gates before it; dx and all weight
 gradients after it. Inside, a forward step runs the stages of the chain; a backward step runs them in reverse and only
 writes gate gradients and what carries them to the states before. Who computes the gate maths is the `kit` argument:
-torch's operators (kit_torch.py), a compiled loop (kit_numba.py) or a Triton kernel (kit_triton.py).
+torch's operators (kit_torch.py) or a Triton kernel (kit_triton.py), in a loop over time in Python (forward.py,
+backward.py); or the loop and all in it are one compiled call (compiled/).
 
 T time, B batch, I inputs, N columns of the input part, W width of a state. Saved for backward:
 
@@ -37,8 +38,6 @@ from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.engines import Call, Engine, Kept, backward_through
 from rnnlab_kernels.schedules.layout import Weights, named_weights
 from rnnlab_kernels.schedules.reference import reference
-from rnnlab_kernels.schedules.stepwise.backward import run_backward
-from rnnlab_kernels.schedules.stepwise.forward import run_forward
 from rnnlab_kernels.schedules.stepwise.frame import Frame, Plan, Step, Tensors, cached_plan, make_plan, working_dtype
 
 __all__ = ["Step", "Tensors", "recurrence", "working_dtype"]
@@ -51,14 +50,14 @@ class _Kits(dict[str, Any]):
     """Kits by name, imported when they are first asked for."""
 
     _FOUND = {
-        "eager": ("kit_torch", "TorchStep"),
-        "fused": ("kit_numba", "FusedStep"),
-        "pointwise": ("kit_triton", "PointwiseStep"),
+        "eager": ("stepwise.kit_torch", "TorchStep"),
+        "fused": ("compiled.api", "CompiledStep"),
+        "pointwise": ("stepwise.kit_triton", "PointwiseStep"),
     }
 
     def __missing__(self, name: str) -> Any:
         module, kit = self._FOUND[name]
-        self[name] = getattr(importlib.import_module(f"rnnlab_kernels.schedules.stepwise.{module}"), kit)
+        self[name] = getattr(importlib.import_module(f"rnnlab_kernels.schedules.{module}"), kit)
         return self[name]
 
 
@@ -81,7 +80,7 @@ class Stepwise(Engine):
         return call._replace(plan=make(kit, chain.key, call.names, *sizes, zoned, drops_candidate))
 
     def forward(self, call: Call, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Kept]:
-        output, state_n, kept = run_forward(Frame(call, inputs))
+        output, state_n, kept = call.plan.kit.run_forward(Frame(call, inputs))
         return [output.contiguous(), *state_n], kept
 
     def fake(self, call: Call, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -113,7 +112,7 @@ class Stepwise(Engine):
         grads: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> Sequence[Tensor | None]:
-        return run_backward(Frame(call, inputs), kept, grads[0], tuple(grads[1:]), tuple(needed))
+        return call.plan.kit.run_backward(Frame(call, inputs), kept, grads[0], tuple(grads[1:]), tuple(needed))
 
     def backward_with_graph(
         self,

@@ -1,0 +1,1 @@
+"""All of time in one compiled call on a CPU, for any chain of stages."""

@@ -1,0 +1,212 @@
+"""Products of a few rows with packed weights, by a kernel that keeps a tile of the result in registers.
+
+A library's product is made for one large call; here it is one of thousands of small ones, always with the same weights.
+Those are packed once: blocks of columns, a gate's each, in panels of WIDTH columns whose K rows follow each other, so
+that a panel comes from memory in order and stays in the nearest cache while all rows go through it. The last panel of a
+block may be half as wide; columns beyond the block are zeros and are not written.
+
+    out[g][r][c] = start + sum over k of source[r][k] * weight[g][k][c]
+
+`start` is a vector of columns, the same for all rows, or what stands in `out`.
+"""
+
+# mypy: disable-error-code="call-arg"
+
+from functools import cache
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from rnnlab_kernels.cells.compiled import load, store
+from rnnlab_kernels.schedules.compiled.words import apart, at, compiled, word
+
+LANES = 16  # columns of a vector
+ROWS = (8, 4, 2, 1)  # of a tile, the most first
+_FLOAT, _BYTE, _WORD, _BIT = ir.FloatType(), ir.IntType(8), ir.IntType(64), ir.IntType(1)
+_VECTOR, _LANES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_BIT, LANES)
+
+
+def _at(builder: Any, address: Any, kind: Any) -> Any:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def _splat(builder: Any, value: Any, kind: Any) -> Any:
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), lanes)
+
+
+@cache
+def _tile(rows: int, vectors: int) -> Any:
+    """Return the function that computes `rows` rows of a panel of `vectors` vectors.
+
+    Its arguments: source and bytes between its rows; panel; K; start and bytes between its rows; out and bytes between
+    its rows; how many columns of the last vector there are.
+    """
+
+    @intrinsic
+    def tile(typing_context, source, source_row, panel, depth, start, start_row, out, out_row, columns):
+        def generate(context, builder, signature, arguments):
+            source, source_row, panel, depth, start, start_row, out, out_row, columns = arguments
+            module = builder.module
+            mask = None
+            if vectors == 1:
+                wide = ir.VectorType(_WORD, LANES)
+                lanes = ir.Constant(wide, list(range(LANES)))
+                mask = builder.icmp_unsigned("<", lanes, _splat(builder, columns, wide))
+            pointer = _VECTOR.as_pointer()
+
+            def declared(name: str, kind: Any) -> Any:
+                return ir.Function(module, kind, name) if name not in module.globals else module.globals[name]
+
+            fma = declared("llvm.fma.v16f32", ir.FunctionType(_VECTOR, [_VECTOR] * 3))
+            reads = declared(
+                "llvm.masked.load.v16f32.p0",
+                ir.FunctionType(_VECTOR, [pointer, ir.IntType(32), _LANES, _VECTOR]),
+            )
+            writes = declared(
+                "llvm.masked.store.v16f32.p0",
+                ir.FunctionType(ir.VoidType(), [_VECTOR, pointer, ir.IntType(32), _LANES]),
+            )
+            four = ir.Constant(ir.IntType(32), 4)
+            sums = []
+            for r in range(rows):
+                row = builder.add(start, builder.mul(start_row, _WORD(r)))
+                for v in range(vectors):
+                    place = builder.inttoptr(builder.add(row, _WORD(4 * LANES * v)), pointer)
+                    if mask is None:
+                        sums.append(builder.load(place, align=4))
+                    else:
+                        sums.append(builder.call(reads, [place, four, mask, ir.Constant(_VECTOR, None)]))
+            sources = [builder.add(source, builder.mul(source_row, _WORD(r))) for r in range(rows)]
+            before = builder.block
+            body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
+            builder.branch(body)
+            builder.position_at_end(body)
+            k = builder.phi(_WORD)
+            k.add_incoming(_WORD(0), before)
+            found = []
+            for value in sums:
+                phi = builder.phi(_VECTOR)
+                phi.add_incoming(value, before)
+                found.append(phi)
+            line = builder.add(panel, builder.mul(k, _WORD(4 * LANES * vectors)))
+            weights = [
+                builder.load(builder.inttoptr(builder.add(line, _WORD(4 * LANES * v)), pointer), align=4)
+                for v in range(vectors)
+            ]
+            new = []
+            for r in range(rows):
+                place = builder.gep(_at(builder, sources[r], _FLOAT), [k])
+                factor = _splat(builder, builder.load(place, align=4), _VECTOR)
+                for v in range(vectors):
+                    new.append(builder.call(fma, [factor, weights[v], found[r * vectors + v]]))
+            following = builder.add(k, _WORD(1))
+            builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
+            end = builder.block
+            k.add_incoming(following, end)
+            for phi, value in zip(found, new, strict=True):
+                phi.add_incoming(value, end)
+            builder.position_at_end(after)
+            for r in range(rows):
+                row = builder.add(out, builder.mul(out_row, _WORD(r)))
+                for v in range(vectors):
+                    place = builder.inttoptr(builder.add(row, _WORD(4 * LANES * v)), pointer)
+                    if mask is None:
+                        builder.store(new[r * vectors + v], place, align=4)
+                    else:
+                        builder.call(writes, [new[r * vectors + v], place, four, mask])
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 9), generate
+
+    return tile
+
+
+tile_8x2, tile_4x2, tile_2x2, tile_1x2 = (_tile(rows, 2) for rows in ROWS)
+tile_8x1, tile_4x1, tile_2x1, tile_1x1 = (_tile(rows, 1) for rows in ROWS)
+
+
+@compiled
+def panel_of_two(rows, source, source_row, panel, depth, start, start_row, out, out_row):
+    """Compute all rows of a panel of two vectors."""
+    apart()
+    r = 0
+    while rows - r >= 8:
+        tile_8x2(source, source_row, panel, depth, start, start_row, out, out_row, 0)
+        r, source, start, out = r + 8, source + 8 * source_row, start + 8 * start_row, out + 8 * out_row
+    if rows - r >= 4:
+        tile_4x2(source, source_row, panel, depth, start, start_row, out, out_row, 0)
+        r, source, start, out = r + 4, source + 4 * source_row, start + 4 * start_row, out + 4 * out_row
+    if rows - r >= 2:
+        tile_2x2(source, source_row, panel, depth, start, start_row, out, out_row, 0)
+        r, source, start, out = r + 2, source + 2 * source_row, start + 2 * start_row, out + 2 * out_row
+    if rows - r >= 1:
+        tile_1x2(source, source_row, panel, depth, start, start_row, out, out_row, 0)
+
+
+@compiled
+def panel_of_one(rows, source, source_row, panel, depth, start, start_row, out, out_row, columns):
+    """Compute all rows of a panel of one vector, of which `columns` are there."""
+    apart()
+    r = 0
+    while rows - r >= 8:
+        tile_8x1(source, source_row, panel, depth, start, start_row, out, out_row, columns)
+        r, source, start, out = r + 8, source + 8 * source_row, start + 8 * start_row, out + 8 * out_row
+    if rows - r >= 4:
+        tile_4x1(source, source_row, panel, depth, start, start_row, out, out_row, columns)
+        r, source, start, out = r + 4, source + 4 * source_row, start + 4 * start_row, out + 4 * out_row
+    if rows - r >= 2:
+        tile_2x1(source, source_row, panel, depth, start, start_row, out, out_row, columns)
+        r, source, start, out = r + 2, source + 2 * source_row, start + 2 * start_row, out + 2 * out_row
+    if rows - r >= 1:
+        tile_1x1(source, source_row, panel, depth, start, start_row, out, out_row, columns)
+
+
+def multiply(words, scratch, rows):
+    """An instruction as those of rows.py: P source, P out, bytes between rows of source, weights, K, G, H, start (G,
+    whole vectors) or 0 for what stands in `out`, bytes between rows of out, between its blocks."""
+    source, out, source_row = at(words, scratch, 0), at(words, scratch, 2), word(words, 4)
+    packed, depth, blocks, columns = word(words, 5), word(words, 6), word(words, 7), word(words, 8)
+    start, out_row, out_block = word(words, 9), word(words, 10), word(words, 11)
+    for _ in range(blocks):
+        c = 0
+        while c < columns:
+            first, first_row = (start + 4 * c, 0) if start else (out + 4 * c, out_row)
+            if columns - c >= 2 * LANES:
+                panel_of_two(rows, source, source_row, packed, depth, first, first_row, out + 4 * c, out_row)
+                packed, c = packed + 8 * LANES * depth, c + 2 * LANES
+            else:
+                there = min(columns - c, LANES)
+                panel_of_one(rows, source, source_row, packed, depth, first, first_row, out + 4 * c, out_row, there)
+                packed, c = packed + 4 * LANES * depth, c + LANES
+        if start:
+            start += 4 * ((columns + LANES - 1) // LANES * LANES)
+        out += out_block
+
+
+@compiled
+def pack(weight, column_step, depth_step, depth, blocks, columns, out):
+    """Write weights in panels. Steps are in elements: of the next column of a block, and of the next k."""
+    apart()
+    for g in range(blocks):
+        c = 0
+        while c < columns:
+            wide = 2 * LANES if columns - c >= 2 * LANES else LANES
+            there = min(wide, columns - c)
+            first = (g * columns + c) * column_step
+            for k in range(depth):
+                for lane in range(there):
+                    store(out, k * wide + lane, load(weight, first + lane * column_step + k * depth_step))
+                for lane in range(there, wide):
+                    store(out, k * wide + lane, numba.float32(0.0))
+            out += 4 * wide * depth
+            c += wide
+
+
+def packed_size(depth: int, blocks: int, columns: int) -> int:
+    """Return how many elements packed weights take."""
+    return depth * blocks * (-(-columns // LANES) * LANES)
