@@ -7,7 +7,8 @@ rnnlab_kernels.schedules do.
 | backend | route |
 | --- | --- |
 | reference | plain loop: autograd over the steps of a cell |
-| eager, fused, triton | stepwise: a loop in Python, gate maths by torch, Numba or Triton |
+| eager, triton | stepwise: a loop in Python, gate maths by torch or Triton |
+| fused | one compiled call over all steps, by Numba |
 | | scan: all steps of a linear recurrence at once |
 | fused, triton | one loop over all steps, for cells without a product inside a step |
 | step | one launch a step, product and gate maths |
@@ -72,10 +73,12 @@ def explain_backend(module: Any, input: Any = None, lengths: Any = None) -> str:
     return f"{name}: " + ", ".join(f"layer {layer} {line}" for layer, line in enumerate(lines))
 
 
-_MAKERS = {"eager": "torch", "fused": "Numba", "triton": "Triton"}  # of gate maths
+_MAKERS = {"fused": "Numba", "triton": "Triton"}  # of one loop
 _ROUTES = {
     "reference": "plain loop",
-    **{backend: f"stepwise, gate maths by {maker}" for backend, maker in _MAKERS.items()},
+    "eager": "stepwise, gate maths by torch",
+    "fused": "one compiled call over all steps",
+    "triton": "stepwise, gate maths by Triton",
     "step": "one launch a step",
     "sequence": "persistent, one launch over all steps",
     "aten": "torch's layer",

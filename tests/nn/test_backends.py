@@ -102,7 +102,7 @@ def test_explain_backend_of_auto_names_a_route_and_a_reason(kind):
         (
             lambda i, h: Recurrent(rnnlab.nn.IndRNNCell(i, h), zoneout=0.1),
             None,
-            "fused (stepwise, gate maths by Numba: ",
+            "fused (one compiled call over all steps: ",
         ),
     ],
 )

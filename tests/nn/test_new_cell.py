@@ -34,7 +34,7 @@ def test_page_runs_and_prints_what_it_says(capsys):
     assert (
         capsys.readouterr().out.splitlines()
         == printed
-        == ["Recurrent: fused (stepwise, gate maths by Numba: gate maths compiled for the CPU)"]
+        == ["Recurrent: fused (one compiled call over all steps: gate maths compiled for the CPU)"]
     )
     assert names["UGRNNCell"].gates_bwd is None and names["ByHand"].gates_bwd is not None
 

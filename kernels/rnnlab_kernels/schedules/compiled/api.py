@@ -42,8 +42,8 @@ class CompiledStep:
         return [((len(cell.saved), batch, hidden), dtype)]
 
     @staticmethod
-    def norm_keeps(batch: int, width: int) -> list[tuple[int, ...]]:
-        return [(batch, width)]
+    def norm_keeps(batch: int, width: int, outlasts: bool) -> list[tuple[int, ...]]:
+        return [] if outlasts else [(batch, width)]
 
 
 def fused(

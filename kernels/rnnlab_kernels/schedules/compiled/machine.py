@@ -9,7 +9,7 @@ thread takes a tile of rows through all of time alone; whoever is free takes the
 | STEPS, BATCH, REVERSE, BACKWARDS | T, B, the direction along time, and whether it is gone back |
 | SLOTS | of states: T+1, or 2 where only the last is kept |
 | PLACES, FIRST_PLACE | how many places, and the word at which they begin |
-| START, STEP, END | the instructions before the first step, of a step, after the last: first word, and LENGTH in words |
+| PREPARE, START, STEP, END | the instructions before all tiles, before the first step of a tile, of a step, after the last: first word, and LENGTH in words |
 | SCRATCH, TILE_BYTES | scratch, and how much of it each tile has |
 
 A place is where a value stands: kind, base, bytes from slot to slot, bytes from row to row. Its slot is, by kind, the
@@ -33,6 +33,8 @@ from rnnlab_kernels.schedules.compiled.words import call, compiled, set_word, ta
     SLOTS,
     PLACES,
     FIRST_PLACE,
+    PREPARE,
+    PREPARE_LENGTH,
     START,
     START_LENGTH,
     STEP,
@@ -42,7 +44,7 @@ from rnnlab_kernels.schedules.compiled.words import call, compiled, set_word, ta
     SCRATCH,
     TILE_BYTES,
     HEAD,
-) = range(19)
+) = range(21)
 AT_STEP, AT_BEFORE, AT_AFTER, AT_PARITY, AT_OTHER, AT_TILE, AT_ALL = range(7)
 PLACE = 4  # words
 MAX_PLACES = 128
@@ -81,6 +83,12 @@ def run_instructions(program, i, length, scratch, rows):
     while i < end:
         call(word(program, i), program + 8 * (i + 2), scratch, rows)
         i += word(program, i + 1)
+
+
+def prepare(program):
+    """Do what comes before all tiles, with the scratch of the first."""
+    locate(program, 0, 0, 0)
+    run_instructions(program, word(program, PREPARE), word(program, PREPARE_LENGTH), word(program, SCRATCH), 0)
 
 
 def run(program):

@@ -20,8 +20,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from rnnlab_kernels.cells.compiled import load, store
-from rnnlab_kernels.schedules.compiled.words import apart, at, compiled, word
+from rnnlab_kernels.cells.compiled import load, load_written, store
+from rnnlab_kernels.schedules.compiled.words import apart, at, compiled, listed
 
 LANES = 16  # columns of a vector
 ROWS = (8, 4, 2, 1)  # of a tile, the most first
@@ -167,11 +167,16 @@ def panel_of_one(rows, source, source_row, panel, depth, start, start_row, out, 
 
 
 def multiply(words, scratch, rows):
-    """An instruction as those of rows.py: P source, P out, bytes between rows of source, weights, K, G, H, start (G,
-    whole vectors) or 0 for what stands in `out`, bytes between rows of out, between its blocks."""
-    source, out, source_row = at(words, scratch, 0), at(words, scratch, 2), word(words, 4)
-    packed, depth, blocks, columns = word(words, 5), word(words, 6), word(words, 7), word(words, 8)
-    start, out_row, out_block = word(words, 9), word(words, 10), word(words, 11)
+    """An instruction as those of rows.py: P source, P out, P weights, P start (G, whole vectors) or none for what stands
+    in `out`, bytes between rows of source, K, G, H, bytes between rows of out, between its blocks."""
+    source, out, packed, start = (
+        at(words, scratch, 0),
+        at(words, scratch, 2),
+        at(words, scratch, 4),
+        at(words, scratch, 6),
+    )
+    source_row, depth, blocks, columns = listed(words, 8), listed(words, 9), listed(words, 10), listed(words, 11)
+    out_row, out_block = listed(words, 12), listed(words, 13)
     for _ in range(blocks):
         c = 0
         while c < columns:
@@ -188,10 +193,12 @@ def multiply(words, scratch, rows):
         out += out_block
 
 
-@compiled
-def pack(weight, column_step, depth_step, depth, blocks, columns, out):
-    """Write weights in panels. Steps are in elements: of the next column of a block, and of the next k."""
+def pack(words, scratch, rows):
+    """Write weights in panels: P weights, P out, elements from column to column of a block, from k to k, K, G, H."""
     apart()
+    weight, out = at(words, scratch, 0), at(words, scratch, 2)
+    column_step, depth_step = listed(words, 4), listed(words, 5)
+    depth, blocks, columns = listed(words, 6), listed(words, 7), listed(words, 8)
     for g in range(blocks):
         c = 0
         while c < columns:
@@ -205,6 +212,17 @@ def pack(weight, column_step, depth_step, depth, blocks, columns, out):
                     store(out, k * wide + lane, numba.float32(0.0))
             out += 4 * wide * depth
             c += wide
+
+
+def pad(words, scratch, rows):
+    """Add a vector to blocks of whole vectors: P (G*H,), P (G, whole), G, H, whole."""
+    apart()
+    source, out, blocks = at(words, scratch, 0), at(words, scratch, 2), listed(words, 4)
+    columns, wide = listed(words, 5), listed(words, 6)
+    for g in range(blocks):
+        for c in range(columns):
+            total = load_written(out, g * wide + c) + load(source, g * columns + c)
+            store(out, g * wide + c, total)
 
 
 def packed_size(depth: int, blocks: int, columns: int) -> int:

@@ -1,12 +1,17 @@
 """Programs: where values stand and which instructions a step is, for the machine to run.
 
-`Program` is what a program is put together from; forward.py and backward.py write those of a chain.
+`Program` is what a program is put together from, without a tensor: memory goes by names. forward.py and backward.py
+write those of a chain, once for sizes; a `Recipe` is one that is done, and takes the addresses of a call.
 """
 
+import ctypes
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,11 +19,12 @@ from rnnlab_kernels.schedules.compiled import machine
 from rnnlab_kernels.schedules.compiled import rows as do
 from rnnlab_kernels.schedules.compiled.keep import address_of
 from rnnlab_kernels.schedules.compiled.machine import AT_ALL, AT_STEP, AT_TILE, HEAD, MAX_PLACES
-from rnnlab_kernels.schedules.compiled.products import LANES, multiply, pack, packed_size
+from rnnlab_kernels.schedules.compiled.products import LANES, multiply, pack, pad, packed_size
 from rnnlab_kernels.schedules.stepwise.products import scratch
 
 FLOAT = 4  # bytes
 LINE = 64  # bytes of a line of cache
+NOTHING = (-1, 0)  # as an operand
 
 
 class At(NamedTuple):
@@ -39,18 +45,74 @@ class At(NamedTuple):
         """Return some of the blocks."""
         return self._replace(offset=self.offset + first * self.block, blocks=blocks)
 
+    def each(self) -> list[tuple[int, int]]:
+        """Return the blocks as operands."""
+        return [(self.place, self.offset + k * self.block) for k in range(self.blocks)]
 
-NOTHING = (-1, 0)  # as an operand
+
+class Recipe(NamedTuple):
+    """A program that is done.
+
+    Attributes:
+        words: with zeros, or bytes beyond them, for addresses.
+        positions: of the words that addresses are added to.
+        names: of the memory whose addresses those are; "" is scratch.
+        buffers: names and shapes of memory that a call makes.
+        size: of scratch in elements.
+        threads: for how many there is work.
+        sums: by name, (first element in a tile's scratch, how many) of sums over its rows.
+        tile: elements of a tile's scratch.
+    """
+
+    words: Any
+    positions: Any
+    names: tuple[str, ...]
+    buffers: tuple[tuple[str, tuple[int, ...]], ...]
+    size: int
+    tiles: int
+    sums: Mapping[str, tuple[int, int]]
+    tile: int
+
+    def run(self, memory: dict[str, Tensor], like: Tensor) -> Tensor:
+        """Run the program on memory by names; return each tile's scratch (tiles, elements)."""
+        memory[""] = room = scratch("compiled", like, self.size)
+        words = self.words.copy()
+        words[self.positions] += np.fromiter(
+            map(Tensor.data_ptr, map(memory.__getitem__, self.names)), np.int64, len(self.names)
+        )
+        address = words.__array_interface__["data"][0]
+        prepare, run, run_address = _entries()
+        prepare(address)
+        threads = min(torch.get_num_threads(), self.tiles)
+        parallel = _parallel() if threads > 1 else None
+        if parallel is None:
+            run(address)
+        else:
+            parallel(run_address, address, threads, 0)
+        return room[: self.tiles * self.tile].view(self.tiles, self.tile)
+
+
+@cache
+def _entries() -> tuple[Any, Any, int]:
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_int64)
+    addresses = [address_of(function) for function in (machine.prepare, machine.run)]
+    return kind(addresses[0]), kind(addresses[1]), addresses[1]
+
+
+@cache
+def _parallel() -> Any:
+    """Return OpenMP's function that runs another in all threads, from the library that torch itself runs on; or None."""
+    library = next(iter(sorted((Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"))), None)
+    try:
+        found = ctypes.CDLL(str(library)).GOMP_parallel  # a symbol of what it depends on
+    except (OSError, AttributeError):
+        return None
+    found.argtypes, found.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint, ctypes.c_uint], None
+    return found
 
 
 class Program:
-    """A program under construction.
-
-    Attributes:
-        rows: R, of a tile.
-        memory: tensors whose addresses are in it, which live as long as it does.
-        code: the instructions of a step; `start` and `end` are those before the first and after the last.
-    """
+    """A program under construction, for tiles of `rows` rows."""
 
     def __init__(self, num_steps: int, batch: int, reverse: bool, backwards: bool, rows: int, num_slots: int) -> None:
         self.num_steps, self.batch, self.rows = num_steps, batch, rows
@@ -61,102 +123,138 @@ class Program:
         self.head[machine.REVERSE], self.head[machine.BACKWARDS] = int(reverse), int(backwards)
         self.head[machine.SLOTS] = num_slots
         self.places: list[int] = []
-        self.start: list[int] = []
-        self.code: list[int] = []
-        self.end: list[int] = []
-        self.memory: list[Tensor] = []
-        # Addresses of places; the rest is tiles.
-        self.tile_bytes = 8 * MAX_PLACES
+        self.code: dict[str, list[int]] = {"PREPARE": [], "START": [], "STEP": [], "END": []}
+        self.into = "STEP"  # where instructions go
+        self.names: list[tuple[int, str]] = []  # words of places with the address of memory, and which
+        self.buffers: list[tuple[str, tuple[int, ...]]] = []
+        self.sums: dict[str, tuple[int, int]] = {}
+        self.tile_bytes = 8 * MAX_PLACES  # addresses of places; the rest is tiles
+        self.shared: list[int] = []  # words of places in scratch that all tiles share, behind theirs
+        self.shared_bytes = 0
 
-    def place(self, kind: int, base: int, slot: int, row: int) -> int:
+    def place(self, kind: int, base: int, slot: int, row: int, name: str | None = None) -> int:
+        if name is not None:
+            self.names.append((len(self.places) + 1, name))
         self.places += (kind, base, slot, row)
         return len(self.places) // machine.PLACE - 1
 
-    def over_time(self, buffer: Tensor, blocks: int = 1, kind: int = AT_STEP, fixed: bool = False) -> At:
-        """Return a value in memory (T, B, W), whose columns are contiguous, or (T, G, B, H), contiguous as a whole.
+    def new(self, name: str, *shape: int) -> str:
+        """Name memory that a call makes, without values."""
+        self.buffers.append((name, shape))
+        return name
 
-        `fixed`: all steps have the memory of one.
+    def over_time(
+        self,
+        name: str,
+        columns: int,
+        blocks: int = 1,
+        kind: int = AT_STEP,
+        steps: tuple[int, int] | None = None,
+        fixed: bool = False,
+        offset: int = 0,
+    ) -> At:
+        """Return a value in memory (T, G, B, H), for one block (T, B, H).
+
+        Args:
+            name: of the memory.
+            columns, blocks: H and G.
+            kind: which slot of it belongs to a step.
+            steps: strides of steps and of rows in elements; None if all is contiguous.
+            fixed: all steps have the memory of one.
+            offset: of the first column in elements.
         """
-        self.memory.append(buffer)
-        columns = buffer.shape[-1]
-        row = buffer.stride(-2) * FLOAT
-        place = self.place(kind, buffer.data_ptr(), 0 if fixed else buffer.stride(0) * FLOAT, row)
-        return At(place, blocks, columns, row, buffer.stride(1) * FLOAT if buffer.dim() == 4 else row)
+        slot, row = (self.batch * blocks * columns, columns) if steps is None else steps
+        place = self.place(kind, FLOAT * offset, 0 if fixed else FLOAT * slot, FLOAT * row, name)
+        return At(place, blocks, columns, FLOAT * row, FLOAT * self.batch * columns)
 
-    def at_rows(self, buffer: Tensor) -> At:
+    def at_rows(self, name: str, columns: int) -> At:
         """Return a value in memory (B, W), the same at all steps."""
-        self.memory.append(buffer)
-        row = buffer.stride(0) * FLOAT
-        return At(self.place(AT_ALL, buffer.data_ptr(), 0, row), 1, buffer.shape[1], row, row)
+        row = FLOAT * columns
+        return At(self.place(AT_ALL, 0, 0, row, name), 1, columns, row, row)
 
-    def flags(self, flags: Tensor) -> tuple[int, int]:
+    def vector(self, name: str, offset: int = 0) -> tuple[int, int]:
+        """Return memory that is the same for all rows as an operand."""
+        return self.place(AT_ALL, FLOAT * offset, 0, 0, name), 0
+
+    def flags(self, name: str) -> tuple[int, int]:
         """Return flags (T, B) of bytes as an operand."""
-        self.memory.append(flags)
-        return self.place(AT_STEP, flags.data_ptr(), flags.stride(0), 1), 0
+        return self.place(AT_STEP, 0, self.batch, 1, name), 0
 
     def tile(self, blocks: int, columns: int, kind: int = AT_TILE) -> At:
         """Return room for a value in the tile's scratch; by parity, for two of it."""
-        base, size = self.tile_bytes, self.lines(self.rows * columns)
-        twice = 1 if kind == AT_TILE else 2
-        self.tile_bytes += size * blocks * twice
+        base, size = self.tile_bytes, _lines(self.rows * columns)
+        self.tile_bytes += size * blocks * (1 if kind == AT_TILE else 2)
         return At(self.place(kind, base, size * blocks, 0), blocks, columns, columns * FLOAT, size)
 
-    def row(self, columns: int) -> At:
-        """Return room for the sums (W,) of a tile's rows, zeros before the first step."""
-        base, size = self.tile_bytes, self.lines(columns)
-        value = At(self.place(AT_TILE, base, size, 0), 1, columns, 0, size)
-        self.tile_bytes += size
-        self.emit(do.zero, *value.operand, columns, into=self.start)
-        return value
+    def sum(self, name: str, elements: int) -> tuple[int, int]:
+        """Return room for sums of a tile's own, zeros before its first step, as an operand."""
+        base = self.tile_bytes
+        self.tile_bytes += _lines(elements)
+        self.sums[name] = base // FLOAT, elements
+        operand = self.place(AT_TILE, base, 0, 0), 0
+        self.emit(do.zero, *operand, elements, into="START")
+        return operand
 
-    def spread(self, weight: Tensor) -> At:
-        """Return a weight (H,) as rows."""
-        vector = weight.contiguous()
-        self.memory.append(vector)
-        value, place = self.tile(1, len(vector)), self.place(AT_ALL, vector.data_ptr(), 0, 0)
-        self.gather(At(place, 1, len(vector), 0, 0), value, into=self.start)
-        return value
+    def share(self, elements: int) -> tuple[int, int]:
+        """Return room in scratch that all tiles share, as an operand."""
+        place = self.place(AT_ALL, self.shared_bytes, 0, 0, "")
+        self.shared.append(machine.PLACE * place + 1)
+        self.shared_bytes += _lines(elements)
+        return place, 0
 
-    @staticmethod
-    def lines(elements: int) -> int:
-        return -(-elements // (LINE // FLOAT)) * LINE
-
-    def emit(self, function: Any, *words: int, into: list[int] | None = None) -> None:
+    def emit(self, function: Any, *words: int, into: str | None = None) -> None:
         """Add an instruction: a function of this package, or the address of one."""
-        code = self.code if into is None else into
         address = function if isinstance(function, int) else address_of(function)
-        code += (address, len(words) + 2, *words)
+        self.code[into or self.into] += (address, len(words) + 2, *words)
 
-    def product(self, source: At, packed: Tensor, depth: int, out: At, start: Tensor | None) -> None:
-        """Multiply rows; `start` (blocks, padded columns) is added, what stands in `out` if that is None."""
-        self.memory.append(packed)
-        first = 0
-        if start is not None:
-            self.memory.append(start)
-            first = start.data_ptr()
-        words = (*source.operand, source.row, packed.data_ptr(), depth, out.blocks, out.columns, first)
-        # Operands are first and fifth.
-        self.emit(multiply, *words[:2], *out.operand, *words[2:], out.row, out.block)
+    def packed(self, weight: str, steps: tuple[int, int], depth: int, blocks: int, columns: int, offset: int) -> Any:
+        """Return weights as `multiply` takes them, as an operand.
 
-    def gather(self, source: At, out: At, added: Tensor | None = None, into: list[int] | None = None) -> None:
+        Args:
+            weight: by name.
+            steps: its strides from column to column of a block, and from k to k.
+            depth, blocks, columns: K, G and H.
+            offset: of the first element.
+        """
+        out = self.share(packed_size(depth, blocks, columns))
+        self.emit(pack, *self.vector(weight, offset), *out, *steps, depth, blocks, columns, into="PREPARE")
+        return out
+
+    def starting(self, biases: Sequence[str], blocks: int, columns: int) -> tuple[int, int]:
+        """Return the sum of biases (G*H,), zeros without any, as blocks of whole vectors, as an operand."""
+        wide = -(-columns // LANES) * LANES
+        out = self.share(blocks * wide)
+        self.emit(do.zero, *out, blocks * wide, into="PREPARE")
+        for bias in biases:
+            self.emit(pad, *self.vector(bias), *out, blocks, columns, wide, into="PREPARE")
+        return out
+
+    def product(self, source: At, packed: tuple[int, int], depth: int, out: At, start: tuple[int, int] | None) -> None:
+        """Multiply rows; `start` is added, what stands in `out` if that is None."""
+        operands = (*source.operand, *out.operand, *packed, *(start or NOTHING))
+        self.emit(multiply, *operands, source.row, depth, out.blocks, out.columns, out.row, out.block)
+
+    def gather(self, source: At, out: At, added: tuple[int, int] = NOTHING, into: str | None = None) -> None:
         """Write rows (R, G*H) into blocks, `added` (G*H,) to each row."""
-        address = 0
-        if added is not None:
-            self.memory.append(added)
-            address = added.data_ptr()
-        words = (*source.operand, source.row, out.blocks, out.columns, *out.operand, out.block, address)
-        self.emit(do.gather, *words, into=into)
+        operands = (*source.operand, *out.operand, *added)
+        self.emit(do.gather, *operands, source.row, out.blocks, out.columns, out.block, into=into)
+
+    def spread(self, name: str, columns: int) -> At:
+        """Return a weight (H,) as rows."""
+        value = self.tile(1, columns)
+        self.gather(At(self.vector(name)[0], 1, columns, 0, 0), value, into="START")
+        return value
 
     def scatter(self, source: At, out: At) -> None:
         """Write blocks into rows (R, G*H)."""
-        shape = (source.block, source.blocks, source.columns)
-        self.emit(do.scatter, *source.operand, *shape, *out.operand, out.row)
+        operands = (*source.operand, *out.operand)
+        self.emit(do.scatter, *operands, source.block, source.blocks, source.columns, out.row)
 
-    def copy(self, source: At, out: At, into: list[int] | None = None) -> None:
+    def copy(self, source: At, out: At, into: str | None = None) -> None:
         """Copy a value of one block whose rows follow each other."""
         self.emit(do.copy, *source.operand, *out.operand, out.columns, into=into)
 
-    def zero(self, out: At, into: list[int] | None = None) -> None:
+    def zero(self, out: At, into: str | None = None) -> None:
         self.emit(do.zero, *out.operand, self.rows * out.columns, into=into)
 
     def add(self, source: At, out: At) -> None:
@@ -170,39 +268,34 @@ class Program:
         sources = [NOTHING if value is None else value.operand for value in (first, second)]
         self.emit(do.choose, *flags, *sources[0], *sources[1], *out.operand, out.columns, out.row)
 
-    def finished(self) -> Tensor:
-        """Return the memory of the program, and keep scratch for it."""
-        like = torch.empty(0)
-        self.scratch = scratch("tiles", like, self.num_tiles, self.tile_bytes // FLOAT)
+    def done(self) -> Recipe:
         words = [*self.head, *self.places]
-        for name, code in (("START", self.start), ("STEP", self.code), ("END", self.end)):
+        for name, code in self.code.items():
             words[getattr(machine, name)], words[getattr(machine, f"{name}_LENGTH")] = len(words), len(code)
             words += code
         words[machine.PLACES], words[machine.FIRST_PLACE] = len(self.places) // machine.PLACE, HEAD
-        words[machine.SCRATCH], words[machine.TILE_BYTES] = self.scratch.data_ptr(), self.tile_bytes
-        return torch.tensor(words, dtype=torch.int64)
+        if words[machine.PLACES] > MAX_PLACES:
+            raise RuntimeError(f"a step of this cell has more than {MAX_PLACES} values")
+        words[machine.TILE_BYTES] = self.tile_bytes
+        all_tiles = self.num_tiles * self.tile_bytes
+        for k in self.shared:
+            words[HEAD + k] += all_tiles
+        positions = [machine.SCRATCH, *(HEAD + k for k, _ in self.names)]
+        return Recipe(
+            np.array(words, np.int64),
+            np.array(positions),
+            ("", *(name for _, name in self.names)),
+            tuple(self.buffers),
+            (all_tiles + self.shared_bytes) // FLOAT,
+            self.num_tiles,
+            self.sums,
+            self.tile_bytes // FLOAT,
+        )
 
-    def in_tiles(self, value: At) -> Tensor:
-        """Return what each tile has of a value of its scratch, (tiles, elements), after the program has run."""
-        base = self.places[machine.PLACE * value.place + 1] // FLOAT
-        return self.scratch[:, base : base + self.rows * value.columns]
 
-
-def packed(weight: Tensor, blocks: int, name: str) -> Tensor:
-    """Return weights (G*H, K), of any strides, as `products.multiply` takes them for x @ weight.t()."""
-    columns, depth = weight.shape[0] // blocks, weight.shape[1]
-    out = scratch(name, weight, packed_size(depth, blocks, columns))
-    pack(weight.data_ptr(), weight.stride(0), weight.stride(1), depth, blocks, columns, out.data_ptr())
-    return out
-
-
-def starting(biases: Sequence[Tensor], blocks: int, columns: int) -> Tensor:
-    """Return the sum of biases (G*H,), zeros without any, as blocks of whole vectors."""
-    wide = -(-columns // LANES) * LANES
-    out = torch.zeros(blocks, wide)
-    for bias in biases:
-        out[:, :columns] += bias.view(blocks, columns)
-    return out
+def _lines(elements: int) -> int:
+    """Return the bytes of so many elements in whole lines of cache."""
+    return -(-elements // (LINE // FLOAT)) * LINE
 
 
 def bits(value: float) -> int:

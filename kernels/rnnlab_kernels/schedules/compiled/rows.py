@@ -20,10 +20,10 @@ _EPS = F(EPS)
 
 
 def gather(words, scratch, rows):
-    """P rows, bytes between them, G, H, P blocks, bytes between them, vector to be added to each row or 0."""
+    """P rows, P blocks, P vector that is added to each row or none, bytes between rows, G, H, bytes between blocks."""
     apart()
-    source, source_row, blocks, columns = at(words, scratch, 0), listed(words, 2), listed(words, 3), listed(words, 4)
-    out, out_block, added = at(words, scratch, 5), listed(words, 7), listed(words, 8)
+    source, out, added = at(words, scratch, 0), at(words, scratch, 2), at(words, scratch, 4)
+    source_row, blocks, columns, out_block = listed(words, 6), listed(words, 7), listed(words, 8), listed(words, 9)
     for g in range(blocks):
         for r in range(rows):
             first, into = source + r * source_row + 4 * g * columns, out + g * out_block + 4 * r * columns
@@ -36,10 +36,10 @@ def gather(words, scratch, rows):
 
 
 def scatter(words, scratch, rows):
-    """P blocks, bytes between them, G, H, P rows, bytes between them."""
+    """P blocks, P rows, bytes between blocks, G, H, bytes between rows."""
     apart()
-    source, source_block, blocks, columns = at(words, scratch, 0), listed(words, 2), listed(words, 3), listed(words, 4)
-    out, out_row = at(words, scratch, 5), listed(words, 7)
+    source, out = at(words, scratch, 0), at(words, scratch, 2)
+    source_block, blocks, columns, out_row = listed(words, 4), listed(words, 5), listed(words, 6), listed(words, 7)
     for r in range(rows):
         for g in range(blocks):
             first, into = source + g * source_block + 4 * r * columns, out + r * out_row + 4 * g * columns
@@ -61,6 +61,14 @@ def zero(words, scratch, rows):
     out = at(words, scratch, 0)
     for n in range(listed(words, 2)):
         store(out, n, F(0.0))
+
+
+def add_vector(words, scratch, rows):
+    """P what is added, P to what, number of elements."""
+    apart()
+    source, out = at(words, scratch, 0), at(words, scratch, 2)
+    for n in range(listed(words, 4)):
+        store(out, n, load_written(out, n) + load(source, n))
 
 
 def add(words, scratch, rows):
@@ -183,10 +191,10 @@ def _moments(row, blocks, columns, step):
 
 
 def norm(words, scratch, rows):
-    """P source, bytes between its blocks, G, H, gain, shift or 0, P out, bytes between its blocks."""
+    """P source, P out, P gain, P shift or none, bytes between blocks of source, G, H, bytes between blocks of out."""
     apart()
-    source, source_block, blocks, columns = at(words, scratch, 0), listed(words, 2), listed(words, 3), listed(words, 4)
-    gain, shift, out, out_block = listed(words, 5), listed(words, 6), at(words, scratch, 7), listed(words, 9)
+    source, out, gain, shift = at(words, scratch, 0), at(words, scratch, 2), at(words, scratch, 4), at(words, scratch, 6)
+    source_block, blocks, columns, out_block = listed(words, 8), listed(words, 9), listed(words, 10), listed(words, 11)
     for r in range(rows):
         mean, rstd = _moments(source + 4 * r * columns, blocks, columns, source_block)
         for g in range(blocks):
@@ -201,13 +209,13 @@ def norm(words, scratch, rows):
 
 
 def norm_back(words, scratch, rows):
-    """P dy, bytes between its blocks, P source, bytes between its blocks, G, H, gain, P dx, bytes between its blocks, P
-    and P to what the gradients of gain and shift are added."""
+    """P dy, P source, P gain, P dx, P and P to what the gradients of gain and shift are added; bytes between blocks of
+    dy, of source, G, H, bytes between blocks of dx."""
     apart()
-    upstream, upstream_block = at(words, scratch, 0), listed(words, 2)
-    source, source_block, blocks, columns = at(words, scratch, 3), listed(words, 5), listed(words, 6), listed(words, 7)
-    gain, out, out_block = listed(words, 8), at(words, scratch, 9), listed(words, 11)
-    dgain, dshift = at(words, scratch, 12), at(words, scratch, 14)
+    upstream, source, gain = at(words, scratch, 0), at(words, scratch, 2), at(words, scratch, 4)
+    out, dgain, dshift = at(words, scratch, 6), at(words, scratch, 8), at(words, scratch, 10)
+    upstream_block, source_block = listed(words, 12), listed(words, 13)
+    blocks, columns, out_block = listed(words, 14), listed(words, 15), listed(words, 16)
     part = F(1.0) / F(blocks * columns)
     for r in range(rows):
         step = 4 * r * columns

@@ -1,69 +1,109 @@
-"""The passes: programs made, run by torch's threads, and the large products around them."""
+"""The passes: a program for sizes, the memory of a call, and the large products after it."""
 
-import ctypes
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rnnlab_kernels.schedules.compiled import machine
-from rnnlab_kernels.schedules.compiled.backward import Backward
-from rnnlab_kernels.schedules.compiled.forward import Forward
-from rnnlab_kernels.schedules.compiled.keep import address_of
-from rnnlab_kernels.schedules.compiled.program import Program
+from rnnlab_kernels.cells.chain import Gates, Norm
+from rnnlab_kernels.schedules.compiled.backward import backward_recipe
+from rnnlab_kernels.schedules.compiled.forward import Sizes, forward_recipe
+from rnnlab_kernels.schedules.compiled.program import Recipe
 from rnnlab_kernels.schedules.engines import Kept
-from rnnlab_kernels.schedules.layout import zero_padding
+from rnnlab_kernels.schedules.layout import as_bytes, zero_padding
+from rnnlab_kernels.schedules.stepwise.backward import Gradients
 from rnnlab_kernels.schedules.stepwise.frame import Frame
 
-MAX_ROWS = 64
+MAX_ROWS = 64  # of a tile
+MAX_RECIPES = 64  # of a plan
 
 
-@cache
-def _entry() -> tuple[int, Any]:
-    address = address_of(machine.run)
-    return address, ctypes.CFUNCTYPE(None, ctypes.c_int64)(address)
+def _sizes(frame: Frame, x: tuple[int, ...], given: tuple[bool, ...] = ()) -> Sizes:
+    call, masks, weights = frame.call, frame.masks, frame.weights
+    rows = -(-frame.batch // torch.get_num_threads())  # as many as keep all threads busy, in whole groups of eight
+    return Sizes(
+        frame.num_steps,
+        frame.batch,
+        min(MAX_ROWS, max(8, -(-rows // 8) * 8)),
+        frame.reverse,
+        call.keep,
+        x,
+        tuple(zip(weights, map(Tensor.stride, weights.values()), strict=True)),
+        call.mask is not None,
+        call.additions.reset is not None,
+        tuple(masks.sources),
+        tuple([True if isinstance(part, Tensor) else part for part in masks.update]),
+        call.additions.clip if given else None,
+        call.additions.counter is not None,
+        given,
+    )
 
 
-@cache
-def _parallel() -> Any:
-    """Return OpenMP's function that runs another in all threads, from the library that torch itself runs on; or None."""
-    library = next(iter(sorted((Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"))), None)
-    try:
-        found = ctypes.CDLL(str(library)).GOMP_parallel  # a symbol of what it depends on
-    except (OSError, AttributeError):
-        return None
-    found.argtypes, found.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint, ctypes.c_uint], None
+def _recipe(frame: Frame, sizes: Sizes) -> Recipe:
+    """Return the program of a pass, from those of the plan if it is there."""
+    made: dict[Any, Recipe] = frame.plan.made
+    found = made.get(sizes)
+    if found is None:
+        if len(made) >= MAX_RECIPES:
+            made.clear()
+        if sizes.given:
+            found = backward_recipe(frame.plan, sizes)
+        else:
+            found = forward_recipe(frame.plan, sizes, frame.x.shape[2])
+        made[sizes] = found
     return found
 
 
-def launch(program: Program) -> None:
-    """Run a program, in as many of torch's threads as there are tiles for."""
-    words = program.finished()
-    threads = min(torch.get_num_threads(), program.num_tiles)
-    address, call = _entry()
-    parallel = _parallel() if threads > 1 else None
-    if parallel is None:
-        call(words.data_ptr())
-    else:
-        parallel(address, words.data_ptr(), threads, 0)
+def _memory(frame: Frame) -> dict[str, Tensor]:
+    """Return the memory that both passes read, by the names of the programs."""
+    call, masks, memory = frame.call, frame.masks, dict(frame.weights)
+    if call.mask is not None:
+        memory["mask"] = as_bytes(call.mask)
+    if call.additions.reset is not None:
+        memory["reset"] = as_bytes(call.additions.reset)
+    for name, mask in masks.sources.items():
+        memory[f"dropped {name}"] = mask
+    if frame.candidate:
+        memory["candidate"] = frame.candidate[0]
+    for name, part in zip(frame.chain.states, masks.update, strict=False):
+        if isinstance(part, Tensor):
+            memory[f"part {name}"] = part
+    for name, weight in memory.items():
+        if weight.dim() == 1:
+            memory[name] = weight.contiguous()
+    return memory
 
 
-def rows_of(batch: int) -> int:
-    """Return how many rows a tile has: as many as keep all threads busy, in whole groups of eight."""
-    rows = -(-batch // torch.get_num_threads())
-    return min(MAX_ROWS, max(8, -(-rows // 8) * 8))
+def _names(frame: Frame) -> list[str]:
+    """Return the names of what backward needs: states, values, and what stages keep."""
+    plan = frame.plan
+    names = [f"state {name}" for name in plan.chain.states] + [f"value {name}" for name in plan.stored]
+    for number, stage in enumerate(plan.chain.stages):
+        if isinstance(stage, Gates):
+            names.append(f"kept {number}")
+        elif isinstance(stage, Norm) and stage.source not in plan.outlasting:
+            names.append(f"source {stage.source}")
+    return names
 
 
 def run_forward(frame: Frame) -> tuple[Tensor, list[Tensor], Kept]:
-    """Run all steps; return the output, the last states, and what backward needs: states, values, by stage."""
-    forward = Forward(frame, rows_of(frame.batch))
-    launch(forward.program)
-    state_n = [buffer[forward.last].clone() for buffer in forward.buffers]
-    if not frame.call.keep:
-        return forward.output, state_n, []
-    return forward.output, state_n, [*forward.buffers, *forward.values, *forward.kept]
+    """Run all steps; return the output, the last states, and what backward needs."""
+    x, chain, memory = frame.x, frame.chain, _memory(frame)
+    if x.stride(2) != 1:
+        x = x.contiguous()
+    recipe = _recipe(frame, _sizes(frame, x.stride()))
+    memory["x"] = x
+    for name, shape in recipe.buffers:
+        memory[name] = x.new_empty(shape)
+    state_n: list[Tensor] = []
+    states = [memory[f"state {name}"] for name in chain.states]
+    first, last = (frame.num_steps, 0) if frame.reverse else (0, frame.num_steps)
+    for buffer, value in zip(states, frame.state_0, strict=True):
+        buffer[first % len(buffer)].copy_(value)
+    recipe.run(memory, x)
+    for buffer in states:
+        state_n.append(buffer[last % len(buffer)].clone())
+    return memory["output"], state_n, [memory[name] for name in _names(frame)] if frame.call.keep else []
 
 
 def run_backward(
@@ -74,29 +114,47 @@ def run_backward(
     needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
     """Go back over time writing gate gradients only, then form all other gradients from them at once."""
-    call, chain = frame.call, frame.chain
+    call, chain, plan, memory = frame.call, frame.chain, frame.plan, _memory(frame)
+    memory |= zip(_names(frame), kept, strict=True)
+    stride: tuple[int, ...] = ()
     if doutput is not None:
-        doutput = doutput.contiguous()
-    backward = Backward(frame, rows_of(frame.batch), kept, doutput, dstate_n)
-    launch(backward.program)
-    gradients = backward.gradients
-    for name, value in backward.constants.items():
-        parts = backward.program.in_tiles(value)
-        gradients.dconstants[name] = parts.reshape(-1, value.columns)
-    for name, value in backward.affine.items():
-        if name is not None:
-            gradients.dweights[name] = backward.program.in_tiles(value)[:, : value.columns].sum(0)
-    needed_0 = needed[1 + len(call.names) :]
-    counter, limit = call.additions.counter, call.additions.clip
-    if counter is not None and limit is not None:
-        for part, need in zip(backward.unclipped, needed_0, strict=True):
-            steps = slice(None) if need else slice(0, -1) if frame.reverse else slice(1, None)
-            valid = None if call.mask is None else call.mask[steps].flatten(0, 1)
-            counter(part[steps].flatten(0, 1), limit, valid)
+        if doutput.stride(2) != 1:
+            doutput = doutput.contiguous()
+        memory["doutput"], stride = doutput, doutput.stride()
+    for name, grad in zip(chain.states, dstate_n, strict=True):
+        if grad is not None:
+            memory[f"last {name}"] = grad.contiguous()
+    gradients = Gradients(frame)
+    memory["dx"] = gradients.dx
+    for name, grad in gradients.dpre.items():
+        memory[f"d {name}"] = grad
+    recipe = _recipe(frame, _sizes(frame, stride, (doutput is not None, *[grad is not None for grad in dstate_n])))
+    for name, shape in recipe.buffers:
+        memory[name] = frame.x.new_empty(shape)
+    tiles = recipe.run(memory, frame.x)
+    for name, (first, count) in recipe.sums.items():
+        part = tiles[:, first : first + count]
+        if name in chain.constants:
+            gradients.dconstants[name] = part.reshape(-1, plan.width[name])
+        else:
+            gradients.dweights[name] = part.sum(0)
+    if call.additions.counter is not None and call.additions.clip is not None:
+        _count(frame, memory, needed)
     named: dict[str, Tensor] = {}
-    num_states = len(chain.states)
-    for name, buffer in zip(chain.states, kept, strict=False):
+    for name in chain.states:
+        buffer = memory[f"state {name}"]
         before, named[name] = (buffer[1:], buffer[:-1]) if frame.reverse else (buffer[:-1], buffer[1:])
         named[f"{name}_prev"] = before if call.additions.reset is None else zero_padding(before, ~call.additions.reset)
-    named |= zip(frame.plan.stored, kept[num_states:], strict=False)
-    return [*gradients.finish(named, needed), *backward.dstate_0]
+    for name in plan.stored:
+        named[name] = memory[f"value {name}"]
+    return [*gradients.finish(named, needed), *[memory[f"first {name}"] for name in chain.states]]
+
+
+def _count(frame: Frame, memory: dict[str, Tensor], needed: tuple[bool, ...]) -> None:
+    """Tell the counter of all gradients that were clipped; those of initial states if they are needed."""
+    call, additions = frame.call, frame.call.additions
+    assert additions.counter is not None and additions.clip is not None
+    for name, need in zip(frame.chain.states, needed[1 + len(call.names) :], strict=True):
+        steps = slice(None) if need else slice(0, -1) if frame.reverse else slice(1, None)
+        valid = None if call.mask is None else call.mask[steps].flatten(0, 1)
+        additions.counter(memory[f"unclipped {name}"][steps].flatten(0, 1), additions.clip, valid)

@@ -52,8 +52,8 @@ class Step(Protocol):
         """Return shapes and dtypes of what `fwd` returns for x of a dtype."""
 
     @staticmethod
-    def norm_keeps(batch: int, width: int) -> list[tuple[int, ...]]:
-        """Return shapes of what `norm_fwd` returns for backward, all of the working dtype."""
+    def norm_keeps(batch: int, width: int, outlasts: bool) -> list[tuple[int, ...]]:
+        """Return shapes of what `norm_fwd` returns for backward, all of the working dtype. `outlasts`: its source does."""
 
     @staticmethod
     def norm_fwd(x: Tensor, gain: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensors]:
@@ -82,6 +82,7 @@ class Plan(NamedTuple):
         steps: for each stage its gate maths, None for products and norms. With `drops_candidate` that of the variant
             which takes a mask, where there is one.
         num_kept: for each stage how many tensors it keeps of a step.
+        made: what a kit has worked out for sizes, and keeps.
     """
 
     chain: Chain
@@ -99,6 +100,7 @@ class Plan(NamedTuple):
     steps: tuple[Step | None, ...]
     drops_candidate: bool
     num_kept: tuple[int, ...]
+    made: dict[Any, Any]
 
     def dtype_of(self, name: str) -> torch.dtype:
         return self.dtype if name == self.chain.output else self.work
@@ -168,7 +170,7 @@ def make_plan(
             step = kit(cell, stage.first or 0)
             num_kept.append(len(kit.keeps(cell, 0, 0, dtype)))
         else:
-            num_kept.append(len(kit.norm_keeps(0, 0)) if isinstance(stage, Norm) else 0)
+            num_kept.append(len(kit.norm_keeps(0, 0, stage.source in outlasting)) if isinstance(stage, Norm) else 0)
         steps.append(step)
     return Plan(
         chain,
@@ -186,6 +188,7 @@ def make_plan(
         tuple(steps),
         drops_candidate,
         tuple(num_kept),
+        {},
     )
 
 

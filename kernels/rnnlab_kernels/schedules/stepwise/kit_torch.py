@@ -57,7 +57,7 @@ class TorchStep:
         return [((batch, hidden), working_dtype(dtype))] * len(cell.saved)
 
     @staticmethod
-    def norm_keeps(batch: int, width: int) -> list[tuple[int, ...]]:
+    def norm_keeps(batch: int, width: int, outlasts: bool) -> list[tuple[int, ...]]:
         return [(batch, width), (batch, 1), (batch, 1)]
 
     def views(self, buffer: Tensor, hidden: int) -> Sequence[Tensors]:

@@ -98,7 +98,8 @@ class Stepwise(Engine):
         for stage, step in zip(chain.stages, plan.steps, strict=True):
             kept: list[tuple[tuple[int, ...], torch.dtype]] = []
             if isinstance(stage, Norm):
-                kept = [(shape, plan.work) for shape in kit.norm_keeps(batch, plan.width[stage.source])]
+                outlasts = stage.source in plan.outlasting
+                kept = [(shape, plan.work) for shape in kit.norm_keeps(batch, plan.width[stage.source], outlasts)]
             elif isinstance(stage, Gates) and step is not None:
                 kept = kit.keeps(step.cell, batch, plan.width[stage.out[0]], x.dtype)
             found += [x.new_empty(num_steps, *shape, dtype=dtype) for shape, dtype in kept]
