@@ -89,7 +89,7 @@ def forward_of(cell: Cell, both: bool) -> int:
             write_states(words, scratch, states, n)
             write_saved(words, scratch, saved, n)
 
-    return address_of(forward, f"{cell.key}:forward:{both}")
+    return address_of(forward)
 
 
 @cache
@@ -115,4 +115,4 @@ def backward_of(cell: Cell) -> int:
             write_gates(words, scratch, dgates, n)
             write_carried(words, scratch, dcarried, n)
 
-    return address_of(backward, f"{cell.key}:backward")
+    return address_of(backward)
