@@ -51,6 +51,10 @@ class _Backward:
             for name in chain.constants
         }
         self.affine: dict[str, tuple[int, int]] = {}
+        biased = [s for s in chain.stages if isinstance(s, Product) and s.bias in self.strides]
+        self.summed = {"dx" if s.out in plan.into_dx else s.out for s in biased if s.out not in plan.outlasting}
+        self.summed |= {"dx"} if "bias_ih" in self.strides else set()
+        self.totals: dict[str, tuple[int, int]] = {}
         self.none = program.tile(1, max(plan.width.values()))
         program.zero(self.none, "START")
 
@@ -122,12 +126,23 @@ class _Backward:
     def _is_carried(self, name: str) -> bool:
         return any(name in stage.carried for stage in self.plan.chain.stages if isinstance(stage, Gates))
 
-    def _buffer(self, name: str) -> At:
-        """Return the gradient of pre-activations over time, as rows (R, W)."""
+    def _buffer(self, name: str, first: int = 0) -> At:
+        """Return the gradient of pre-activations over time from a column on, as rows (R, W)."""
         plan = self.plan
-        if name in plan.into_dx:
-            return self.program.over_time("dx", plan.num_columns)
-        return self.program.over_time(f"d {name}", plan.width[name])
+        if name == "dx" or name in plan.into_dx:
+            return self.program.over_time("dx", plan.num_columns, offset=first)
+        return self.program.over_time(f"d {name}", plan.width[name], offset=first)
+
+    def _scatter(self, part: At, name: str, first: int = 0) -> None:
+        """Write blocks into a gradient of pre-activations over time, and sum them where a bias needs that."""
+        into = "dx" if name in self.plan.into_dx else name
+        sums = NOTHING
+        if into in self.summed:
+            if into not in self.totals:
+                width = self.plan.num_columns if into == "dx" else self.plan.width[into]
+                self.totals[into] = self.program.sum(f"columns {into}", width)
+            sums = self.totals[into][0], 4 * first
+        self.program.scatter(part, self._buffer(name, first), sums)
 
     def _room(self, name: str, columns: int) -> At:
         """Return where the first gradient of a value goes."""
@@ -190,7 +205,7 @@ class _Backward:
             self._give(name, columns, lambda place: program.copy(result, place))
         else:
             self.pre[name] = result
-            program.scatter(result, self._buffer(name))
+            self._scatter(result, name)
 
     def _gates(self, stage: Gates, step: Step, number: int) -> None:
         program, plan, cell, recurrent = self.program, self.plan, step.cell, stage.recurrent
@@ -224,15 +239,14 @@ class _Backward:
 
         if merged or (stage.first is not None and recurrent not in plan.into_dx):
             first = hidden * (0 if merged else stage.first or 0)
-            program.scatter(dgates.part(0, count - split), program.over_time("dx", plan.num_columns, offset=first))
+            self._scatter(dgates.part(0, count - split), "dx", first)
             if split:
-                into = program.over_time("dx", plan.num_columns, offset=first + hidden * (count - split))
-                program.scatter(dgates.part(count, split), into)
+                self._scatter(dgates.part(count, split), "dx", first + hidden * (count - split))
         if recurrent is None:
             return
         self.pre[recurrent] = part = dgates.part(0, count)
         if not merged:
-            program.scatter(part, self._buffer(recurrent))
+            self._scatter(part, recurrent)
         if recurrent in plan.outlasting:
             write = program.copy if count == 1 else program.scatter
             self._give(recurrent, count * hidden, lambda place: write(part, place))

@@ -245,9 +245,9 @@ class Program:
         self.gather(At(self.vector(name)[0], 1, columns, 0, 0), value, into="START")
         return value
 
-    def scatter(self, source: At, out: At) -> None:
-        """Write blocks into rows (R, G*H)."""
-        operands = (*source.operand, *out.operand)
+    def scatter(self, source: At, out: At, sums: tuple[int, int] = NOTHING) -> None:
+        """Write blocks into rows (R, G*H), and add all rows to `sums` (G*H,)."""
+        operands = (*source.operand, *out.operand, *sums)
         self.emit(do.scatter, *operands, source.block, source.blocks, source.columns, out.row)
 
     def copy(self, source: At, out: At, into: str | None = None) -> None:

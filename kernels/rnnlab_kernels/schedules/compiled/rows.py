@@ -36,15 +36,22 @@ def gather(words, scratch, rows):
 
 
 def scatter(words, scratch, rows):
-    """P blocks, P rows, bytes between blocks, G, H, bytes between rows."""
+    """P blocks, P rows, P sums to which all rows are added or none, bytes between blocks, G, H, bytes between rows."""
     apart()
-    source, out = at(words, scratch, 0), at(words, scratch, 2)
-    source_block, blocks, columns, out_row = listed(words, 4), listed(words, 5), listed(words, 6), listed(words, 7)
+    source, out, total = at(words, scratch, 0), at(words, scratch, 2), at(words, scratch, 4)
+    source_block, blocks, columns, out_row = listed(words, 6), listed(words, 7), listed(words, 8), listed(words, 9)
     for r in range(rows):
         for g in range(blocks):
             first, into = source + g * source_block + 4 * r * columns, out + r * out_row + 4 * g * columns
-            for c in range(columns):
-                store(into, c, load(first, c))
+            if total:
+                sums = total + 4 * g * columns
+                for c in range(columns):
+                    value = load(first, c)
+                    store(into, c, value)
+                    store(sums, c, load_written(sums, c) + value)
+            else:
+                for c in range(columns):
+                    store(into, c, load(first, c))
 
 
 def copy(words, scratch, rows):

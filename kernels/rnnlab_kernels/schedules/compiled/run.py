@@ -134,7 +134,9 @@ def run_backward(
     tiles = recipe.run(memory, frame.x)
     for name, (first, count) in recipe.sums.items():
         part = tiles[:, first : first + count]
-        if name in chain.constants:
+        if name.startswith("columns "):
+            gradients.sums[name.removeprefix("columns ")] = part.sum(0)
+        elif name in chain.constants:
             gradients.dconstants[name] = part.reshape(-1, plan.width[name])
         else:
             gradients.dweights[name] = part.sum(0)

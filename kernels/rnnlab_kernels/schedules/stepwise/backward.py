@@ -100,6 +100,7 @@ class Gradients:
         dpre: by the value, (T, B, W).
         dconstants: (R, H), any rows, which are summed.
         dweights: of norms, summed already.
+        sums: of dx by that name and of dpre, over all rows, those that have been made.
     """
 
     def __init__(self, frame: Frame) -> None:
@@ -118,6 +119,15 @@ class Gradients:
                     self.dpre[name] = scratch(f"d{name}", x, *shape, frame.width[name])
         self.dconstants: dict[str, Tensor] = {}
         self.dweights: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}
+
+    def _sum(self, name: str) -> Tensor:
+        """Return the sum over all rows of the gradient of a value, or of "dx"."""
+        name = "dx" if name in self.frame.plan.into_dx else name
+        if name not in self.sums:
+            grad = self.dx if name == "dx" else self.dpre[name]
+            self.sums[name] = grad.flatten(0, 1).sum(0, dtype=self.frame.work)
+        return self.sums[name]
 
     def finish(self, named: Mapping[str, Tensor], needed: tuple[bool, ...]) -> list[Tensor | None]:
         """Return the gradients of x and of the weights, in the order of `call.names`."""
@@ -134,7 +144,7 @@ class Gradients:
             if wanted["ih"]:
                 parts.append(("ih", weight_gradient(flat_dx, x.flatten(0, 1))))
             if wanted.get("bias_ih"):
-                parts.append(("bias_ih", flat_dx.sum(0, dtype=frame.work)))
+                parts.append(("bias_ih", self._sum("dx")))
         for stage in frame.chain.stages:
             if isinstance(stage, Product):
                 dpre = self.dpre[stage.out].flatten(0, 1)
@@ -142,7 +152,7 @@ class Gradients:
                     source = self._sources(stage, named).flatten(0, 1)
                     parts.append((stage.weight, weight_gradient(dpre, source)))
                 if stage.bias is not None and wanted.get(stage.bias):
-                    parts.append((stage.bias, dpre.sum(0, dtype=frame.work)))
+                    parts.append((stage.bias, self._sum(stage.out)))
         found: dict[str, Tensor] = {}
         for name, grad in parts:
             found[name] = found[name] + grad if name in found else grad  # stages may share a weight
@@ -150,8 +160,15 @@ class Gradients:
         for name, grad in self.dconstants.items():
             found[name] = grad.sum(0)
         grads = [dinput]
+        given: set[int] = set()
         for name in names:
-            grads.append(found[name].to(weights[name].dtype) if name in found else None)
+            grad = found.get(name)
+            if grad is not None:
+                grad = grad.to(weights[name].dtype)
+                if id(grad) in given:  # of two biases that are added: each gets memory of its own
+                    grad = grad.clone()
+                given.add(id(grad))
+            grads.append(grad)
         return grads
 
     def _sources(self, stage: Product, named: Mapping[str, Tensor]) -> Tensor:
@@ -161,6 +178,7 @@ class Gradients:
         for k, name in enumerate(stage.sources):
             parts[k] = parts[k] * masks[name] if name in masks else parts[k]
         return (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).to(self.frame.x.dtype)
+
 
 class _Backward(Gradients):
     """The stages in reverse, and the buffers of pre-activation gradients from which weight gradients are made."""
