@@ -18,9 +18,12 @@ from rnnlab_kernels.schedules.stepwise.frame import Plan, Step
 
 
 def backward_recipe(plan: Plan, sizes: Sizes) -> Recipe:
-    """Return the program of a backward pass. Memory by names, beside that of the forward pass: doutput; `last NAME`,
-    gradients of the last states, and `first NAME`, of the initial ones, (B, W); `d NAME`, of pre-activations (T, B, W),
-    and dx; `unclipped NAME` (T, B, W). Sums by names of constants, gains and shifts."""
+    """Return the program of a backward pass.
+
+    Memory by names, beside that of the forward pass: doutput; `last NAME` and `first NAME`, gradients of the last and
+    of the initial states (B, W); dx and `d NAME`, of pre-activations (T, B, W); `unclipped NAME` (T, B, W). Sums by the
+    names of constants, gains and shifts, and as `columns NAME` of the rows of dx and `d NAME`.
+    """
     return _Backward(plan, sizes).program.done()
 
 
@@ -81,7 +84,7 @@ class _Backward:
             if chain.output not in self.d:
                 self.d[chain.output] = program.tile(1, width)
                 program.zero(self.d[chain.output])
-            source, into = program.over_time("doutput", width, steps=sizes.x[:2]), self.d[chain.output]
+            source, into = program.over_time("doutput", width, steps=(sizes.x[0], sizes.x[1])), self.d[chain.output]
             program.emit(do.add_rows, *(mask or NOTHING), *source.operand, *into.operand, source.row, width)
         for name, part in zip(chain.states, sizes.update, strict=False):
             if part is not None:
@@ -120,8 +123,8 @@ class _Backward:
 
     def _other(self, tile: At) -> At:
         """Return the one of a pair of tiles that is not `tile`."""
-        _, *words = self.program.places[machine.PLACE * tile.place :][: machine.PLACE]
-        return tile._replace(place=self.program.place(AT_OTHER, *words))
+        _, base, slot, row = self.program.places[machine.PLACE * tile.place :][: machine.PLACE]
+        return tile._replace(place=self.program.place(AT_OTHER, base, slot, row))
 
     def _is_carried(self, name: str) -> bool:
         return any(name in stage.carried for stage in self.plan.chain.stages if isinstance(stage, Gates))
@@ -194,7 +197,7 @@ class _Backward:
         source = self.at[name] if outlasts else program.over_time(f"source {name}", columns, blocks)
         upstream = self._taken(stage.out) if stage.out in plan.outlasting else self.pre[stage.out]
         result = program.tile(blocks, columns)
-        sums = []
+        sums: list[int] = []
         for weight in (stage.gain, stage.shift or f"shift of {stage.gain}"):
             if weight not in self.affine:  # norms may share their parameters
                 self.affine[weight] = program.sum(weight, plan.width[name])

@@ -1,6 +1,6 @@
 """A step of a chain as instructions, forward."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.compiled import rows as do
@@ -33,7 +33,7 @@ class Sizes(NamedTuple):
     reverse: bool
     keep: bool
     x: tuple[int, ...]
-    weights: tuple[tuple[str, tuple[int, ...]], ...]
+    weights: tuple[tuple[str, Any], ...]
     mask: bool
     reset: bool
     sources: tuple[str, ...]
@@ -61,8 +61,12 @@ def blocks_of(plan: Plan) -> dict[str, int]:
 
 
 def forward_recipe(plan: Plan, sizes: Sizes, num_features: int) -> Recipe:
-    """Return the program of a forward pass. Memory by names: x, mask, reset, weights; `state NAME` (T+1, B, W), or (2, B, W) if
-    nothing is kept; `value NAME` (T, B, W); `kept N` by stage; `dropped NAME`, `candidate`, `part NAME`; output."""
+    """Return the program of a forward pass.
+
+    Memory by names: x (T, B, I), mask, reset, weights, output; `state NAME` (T+1, B, W), or (2, B, W) if nothing is
+    kept; `value NAME` and `source NAME` (T, B, W); `kept N` of stage N (T, S, B, H); masks `dropped NAME` (B, W),
+    `candidate` and `part NAME` (T, B, W).
+    """
     return _Forward(plan, sizes, num_features).program.done()
 
 

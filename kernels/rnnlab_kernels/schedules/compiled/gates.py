@@ -6,7 +6,7 @@ words of an instruction are H, then operands in this order:
 | direction | operands |
 | --- | --- |
 | forward | input parts; recurrent parts; carried values; new states; saved values |
-| backward | gradients of the states; saved values; carried values; states; gradients of pre-activations, of carried values |
+| backward | gradients of states; saved, carried values; states; gradients of pre-activations, of carried values |
 
 Where gates have both parts those of merged ones are added here. Gradients of pre-activations are those of the gates,
 then of the recurrent parts of split ones.

@@ -2,8 +2,8 @@
 
 Numba keeps what it compiles of functions that stand in files of their own; those here are put together from a cell's
 gate maths, in memory. So this says itself what a function is: its code and whatever that reaches, the sources of this
-package, the versions of Python, Numba and llvmlite; the processor and its features are Numba's own part of the key. Where
-a function reaches something that has no such description, it is compiled anew by each process.
+package, the versions of Python, Numba and llvmlite; the processor and its features are Numba's own part of the key.
+Where a function reaches something that has no such description, each process compiles it anew.
 
 The folder is `rnnlab` among the user's caches, or among temporary files where there is no home to write to; of
 somebody else it is not used, since what is in it is run. What cannot be read or written is done without.
@@ -31,7 +31,7 @@ from rnnlab_kernels.cells.compiled import FASTMATH
 VARIABLE = "RNNLAB_CACHE_DIR"  # the folder, for those who want another
 _PACKAGE = "rnnlab_kernels"
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
-_alive: list[CFunc] = []
+_alive: list[Any] = []
 
 
 class _Unknown(Exception):
@@ -43,7 +43,7 @@ def address_of(function: Any) -> int:
     """Return the address of a function of int64 numbers, compiled at its first use on this machine."""
     count = function.__code__.co_argcount
     options = {"nopython": True, "fastmath": FASTMATH, "error_model": "numpy"}
-    found = CFunc(function, normalize_signature(f"void({', '.join(['int64'] * count)})"), {}, options)
+    found: Any = CFunc(function, normalize_signature(f"void({', '.join(['int64'] * count)})"), {}, options)
     folder = cache_folder()
     if folder is not None:
         try:
@@ -52,7 +52,7 @@ def address_of(function: Any) -> int:
             pass
     found.compile()
     _alive.append(found)
-    return found.address
+    return int(found.address)
 
 
 @cache
@@ -185,10 +185,13 @@ class _Cache(caching.FunctionCache):
             return None
 
     def save_overload(self, signature: Any, data: Any) -> None:
-        try:
-            super().save_overload(signature, data)
-        except Exception:
-            self.disable()
+        for torn in (False, True):
+            try:
+                if torn:  # an index that cannot be read is begun anew
+                    self.flush()
+                return super().save_overload(signature, data)
+            except Exception:
+                continue
 
     def _index_key(self, signature: Any, codegen: Any) -> Any:
         return signature, codegen.magic_tuple()

@@ -9,7 +9,8 @@ thread takes a tile of rows through all of time alone; whoever is free takes the
 | STEPS, BATCH, REVERSE, BACKWARDS | T, B, the direction along time, and whether it is gone back |
 | SLOTS | of states: T+1, or 2 where only the last is kept |
 | PLACES, FIRST_PLACE | how many places, and the word at which they begin |
-| PREPARE, START, STEP, END | the instructions before all tiles, before the first step of a tile, of a step, after the last: first word, and LENGTH in words |
+| PREPARE, START | the instructions before all tiles, and before a tile's first step: first word, LENGTH in words |
+| STEP, END | likewise of a step, and after the last |
 | SCRATCH, TILE_BYTES | scratch, and how much of it each tile has |
 
 A place is where a value stands: kind, base, bytes from slot to slot, bytes from row to row. Its slot is, by kind, the

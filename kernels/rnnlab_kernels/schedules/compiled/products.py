@@ -167,8 +167,8 @@ def panel_of_one(rows, source, source_row, panel, depth, start, start_row, out, 
 
 
 def multiply(words, scratch, rows):
-    """An instruction as those of rows.py: P source, P out, P weights, P start (G, whole vectors) or none for what stands
-    in `out`, bytes between rows of source, K, G, H, bytes between rows of out, between its blocks."""
+    """An instruction as those of rows.py: P source, P out, P weights, P start (G, whole vectors) or none for what is in
+    `out`, bytes between rows of source, K, G, H, bytes between rows of out, between its blocks."""
     source, out, packed, start = (
         at(words, scratch, 0),
         at(words, scratch, 2),

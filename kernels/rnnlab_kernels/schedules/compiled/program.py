@@ -19,7 +19,7 @@ from rnnlab_kernels.schedules.compiled import machine
 from rnnlab_kernels.schedules.compiled import rows as do
 from rnnlab_kernels.schedules.compiled.keep import address_of
 from rnnlab_kernels.schedules.compiled.machine import AT_ALL, AT_STEP, AT_TILE, HEAD, MAX_PLACES
-from rnnlab_kernels.schedules.compiled.products import LANES, multiply, pack, pad, packed_size
+from rnnlab_kernels.schedules.compiled.products import LANES, multiply, pack, packed_size, pad
 from rnnlab_kernels.schedules.stepwise.products import scratch
 
 FLOAT = 4  # bytes
@@ -28,7 +28,7 @@ NOTHING = (-1, 0)  # as an operand
 
 
 class At(NamedTuple):
-    """A value of a tile: `blocks` of `columns` each, R rows of a block `row` bytes apart, blocks `block` bytes apart."""
+    """A value of a tile: `blocks` of `columns` each, rows of a block `row` bytes apart, blocks `block` bytes apart."""
 
     place: int
     blocks: int
@@ -59,7 +59,7 @@ class Recipe(NamedTuple):
         names: of the memory whose addresses those are; "" is scratch.
         buffers: names and shapes of memory that a call makes.
         size: of scratch in elements.
-        threads: for how many there is work.
+        tiles: how many.
         sums: by name, (first element in a tile's scratch, how many) of sums over its rows.
         tile: elements of a tile's scratch.
     """
@@ -101,7 +101,7 @@ def _entries() -> tuple[Any, Any, int]:
 
 @cache
 def _parallel() -> Any:
-    """Return OpenMP's function that runs another in all threads, from the library that torch itself runs on; or None."""
+    """Return OpenMP's function that runs another in all threads, from the library that torch runs on; or None."""
     library = next(iter(sorted((Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"))), None)
     try:
         found = ctypes.CDLL(str(library)).GOMP_parallel  # a symbol of what it depends on

@@ -200,7 +200,12 @@ def _moments(row, blocks, columns, step):
 def norm(words, scratch, rows):
     """P source, P out, P gain, P shift or none, bytes between blocks of source, G, H, bytes between blocks of out."""
     apart()
-    source, out, gain, shift = at(words, scratch, 0), at(words, scratch, 2), at(words, scratch, 4), at(words, scratch, 6)
+    source, out, gain, shift = (
+        at(words, scratch, 0),
+        at(words, scratch, 2),
+        at(words, scratch, 4),
+        at(words, scratch, 6),
+    )
     source_block, blocks, columns, out_block = listed(words, 8), listed(words, 9), listed(words, 10), listed(words, 11)
     for r in range(rows):
         mean, rstd = _moments(source + 4 * r * columns, blocks, columns, source_block)

@@ -57,10 +57,9 @@ def _recipe(frame: Frame, sizes: Sizes) -> Recipe:
 def _memory(frame: Frame) -> dict[str, Tensor]:
     """Return the memory that both passes read, by the names of the programs."""
     call, masks, memory = frame.call, frame.masks, dict(frame.weights)
-    if call.mask is not None:
-        memory["mask"] = as_bytes(call.mask)
-    if call.additions.reset is not None:
-        memory["reset"] = as_bytes(call.additions.reset)
+    for name, flags in (("mask", as_bytes(call.mask)), ("reset", as_bytes(call.additions.reset))):
+        if flags is not None:
+            memory[name] = flags
     for name, mask in masks.sources.items():
         memory[f"dropped {name}"] = mask
     if frame.candidate:

@@ -162,12 +162,13 @@ class Gradients:
         grads = [dinput]
         given: set[int] = set()
         for name in names:
-            grad = found.get(name)
-            if grad is not None:
-                grad = grad.to(weights[name].dtype)
-                if id(grad) in given:  # of two biases that are added: each gets memory of its own
-                    grad = grad.clone()
-                given.add(id(grad))
+            if name not in found:
+                grads.append(None)
+                continue
+            grad = found[name].to(weights[name].dtype)
+            if id(grad) in given:  # of two biases that are added: each gets memory of its own
+                grad = grad.clone()
+            given.add(id(grad))
             grads.append(grad)
         return grads
 

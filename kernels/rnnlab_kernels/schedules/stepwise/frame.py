@@ -53,7 +53,7 @@ class Step(Protocol):
 
     @staticmethod
     def norm_keeps(batch: int, width: int, outlasts: bool) -> list[tuple[int, ...]]:
-        """Return shapes of what `norm_fwd` returns for backward, all of the working dtype. `outlasts`: its source does."""
+        """Return shapes of what `norm_fwd` returns for backward, of the working dtype. `outlasts`: its source does."""
 
     @staticmethod
     def norm_fwd(x: Tensor, gain: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensors]:

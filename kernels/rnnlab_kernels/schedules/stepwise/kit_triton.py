@@ -24,9 +24,9 @@ from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.launch import pointwise_block
 from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.layout import Weights
-from rnnlab_kernels.schedules.stepwise.kit_torch import TorchStep
 from rnnlab_kernels.schedules.stepwise.backward import run_backward
 from rnnlab_kernels.schedules.stepwise.forward import run_forward
+from rnnlab_kernels.schedules.stepwise.kit_torch import TorchStep
 from rnnlab_kernels.schedules.stepwise.run import Tensors, recurrence, working_dtype
 
 

@@ -1,4 +1,4 @@
-"""Matrix products and scratch memory of the eager schedule.
+"""Matrix products and scratch memory of recurrences.
 
 torch sends float32 products on x86 to MKL, which on processors of other makers runs at about half the speed of oneDNN
 (kernels/README.md, "CPU products"). torch carries oneDNN as well and calls it for its own LSTM and for compiled code;
