@@ -1,6 +1,7 @@
 """The fused CPU schedule against the plain loop in float64, and its vocabulary against the scalar one."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -41,6 +42,34 @@ def test_fused_matches_reference(name, upstream, size, option, poisoned_empty):
 def test_fused_projection_matches_reference(ragged, poisoned_empty):
     problem = make_problem(CELLS["lstm"], (5, 3, 4, 7), projection=True, ragged=ragged)
     assert_close_in_float32(problem, fused)
+
+
+@pytest.mark.parametrize("name", FEW_NAMES)
+def test_fused_with_more_rows_than_a_tile_has(name, poisoned_empty):
+    assert_close_in_float32(make_problem(CELLS[name], (3, 77, 5, 20), ragged=True), fused)
+
+
+def test_fused_gives_rows_the_same_bits_on_any_number_of_threads():
+    problem, threads = make_problem(CELLS["gru"], (5, 40, 3, 17)).to(torch.float32), torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            found.append(problem.run(fused))
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        for key in ("output", "h_n", "dh_0"):
+            torch.testing.assert_close(other[key], found[0][key], rtol=0, atol=0)
+
+
+def test_fused_runs_in_several_threads_at_once():
+    problems = [make_problem(CELLS["lstm"], (9, 20 + k, 3, 17)).to(torch.float32) for k in range(4)]
+    expected = [problem.run(fused) for problem in problems]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for actual, one in zip(pool.map(lambda problem: problem.run(fused), problems), expected, strict=True):
+                torch.testing.assert_close(actual, one, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])
