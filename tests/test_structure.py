@@ -22,6 +22,7 @@ FLOORS = [
     {"ops"},
     {"schedules.node"},
     {"schedules.stepwise", "schedules.persistent", "schedules.scan", "schedules.library"},
+    {"schedules.compiled"},
     {"plan", "variants"},
     {"bench"},
     {"aot", "warmup"},

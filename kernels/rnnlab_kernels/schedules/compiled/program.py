@@ -277,7 +277,7 @@ class Program:
         if words[machine.PLACES] > MAX_PLACES:
             raise RuntimeError(f"a step of this cell has more than {MAX_PLACES} values")
         words[machine.TILE_BYTES] = self.tile_bytes
-        all_tiles = self.num_tiles * self.tile_bytes
+        all_tiles = max(self.num_tiles, 1) * self.tile_bytes  # without rows, too, there is what comes before all tiles
         for k in self.shared:
             words[HEAD + k] += all_tiles
         positions = [machine.SCRATCH, *(HEAD + k for k, _ in self.names)]
