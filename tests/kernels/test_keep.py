@@ -67,4 +67,3 @@ def test_compiled_code_is_found_again_and_what_is_broken_is_compiled(monkeypatch
     assert compile_again(monkeypatch, tmp_path) == 0
     assert compile_again(monkeypatch, tmp_path) == 1
     assert compile_again(monkeypatch, tmp_path / "nowhere" / "file") == 0
-

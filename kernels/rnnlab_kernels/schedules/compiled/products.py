@@ -17,14 +17,16 @@ from typing import Any
 
 import numba
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba.core import types
 from numba.extending import intrinsic
 
 from rnnlab_kernels.cells.compiled import load, load_written, store
 from rnnlab_kernels.schedules.compiled.words import apart, at, compiled, listed
 
-LANES = 16  # columns of a vector
-ROWS = (8, 4, 2, 1)  # of a tile, the most first
+# A tile of the result is of two vectors' columns and as many rows as registers hold: 32 of 16 lanes, or 16 of 8.
+_IS_WIDE = bool(get_host_cpu_features().get("avx512f"))
+LANES, MOST = (16, 8) if _IS_WIDE else (8, 4)  # columns of a vector, rows of a tile
 _FLOAT, _BYTE, _WORD, _BIT = ir.FloatType(), ir.IntType(8), ir.IntType(64), ir.IntType(1)
 _VECTOR, _LANES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_BIT, LANES)
 
@@ -62,13 +64,13 @@ def _tile(rows: int, vectors: int) -> Any:
             def declared(name: str, kind: Any) -> Any:
                 return ir.Function(module, kind, name) if name not in module.globals else module.globals[name]
 
-            fma = declared("llvm.fma.v16f32", ir.FunctionType(_VECTOR, [_VECTOR] * 3))
+            fma = declared(f"llvm.fma.v{LANES}f32", ir.FunctionType(_VECTOR, [_VECTOR] * 3))
             reads = declared(
-                "llvm.masked.load.v16f32.p0",
+                f"llvm.masked.load.v{LANES}f32.p0",
                 ir.FunctionType(_VECTOR, [pointer, ir.IntType(32), _LANES, _VECTOR]),
             )
             writes = declared(
-                "llvm.masked.store.v16f32.p0",
+                f"llvm.masked.store.v{LANES}f32.p0",
                 ir.FunctionType(ir.VoidType(), [_VECTOR, pointer, ir.IntType(32), _LANES]),
             )
             four = ir.Constant(ir.IntType(32), 4)
@@ -126,8 +128,8 @@ def _tile(rows: int, vectors: int) -> Any:
     return tile
 
 
-tile_8x2, tile_4x2, tile_2x2, tile_1x2 = (_tile(rows, 2) for rows in ROWS)
-tile_8x1, tile_4x1, tile_2x1, tile_1x1 = (_tile(rows, 1) for rows in ROWS)
+tile_2, tile_4x2, tile_2x2, tile_1x2 = (_tile(rows, 2) for rows in (MOST, 4, 2, 1))
+tile_1, tile_4x1, tile_2x1, tile_1x1 = (_tile(rows, 1) for rows in (MOST, 4, 2, 1))
 
 
 @compiled
@@ -135,9 +137,10 @@ def panel_of_two(rows, source, source_row, panel, depth, start, start_row, out, 
     """Compute all rows of a panel of two vectors."""
     apart()
     r = 0
-    while rows - r >= 8:
-        tile_8x2(source, source_row, panel, depth, start, start_row, out, out_row, 0)
-        r, source, start, out = r + 8, source + 8 * source_row, start + 8 * start_row, out + 8 * out_row
+    while rows - r >= MOST:
+        tile_2(source, source_row, panel, depth, start, start_row, out, out_row, 0)
+        r, source = r + MOST, source + MOST * source_row
+        start, out = start + MOST * start_row, out + MOST * out_row
     if rows - r >= 4:
         tile_4x2(source, source_row, panel, depth, start, start_row, out, out_row, 0)
         r, source, start, out = r + 4, source + 4 * source_row, start + 4 * start_row, out + 4 * out_row
@@ -153,9 +156,10 @@ def panel_of_one(rows, source, source_row, panel, depth, start, start_row, out, 
     """Compute all rows of a panel of one vector, of which `columns` are there."""
     apart()
     r = 0
-    while rows - r >= 8:
-        tile_8x1(source, source_row, panel, depth, start, start_row, out, out_row, columns)
-        r, source, start, out = r + 8, source + 8 * source_row, start + 8 * start_row, out + 8 * out_row
+    while rows - r >= MOST:
+        tile_1(source, source_row, panel, depth, start, start_row, out, out_row, columns)
+        r, source = r + MOST, source + MOST * source_row
+        start, out = start + MOST * start_row, out + MOST * out_row
     if rows - r >= 4:
         tile_4x1(source, source_row, panel, depth, start, start_row, out, out_row, columns)
         r, source, start, out = r + 4, source + 4 * source_row, start + 4 * start_row, out + 4 * out_row
