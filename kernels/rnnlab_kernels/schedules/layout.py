@@ -133,8 +133,3 @@ def rows(a: Tensor, shape: torch.Size) -> tuple[Tensor, tuple[int, int]]:
         return a.contiguous(), (batch, hidden)
     # One step of coefficients is small: written out for all rows, the whole tile is one row.
     return a.expand(-1, batch, -1).reshape(-1, 1, batch * hidden), (1, batch * hidden)
-
-
-def as_bytes(flags: Tensor | None) -> Tensor | None:
-    """Return (T, B, 1) booleans as (T, B) bytes."""
-    return None if flags is None else flags.expand(-1, -1, 1).squeeze(-1).contiguous().view(torch.uint8)

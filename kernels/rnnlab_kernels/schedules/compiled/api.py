@@ -56,7 +56,7 @@ def fused(
     reverse: bool = False,
     additions: Additions = PLAIN,
 ) -> tuple[Tensor, Tensors]:
-    """Run one layer in one direction in one compiled call each way. Arguments and results as `schedules.eager.eager`.
+    """Run one layer in one direction in one compiled call each way. Arguments and results as `kit_torch.eager`.
 
     Raises:
         RuntimeError: tensors other than float32 on a CPU, `launch.fused_supported` says so in words.
