@@ -11,6 +11,7 @@ U = np.uint32
 _M0, _M1 = (np.uint64(multiplier) for multiplier in MULTIPLIERS)
 _K0, _K1 = (U(step) for step in KEY_STEPS)
 _HALF = np.uint64(32)
+NARROW = 64  # units of a row: as many groups of four as a vector has lanes
 _SHIFT = U(32 - THRESHOLD_BITS)
 # A 1 of any dtype is written as its bits, so that one loop serves all dtypes of a width.
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -24,6 +25,28 @@ def _philox(c0, c1, c2, c3, k0, k1):
         c2, c3 = U(U(product_0 >> _HALF) ^ c3 ^ k1), U(product_0)
         k0, k1 = U(k0 + _K0), U(k1 + _K1)
     return c0, c1, c2, c3
+
+
+@numba.njit
+def _narrow(out, one, k0, k1, stream, first, threshold):
+    """As `_loop`, all groups of a step in one loop: those of a row are too few for a vector."""
+    num_steps, batch, hidden = out.shape
+    num_quads, zero = (hidden + 3) // 4, out.dtype.type(0)
+    count = batch * num_quads
+    quads, rows = np.empty(count, np.uint32), np.empty(count, np.uint32)
+    for i in range(count):
+        quads[i], rows[i] = i % num_quads, i // num_quads
+    whole = np.empty((batch, 4 * num_quads), out.dtype)
+    for n in range(num_steps):
+        flat = out[n].reshape(-1) if hidden % 4 == 0 else whole.reshape(-1)
+        for i in range(count):
+            word_0, word_1, word_2, word_3 = _philox(quads[i], rows[i], U(first + n), stream, k0, k1)
+            flat[4 * i] = one if word_0 >> _SHIFT >= threshold else zero
+            flat[4 * i + 1] = one if word_1 >> _SHIFT >= threshold else zero
+            flat[4 * i + 2] = one if word_2 >> _SHIFT >= threshold else zero
+            flat[4 * i + 3] = one if word_3 >> _SHIFT >= threshold else zero
+        if hidden % 4:
+            out[n] = whole[:, :hidden]
 
 
 @numba.njit
@@ -51,4 +74,5 @@ def fill(out: Tensor, seed: int, stream: int, first: int, threshold: int) -> Non
     bits = _BITS[out.element_size()]
     one = torch.ones((), dtype=out.dtype).view(bits).numpy()[()]
     k0, k1 = key_words(seed)
-    _loop(out.view(bits).numpy(), one, U(k0), U(k1), U(stream), first, U(threshold))
+    loop = _narrow if out.shape[2] < NARROW else _loop
+    loop(out.view(bits).numpy(), one, U(k0), U(k1), U(stream), first, U(threshold))
