@@ -13,6 +13,7 @@ from rnnlab_kernels.schedules.compiled import rows as do
 from rnnlab_kernels.schedules.compiled.forward import Sizes, blocks_of
 from rnnlab_kernels.schedules.compiled.gates import backward_of
 from rnnlab_kernels.schedules.compiled.machine import AT_AFTER, AT_BEFORE, AT_OTHER, AT_PARITY
+from rnnlab_kernels.schedules.compiled.norms import STATISTICS, norm_back
 from rnnlab_kernels.schedules.compiled.program import NOTHING, At, Program, Recipe, bits
 from rnnlab_kernels.schedules.stepwise.frame import Plan, Step
 
@@ -202,8 +203,12 @@ class _Backward:
             if weight not in self.affine:  # norms may share their parameters
                 self.affine[weight] = program.sum(weight, plan.width[name])
             sums += self.affine[weight]
-        operands = (*upstream.operand, *source.operand, *program.vector(stage.gain), *result.operand, *sums)
-        program.emit(do.norm_back, *operands, upstream.block, source.block, blocks, columns, result.block)
+        room = program.tile(1, STATISTICS)
+        operands = (
+            *(*upstream.operand, *source.operand, *program.vector(stage.gain), *result.operand),
+            *(*sums, *room.operand),
+        )
+        program.emit(norm_back, *operands, upstream.block, source.block, blocks, columns, result.block)
         if outlasts:
             self._give(name, columns, lambda place: program.copy(result, place))
         else:

@@ -6,6 +6,7 @@ from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.compiled import rows as do
 from rnnlab_kernels.schedules.compiled.gates import forward_of
 from rnnlab_kernels.schedules.compiled.machine import AT_AFTER, AT_BEFORE
+from rnnlab_kernels.schedules.compiled.norms import norm
 from rnnlab_kernels.schedules.compiled.program import NOTHING, At, Program, Recipe, bits
 from rnnlab_kernels.schedules.stepwise.frame import Plan, Step
 
@@ -179,7 +180,7 @@ class _Forward:
         out = self.at[stage.out]
         shift = program.vector(stage.shift) if stage.shift is not None and stage.shift in self.strides else NOTHING
         operands = (*source.operand, *out.operand, *program.vector(stage.gain), *shift)
-        program.emit(do.norm, *operands, source.block, source.blocks, source.columns, out.block)
+        program.emit(norm, *operands, source.block, source.blocks, source.columns, out.block)
 
     def _gates(self, stage: Gates, step: Step, number: int) -> None:
         plan, program, cell = self.plan, self.program, step.cell

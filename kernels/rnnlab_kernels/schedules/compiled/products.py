@@ -16,29 +16,26 @@ from functools import cache
 from typing import Any
 
 import numba
-from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
 from numba.core import types
 from numba.extending import intrinsic
 
 from rnnlab_kernels.cells.compiled import load, load_written, store
+from rnnlab_kernels.schedules.compiled.vectors import (
+    FLOAT,
+    IS_WIDE,
+    LANES,
+    VECTOR,
+    WORD,
+    all_lanes,
+    declared,
+    first_lanes,
+    read_lanes,
+    write_lanes,
+)
 from rnnlab_kernels.schedules.compiled.words import apart, at, compiled, listed
 
 # A tile of the result is of two vectors' columns and as many rows as registers hold: 32 of 16 lanes, or 16 of 8.
-_IS_WIDE = bool(get_host_cpu_features().get("avx512f"))
-LANES, MOST = (16, 8) if _IS_WIDE else (8, 4)  # columns of a vector, rows of a tile
-_FLOAT, _BYTE, _WORD, _BIT = ir.FloatType(), ir.IntType(8), ir.IntType(64), ir.IntType(1)
-_VECTOR, _LANES = ir.VectorType(_FLOAT, LANES), ir.VectorType(_BIT, LANES)
-
-
-def _at(builder: Any, address: Any, kind: Any) -> Any:
-    return builder.inttoptr(address, kind.as_pointer())
-
-
-def _splat(builder: Any, value: Any, kind: Any) -> Any:
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), lanes)
+MOST = 8 if IS_WIDE else 4  # rows of a tile
 
 
 @cache
@@ -53,60 +50,42 @@ def _tile(rows: int, vectors: int) -> Any:
     def tile(typing_context, source, source_row, panel, depth, start, start_row, out, out_row, columns):
         def generate(context, builder, signature, arguments):
             source, source_row, panel, depth, start, start_row, out, out_row, columns = arguments
-            module = builder.module
-            mask = None
-            if vectors == 1:
-                wide = ir.VectorType(_WORD, LANES)
-                lanes = ir.Constant(wide, list(range(LANES)))
-                mask = builder.icmp_unsigned("<", lanes, _splat(builder, columns, wide))
-            pointer = _VECTOR.as_pointer()
-
-            def declared(name: str, kind: Any) -> Any:
-                return ir.Function(module, kind, name) if name not in module.globals else module.globals[name]
-
-            fma = declared(f"llvm.fma.v{LANES}f32", ir.FunctionType(_VECTOR, [_VECTOR] * 3))
-            reads = declared(
-                f"llvm.masked.load.v{LANES}f32.p0",
-                ir.FunctionType(_VECTOR, [pointer, ir.IntType(32), _LANES, _VECTOR]),
-            )
-            writes = declared(
-                f"llvm.masked.store.v{LANES}f32.p0",
-                ir.FunctionType(ir.VoidType(), [_VECTOR, pointer, ir.IntType(32), _LANES]),
-            )
-            four = ir.Constant(ir.IntType(32), 4)
+            flags = first_lanes(builder, columns) if vectors == 1 else None
+            pointer = VECTOR.as_pointer()
+            fma = declared(builder, f"llvm.fma.v{LANES}f32", VECTOR, VECTOR, VECTOR, VECTOR)
             sums = []
             for r in range(rows):
-                row = builder.add(start, builder.mul(start_row, _WORD(r)))
+                row = builder.add(start, builder.mul(start_row, WORD(r)))
                 for v in range(vectors):
-                    place = builder.inttoptr(builder.add(row, _WORD(4 * LANES * v)), pointer)
-                    if mask is None:
-                        sums.append(builder.load(place, align=4))
+                    place = builder.add(row, WORD(4 * LANES * v))
+                    if flags is None:
+                        sums.append(builder.load(builder.inttoptr(place, pointer), align=4))
                     else:
-                        sums.append(builder.call(reads, [place, four, mask, ir.Constant(_VECTOR, None)]))
-            sources = [builder.add(source, builder.mul(source_row, _WORD(r))) for r in range(rows)]
+                        sums.append(read_lanes(builder, place, flags))
+            sources = [builder.add(source, builder.mul(source_row, WORD(r))) for r in range(rows)]
             before = builder.block
             body, after = builder.append_basic_block("body"), builder.append_basic_block("after")
             builder.branch(body)
             builder.position_at_end(body)
-            k = builder.phi(_WORD)
-            k.add_incoming(_WORD(0), before)
+            k = builder.phi(WORD)
+            k.add_incoming(WORD(0), before)
             found = []
             for value in sums:
-                phi = builder.phi(_VECTOR)
+                phi = builder.phi(VECTOR)
                 phi.add_incoming(value, before)
                 found.append(phi)
-            line = builder.add(panel, builder.mul(k, _WORD(4 * LANES * vectors)))
+            line = builder.add(panel, builder.mul(k, WORD(4 * LANES * vectors)))
             weights = [
-                builder.load(builder.inttoptr(builder.add(line, _WORD(4 * LANES * v)), pointer), align=4)
+                builder.load(builder.inttoptr(builder.add(line, WORD(4 * LANES * v)), pointer), align=4)
                 for v in range(vectors)
             ]
             new = []
             for r in range(rows):
-                place = builder.gep(_at(builder, sources[r], _FLOAT), [k])
-                factor = _splat(builder, builder.load(place, align=4), _VECTOR)
+                place = builder.gep(builder.inttoptr(sources[r], FLOAT.as_pointer()), [k])
+                factor = all_lanes(builder, builder.load(place, align=4), VECTOR)
                 for v in range(vectors):
                     new.append(builder.call(fma, [factor, weights[v], found[r * vectors + v]]))
-            following = builder.add(k, _WORD(1))
+            following = builder.add(k, WORD(1))
             builder.cbranch(builder.icmp_signed("<", following, depth), body, after)
             end = builder.block
             k.add_incoming(following, end)
@@ -114,13 +93,13 @@ def _tile(rows: int, vectors: int) -> Any:
                 phi.add_incoming(value, end)
             builder.position_at_end(after)
             for r in range(rows):
-                row = builder.add(out, builder.mul(out_row, _WORD(r)))
+                row = builder.add(out, builder.mul(out_row, WORD(r)))
                 for v in range(vectors):
-                    place = builder.inttoptr(builder.add(row, _WORD(4 * LANES * v)), pointer)
-                    if mask is None:
-                        builder.store(new[r * vectors + v], place, align=4)
+                    place, value = builder.add(row, WORD(4 * LANES * v)), new[r * vectors + v]
+                    if flags is None:
+                        builder.store(value, builder.inttoptr(place, pointer), align=4)
                     else:
-                        builder.call(writes, [new[r * vectors + v], place, four, mask])
+                        write_lanes(builder, value, place, flags)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 9), generate

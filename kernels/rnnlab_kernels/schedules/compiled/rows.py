@@ -1,22 +1,19 @@
-"""The instructions that are not a cell's: over elements, over rows with flags, and layer norm.
+"""The instructions that are not a cell's: over elements, and over rows with flags; norms.py and products.py have more.
 
 Each is a C function of the address of its words, the tile's scratch and the number of its rows. A tile of R rows is
 either rows (R, W), one after the other, or blocks (G, R, H) of a gate's columns each, which gate maths go through as
 one vector each. float32 throughout, by address. A flag is a byte for each row. P marks an operand, of two words.
-
-    norm      y = gain * z + shift        z = (x - mean) * rstd      rstd = 1 / sqrt(variance + EPS), of each row
-    backward  dx = rstd * (u - mean(u) - z * mean(u * z))            u = gain * dy
-              dgain += sum over rows of dy * z                       dshift += sum over rows of dy
 """
+
+# mypy: disable-error-code="call-arg"
 
 import numpy as np
 
-from rnnlab_kernels.cells.chain import EPS
 from rnnlab_kernels.cells.compiled import inline, load, load_written, store
+from rnnlab_kernels.schedules.compiled.vectors import LANES, plus, read, spread, write
 from rnnlab_kernels.schedules.compiled.words import apart, as_float, at, flag, listed
 
 F = np.float32
-_EPS = F(EPS)
 
 
 def gather(words, scratch, rows):
@@ -25,33 +22,28 @@ def gather(words, scratch, rows):
     source, out, added = at(words, scratch, 0), at(words, scratch, 2), at(words, scratch, 4)
     source_row, blocks, columns, out_block = listed(words, 6), listed(words, 7), listed(words, 8), listed(words, 9)
     for g in range(blocks):
-        for r in range(rows):
-            first, into = source + r * source_row + 4 * g * columns, out + g * out_block + 4 * r * columns
-            if added:
-                for c in range(columns):
-                    store(into, c, load(first, c) + load(added, g * columns + c))
-            else:
-                for c in range(columns):
-                    store(into, c, load(first, c))
+        for c in range(0, columns, LANES):
+            own, there = 4 * (g * columns + c), columns - c
+            more, into = read(added + own, there) if added else spread(F(0.0)), out + g * out_block + 4 * c
+            for r in range(rows):
+                write(into + 4 * r * columns, there, plus(read(source + r * source_row + own, there), more))
 
 
 def scatter(words, scratch, rows):
     """P blocks, P rows, P sums to which all rows are added or none, bytes between blocks, G, H, bytes between rows."""
     apart()
-    source, out, total = at(words, scratch, 0), at(words, scratch, 2), at(words, scratch, 4)
+    source, out, sums = at(words, scratch, 0), at(words, scratch, 2), at(words, scratch, 4)
     source_block, blocks, columns, out_row = listed(words, 6), listed(words, 7), listed(words, 8), listed(words, 9)
-    for r in range(rows):
-        for g in range(blocks):
-            first, into = source + g * source_block + 4 * r * columns, out + r * out_row + 4 * g * columns
-            if total:
-                sums = total + 4 * g * columns
-                for c in range(columns):
-                    value = load(first, c)
-                    store(into, c, value)
-                    store(sums, c, load_written(sums, c) + value)
-            else:
-                for c in range(columns):
-                    store(into, c, load(first, c))
+    for g in range(blocks):
+        for c in range(0, columns, LANES):
+            own, there, first = 4 * (g * columns + c), columns - c, source + g * source_block + 4 * c
+            summed = spread(F(0.0))
+            for r in range(rows):
+                value = read(first + 4 * r * columns, there)
+                write(out + r * out_row + own, there, value)
+                summed = plus(summed, value)
+            if sums:
+                write(sums + own, there, plus(read(sums + own, there), summed))
 
 
 def copy(words, scratch, rows):
@@ -144,13 +136,10 @@ def choose(words, scratch, rows):
     for r in range(rows):
         into, step = out + r * out_row, 4 * r * columns
         source = first if flag(flags, r) else second
-        if source:
-            if source + step != into:
-                for c in range(columns):
-                    store(into, c, load(source + step, c))
-        else:
-            for c in range(columns):
-                store(into, c, F(0.0))
+        if source + step != into:
+            for c in range(0, columns, LANES):
+                value = read(source + step + 4 * c, columns - c) if source else spread(F(0.0))
+                write(into + 4 * c, columns - c, value)
 
 
 def add_rows(words, scratch, rows):
@@ -159,10 +148,10 @@ def add_rows(words, scratch, rows):
     flags, source, out = at(words, scratch, 0), at(words, scratch, 2), at(words, scratch, 4)
     source_row, columns = listed(words, 6), listed(words, 7)
     for r in range(rows):
-        first, into = source + r * source_row, out + 4 * r * columns
         if not flags or flag(flags, r):
-            for c in range(columns):
-                store(into, c, load_written(into, c) + load(first, c))
+            for c in range(0, columns, LANES):
+                into, there = out + 4 * (r * columns + c), columns - c
+                write(into, there, plus(read(into, there), read(source + r * source_row + 4 * c, there)))
 
 
 def clip(words, scratch, rows):
@@ -178,73 +167,3 @@ def clip(words, scratch, rows):
                 value = limit if value > limit else value
                 value = -limit if value < -limit else value
                 store(row, c, value)
-
-
-@inline
-def _moments(row, blocks, columns, step):
-    """Return mean and 1/standard deviation of a row in blocks."""
-    scale = F(1.0) / F(blocks * columns)
-    total = F(0.0)
-    for g in range(blocks):
-        for c in range(columns):
-            total += load(row + g * step, c)
-    mean = total * scale
-    squares = F(0.0)
-    for g in range(blocks):
-        for c in range(columns):
-            distance = load(row + g * step, c) - mean
-            squares += distance * distance
-    return mean, F(1.0) / np.sqrt(squares * scale + _EPS)
-
-
-def norm(words, scratch, rows):
-    """P source, P out, P gain, P shift or none, bytes between blocks of source, G, H, bytes between blocks of out."""
-    apart()
-    source, out, gain, shift = (
-        at(words, scratch, 0),
-        at(words, scratch, 2),
-        at(words, scratch, 4),
-        at(words, scratch, 6),
-    )
-    source_block, blocks, columns, out_block = listed(words, 8), listed(words, 9), listed(words, 10), listed(words, 11)
-    for r in range(rows):
-        mean, rstd = _moments(source + 4 * r * columns, blocks, columns, source_block)
-        for g in range(blocks):
-            first, into = source + g * source_block + 4 * r * columns, out + g * out_block + 4 * r * columns
-            own, added = gain + 4 * g * columns, shift + 4 * g * columns
-            if shift:
-                for c in range(columns):
-                    store(into, c, (load(first, c) - mean) * rstd * load(own, c) + load(added, c))
-            else:
-                for c in range(columns):
-                    store(into, c, (load(first, c) - mean) * rstd * load(own, c))
-
-
-def norm_back(words, scratch, rows):
-    """P dy, P source, P gain, P dx, P and P to what the gradients of gain and shift are added; bytes between blocks of
-    dy, of source, G, H, bytes between blocks of dx."""
-    apart()
-    upstream, source, gain = at(words, scratch, 0), at(words, scratch, 2), at(words, scratch, 4)
-    out, dgain, dshift = at(words, scratch, 6), at(words, scratch, 8), at(words, scratch, 10)
-    upstream_block, source_block = listed(words, 12), listed(words, 13)
-    blocks, columns, out_block = listed(words, 14), listed(words, 15), listed(words, 16)
-    part = F(1.0) / F(blocks * columns)
-    for r in range(rows):
-        step = 4 * r * columns
-        mean, rstd = _moments(source + step, blocks, columns, source_block)
-        total, products = F(0.0), F(0.0)
-        for g in range(blocks):
-            dy, x, own = upstream + g * upstream_block + step, source + g * source_block + step, gain + 4 * g * columns
-            for c in range(columns):
-                u = load(dy, c) * load(own, c)
-                total += u
-                products += u * ((load(x, c) - mean) * rstd)
-        total, products = total * part, products * part
-        for g in range(blocks):
-            dy, x, own = upstream + g * upstream_block + step, source + g * source_block + step, gain + 4 * g * columns
-            into, scaled, added = out + g * out_block + step, dgain + 4 * g * columns, dshift + 4 * g * columns
-            for c in range(columns):
-                grad, z = load(dy, c), (load(x, c) - mean) * rstd
-                store(into, c, rstd * (grad * load(own, c) - total - z * products))
-                store(scaled, c, load_written(scaled, c) + grad * z)
-                store(added, c, load_written(added, c) + grad)
