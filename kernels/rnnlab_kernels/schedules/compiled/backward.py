@@ -36,7 +36,7 @@ class _Backward:
             sizes.num_steps, sizes.batch, sizes.reverse, True, sizes.rows, sizes.num_steps + 1
         )
         reset = program.flags("reset") if sizes.reset else None
-        mask = program.flags("mask") if sizes.mask else None
+        mask = program.ragged() if sizes.mask else None
 
         self.at: dict[str, At] = {}  # values
         for name in chain.states:
@@ -74,11 +74,12 @@ class _Backward:
             else:
                 program.zero(tile, "START")
         held: dict[str, At] = {}
+        passed: dict[str, At] = {}
         for name in chain.states:
             if mask is not None:  # outside its length a row only hands its state on: the gradient passes it untouched
                 held[name] = program.tile(1, coming[name].columns)
-                program.choose(mask, None, coming[name], held[name])
-                program.choose(mask, coming[name], None, coming[name])
+                program.choose(mask, None, coming[name], held[name], "SPLIT")
+                program.choose(mask, coming[name], None, coming[name], "SPLIT")
             self.d[name] = coming[name]
         if sizes.given[0]:
             width = plan.width[chain.output]
@@ -91,14 +92,10 @@ class _Backward:
             if part is not None:
                 width, drawn = coming[name].columns, part is True
                 weight = program.over_time(f"part {name}", width).operand if drawn else NOTHING
-                new, passed = program.tile(1, width), program.tile(1, width)
-                words = (*coming[name].operand, *weight, *new.operand, *passed.operand, width)
+                new, passed[name] = program.tile(1, width), program.tile(1, width)
+                words = (*coming[name].operand, *weight, *new.operand, *passed[name].operand, width)
                 program.emit(do.unmix, *words, 0 if drawn else bits(part))
                 self.d[name] = new
-                if name in held:
-                    program.add(passed, held[name])
-                else:
-                    held[name] = passed
         for number, (stage, step) in reversed(list(enumerate(zip(chain.stages, plan.steps, strict=True)))):
             if isinstance(stage, Product):
                 self._product(stage)
@@ -110,10 +107,13 @@ class _Backward:
             out = self.out[f"{name}_prev"]
             if f"{name}_prev" not in self.d:
                 program.zero(out)
-            if name in held:
-                program.add(held[name], out)
+            if name in passed:
+                program.add(passed[name], out)
+            if mask is not None:
+                program.choose(mask, out, held[name], out, "HOLD")
             if reset is not None:
                 program.choose(reset, None, out, out)
+                program.choose(reset, None, out, out, "HOLD")
             if sizes.clip is not None:
                 if sizes.counted:
                     shape = sizes.num_steps, sizes.batch, out.columns
@@ -121,6 +121,9 @@ class _Backward:
                 program.emit(do.clip, *(mask or NOTHING), *out.operand, out.columns, bits(sizes.clip))
             first = program.new(f"first {name}", sizes.batch, out.columns)
             program.copy(out, program.at_rows(first, out.columns), "END")
+        if mask is not None and "ih" not in self.strides:  # it is the input's own gradient
+            dx = self._buffer("dx")
+            program.choose(mask, dx, None, dx, "HOLD")
 
     def _other(self, tile: At) -> At:
         """Return the one of a pair of tiles that is not `tile`."""

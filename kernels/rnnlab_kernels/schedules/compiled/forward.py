@@ -90,7 +90,8 @@ class _Forward:
             self.at[name] = after[name] = program.over_time(buffer, width, kind=AT_AFTER)
             if reset is not None:
                 self.at[f"{name}_prev"] = program.tile(1, width)
-                program.choose(reset, None, before, self.at[f"{name}_prev"])
+                for into in ("STEP", "HOLD"):
+                    program.choose(reset, None, before, self.at[f"{name}_prev"], into)
         for name in plan.stored:
             width = plan.width[name]
             buffer = program.new(f"value {name}", self.length, batch, width)
@@ -119,13 +120,12 @@ class _Forward:
                 program.emit(do.mix, *words, width, 0 if drawn else bits(part))
         shown = after.get(chain.output) or self.at[chain.output]
         out = program.over_time(program.new("output", num_steps, batch, shown.columns), shown.columns)
+        program.copy(shown, out)
         if sizes.mask:
-            mask = program.flags("mask")
+            mask = program.ragged()
             for name in chain.states:
-                program.choose(mask, after[name], self.at[f"{name}_prev"], after[name])
-            program.choose(mask, shown, None, out)
-        else:
-            program.copy(shown, out)
+                program.choose(mask, after[name], self.at[f"{name}_prev"], after[name], "HOLD")
+            program.choose(mask, out, None, out, "HOLD")
 
     def _input_part(self, num_features: int) -> None:
         """Put the input part of the gates where those read it, the biases of products that are added to it in it."""

@@ -11,6 +11,8 @@ thread takes a tile of rows through all of time alone; whoever is free takes the
 | PLACES, FIRST_PLACE | how many places, and the word at which they begin |
 | PREPARE, START | the instructions before all tiles, and before a tile's first step: first word, LENGTH in words |
 | STEP, END | likewise of a step, and after the last |
+| SPLIT, HOLD | before and after a step of a tile of which some rows are outside their length: over all its rows |
+| ACTIVE | the place of a table (T, tiles): over how many rows a step goes, -1 for all and all inside; -1 for no table |
 | SCRATCH, TILE_BYTES | scratch, and how much of it each tile has |
 
 A place is where a value stands: kind, base, bytes from slot to slot, bytes from row to row. Its slot is, by kind, the
@@ -42,10 +44,15 @@ from rnnlab_kernels.schedules.compiled.words import call, compiled, set_word, ta
     STEP_LENGTH,
     END,
     END_LENGTH,
+    SPLIT,
+    SPLIT_LENGTH,
+    HOLD,
+    HOLD_LENGTH,
+    ACTIVE,
     SCRATCH,
     TILE_BYTES,
     HEAD,
-) = range(21)
+) = range(26)
 AT_STEP, AT_BEFORE, AT_AFTER, AT_PARITY, AT_OTHER, AT_TILE, AT_ALL = range(7)
 PLACE = 4  # words
 MAX_PLACES = 128
@@ -96,8 +103,11 @@ def run(program):
     """Take tiles until there are no more."""
     num_steps, batch = word(program, STEPS), word(program, BATCH)
     reverse, backwards = word(program, REVERSE), word(program, BACKWARDS)
+    num_tiles, active = word(program, TILES), 0
+    if word(program, ACTIVE) >= 0:
+        active = word(program, word(program, FIRST_PLACE) + PLACE * word(program, ACTIVE) + 1)
     tile = take(program)
-    while tile < word(program, TILES):
+    while tile < num_tiles:
         rows = min(word(program, ROWS), batch - tile * word(program, ROWS))
         scratch = word(program, SCRATCH) + tile * word(program, TILE_BYTES)
         position = num_steps - 1 if backwards else 0
@@ -105,7 +115,15 @@ def run(program):
         run_instructions(program, word(program, START), word(program, START_LENGTH), scratch, rows)
         for step in range(num_steps):
             position = num_steps - 1 - step if backwards else step
-            locate(program, tile, position, num_steps - 1 - position if reverse else position)
-            run_instructions(program, word(program, STEP), word(program, STEP_LENGTH), scratch, rows)
+            t = num_steps - 1 - position if reverse else position
+            locate(program, tile, position, t)
+            inside = word(active, t * num_tiles + tile) if active else -1
+            if inside >= 0:
+                run_instructions(program, word(program, SPLIT), word(program, SPLIT_LENGTH), scratch, rows)
+            if inside:
+                count = rows if inside < 0 else inside
+                run_instructions(program, word(program, STEP), word(program, STEP_LENGTH), scratch, count)
+            if inside >= 0:
+                run_instructions(program, word(program, HOLD), word(program, HOLD_LENGTH), scratch, rows)
         run_instructions(program, word(program, END), word(program, END_LENGTH), scratch, rows)
         tile = take(program)

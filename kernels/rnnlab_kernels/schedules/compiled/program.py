@@ -121,9 +121,9 @@ class Program:
         self.head[machine.TILES] = self.num_tiles
         self.head[machine.ROWS], self.head[machine.STEPS], self.head[machine.BATCH] = rows, num_steps, batch
         self.head[machine.REVERSE], self.head[machine.BACKWARDS] = int(reverse), int(backwards)
-        self.head[machine.SLOTS] = num_slots
+        self.head[machine.SLOTS], self.head[machine.ACTIVE] = num_slots, -1
         self.places: list[int] = []
-        self.code: dict[str, list[int]] = {"PREPARE": [], "START": [], "STEP": [], "END": []}
+        self.code: dict[str, list[int]] = {"PREPARE": [], "START": [], "STEP": [], "END": [], "SPLIT": [], "HOLD": []}
         self.into = "STEP"  # where instructions go
         self.names: list[tuple[int, str]] = []  # words of places with the address of memory, and which
         self.buffers: list[tuple[str, tuple[int, ...]]] = []
@@ -179,6 +179,11 @@ class Program:
     def flags(self, name: str) -> tuple[int, int]:
         """Return flags (T, B) of bytes as an operand."""
         return self.place(AT_STEP, 0, self.batch, 1, name), 0
+
+    def ragged(self) -> tuple[int, int]:
+        """Let steps go over rows inside their length only, as memory `active` says; return the mask as an operand."""
+        self.head[machine.ACTIVE] = self.place(AT_ALL, 0, 0, 0, "active")
+        return self.flags("mask")
 
     def tile(self, blocks: int, columns: int, kind: int = AT_TILE) -> At:
         """Return room for a value in the tile's scratch; by parity, for two of it."""
@@ -263,10 +268,12 @@ class Program:
     def scale(self, first: At, second: At, out: At) -> None:
         self.emit(do.scale, *first.operand, *second.operand, *out.operand, out.columns)
 
-    def choose(self, flags: tuple[int, int], first: At | None, second: At | None, out: At) -> None:
+    def choose(
+        self, flags: tuple[int, int], first: At | None, second: At | None, out: At, into: str | None = None
+    ) -> None:
         """Take rows of `first` where the flag is set, of `second` where it is not; None stands for zeros."""
         sources = [NOTHING if value is None else value.operand for value in (first, second)]
-        self.emit(do.choose, *flags, *sources[0], *sources[1], *out.operand, out.columns, out.row)
+        self.emit(do.choose, *flags, *sources[0], *sources[1], *out.operand, out.columns, out.row, into=into)
 
     def done(self) -> Recipe:
         words = [*self.head, *self.places]

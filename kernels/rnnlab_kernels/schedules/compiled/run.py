@@ -9,6 +9,7 @@ from rnnlab_kernels.cells.chain import Gates, Norm
 from rnnlab_kernels.schedules.compiled.backward import backward_recipe
 from rnnlab_kernels.schedules.compiled.forward import Sizes, forward_recipe
 from rnnlab_kernels.schedules.compiled.program import Recipe
+from rnnlab_kernels.schedules.compiled.ragged import order_of, prefixes, reorder
 from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import as_bytes, zero_padding
 from rnnlab_kernels.schedules.stepwise.backward import Gradients
@@ -87,11 +88,17 @@ def _names(frame: Frame) -> list[str]:
 
 def run_forward(frame: Frame) -> tuple[Tensor, list[Tensor], Kept]:
     """Run all steps; return the output, the last states, and what backward needs."""
+    order = order_of(frame.call.mask)
+    if order is not None:
+        reorder(frame, order)
     x, chain, memory = frame.x, frame.chain, _memory(frame)
     if x.stride(2) != 1:
         x = x.contiguous()
-    recipe = _recipe(frame, _sizes(frame, x.stride()))
+    sizes = _sizes(frame, x.stride())
+    recipe = _recipe(frame, sizes)
     memory["x"] = x
+    if frame.call.mask is not None:
+        memory["active"] = prefixes(frame.call.mask, sizes.rows)
     for name, shape in recipe.buffers:
         memory[name] = x.new_empty(shape)
     state_n: list[Tensor] = []
@@ -102,7 +109,11 @@ def run_forward(frame: Frame) -> tuple[Tensor, list[Tensor], Kept]:
     recipe.run(memory, x)
     for buffer in states:
         state_n.append(buffer[last % len(buffer)].clone())
-    return memory["output"], state_n, [memory[name] for name in _names(frame)] if frame.call.keep else []
+    output, kept = memory["output"], [memory[name] for name in _names(frame)] if frame.call.keep else []
+    if order is not None:
+        back = order.argsort()
+        output, state_n = output.index_select(1, back), [value.index_select(0, back) for value in state_n]
+    return output, state_n, kept
 
 
 def run_backward(
@@ -113,6 +124,11 @@ def run_backward(
     needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
     """Go back over time writing gate gradients only, then form all other gradients from them at once."""
+    order = order_of(frame.call.mask)
+    if order is not None:
+        reorder(frame, order)
+        doutput = None if doutput is None else doutput.index_select(1, order)
+        dstate_n = tuple(None if grad is None else grad.index_select(0, order) for grad in dstate_n)
     call, chain, plan, memory = frame.call, frame.chain, frame.plan, _memory(frame)
     memory |= zip(_names(frame), kept, strict=True)
     stride: tuple[int, ...] = ()
@@ -127,7 +143,12 @@ def run_backward(
     memory["dx"] = gradients.dx
     for name, grad in gradients.dpre.items():
         memory[f"d {name}"] = grad
-    recipe = _recipe(frame, _sizes(frame, stride, (doutput is not None, *[grad is not None for grad in dstate_n])))
+    sizes = _sizes(frame, stride, (doutput is not None, *[grad is not None for grad in dstate_n]))
+    recipe = _recipe(frame, sizes)
+    inside = None
+    if call.mask is not None:
+        memory["active"] = prefixes(call.mask, sizes.rows)
+        inside = call.mask.expand(-1, frame.batch, -1).flatten().nonzero().squeeze(1)
     for name, shape in recipe.buffers:
         memory[name] = frame.x.new_empty(shape)
     tiles = recipe.run(memory, frame.x)
@@ -148,7 +169,13 @@ def run_backward(
         named[f"{name}_prev"] = before if call.additions.reset is None else zero_padding(before, ~call.additions.reset)
     for name in plan.stored:
         named[name] = memory[f"value {name}"]
-    return [*gradients.finish(named, needed), *[memory[f"first {name}"] for name in chain.states]]
+    dx, *found = gradients.finish(named, needed, inside)
+    dstate_0 = [memory[f"first {name}"] for name in chain.states]
+    if order is not None:
+        back = order.argsort()
+        dx = None if dx is None else dx.index_select(1, back)
+        dstate_0 = [grad.index_select(0, back) for grad in dstate_0]
+    return [dx, *found, *dstate_0]
 
 
 def _count(frame: Frame, memory: dict[str, Tensor], needed: tuple[bool, ...]) -> None:

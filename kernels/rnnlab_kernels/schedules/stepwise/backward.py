@@ -121,38 +121,54 @@ class Gradients:
         self.dweights: dict[str, Tensor] = {}
         self.sums: dict[str, Tensor] = {}
 
-    def _sum(self, name: str) -> Tensor:
-        """Return the sum over all rows of the gradient of a value, or of "dx"."""
+    def _sum(self, name: str, grad: Tensor) -> Tensor:
+        """Return the sum over all rows (R, W) of the gradient of a value, or of "dx"."""
         name = "dx" if name in self.frame.plan.into_dx else name
         if name not in self.sums:
-            grad = self.dx if name == "dx" else self.dpre[name]
-            self.sums[name] = grad.flatten(0, 1).sum(0, dtype=self.frame.work)
+            self.sums[name] = grad.sum(0, dtype=self.frame.work)
         return self.sums[name]
 
-    def finish(self, named: Mapping[str, Tensor], needed: tuple[bool, ...]) -> list[Tensor | None]:
-        """Return the gradients of x and of the weights, in the order of `call.names`."""
+    def finish(
+        self, named: Mapping[str, Tensor], needed: tuple[bool, ...], inside: Tensor | None = None
+    ) -> list[Tensor | None]:
+        """Return the gradients of x and of the weights, in the order of `call.names`.
+
+        Args:
+            named: values at all steps (T, B, W).
+            needed: for x, the weights and the initial states.
+            inside: the places of rows among T*B that have gradients of pre-activations; of the others there are none,
+                not even zeros.
+        """
         frame, weights, x = self.frame, self.frame.weights, self.frame.x
+
+        def flat(value: Tensor) -> Tensor:
+            rows = value.flatten(0, 1)
+            return rows if inside is None or len(inside) == len(rows) else rows.index_select(0, inside)
+
         names = frame.call.names
         wanted = dict(zip(names, needed[1:], strict=False))
         parts: list[tuple[str, Tensor]] = []
-        flat_dx = self.dx.flatten(0, 1)
         dinput: Tensor | None = self.dx
+        flat_dx = flat(self.dx)
         if "ih" in weights:
             dinput = None
             if needed[0]:
-                dinput = bind_product(weights["ih"].t(), len(flat_dx))(flat_dx).view_as(x)
+                dinput = bind_product(weights["ih"].t(), len(flat_dx))(flat_dx)
+                if len(dinput) < x.shape[0] * x.shape[1] and inside is not None:
+                    dinput = x.new_zeros(x.shape).flatten(0, 1).index_copy_(0, inside, dinput)
+                dinput = dinput.view_as(x)
             if wanted["ih"]:
-                parts.append(("ih", weight_gradient(flat_dx, x.flatten(0, 1))))
+                parts.append(("ih", weight_gradient(flat_dx, flat(x))))
             if wanted.get("bias_ih"):
-                parts.append(("bias_ih", self._sum("dx")))
+                parts.append(("bias_ih", self._sum("dx", flat_dx)))
         for stage in frame.chain.stages:
             if isinstance(stage, Product):
-                dpre = self.dpre[stage.out].flatten(0, 1)
+                dpre = flat_dx if stage.out in frame.plan.into_dx else flat(self.dpre[stage.out])
                 if wanted[stage.weight]:
-                    source = self._sources(stage, named).flatten(0, 1)
+                    source = flat(self._sources(stage, named))
                     parts.append((stage.weight, weight_gradient(dpre, source)))
                 if stage.bias is not None and wanted.get(stage.bias):
-                    parts.append((stage.bias, self._sum(stage.out)))
+                    parts.append((stage.bias, self._sum(stage.out, dpre)))
         found: dict[str, Tensor] = {}
         for name, grad in parts:
             found[name] = found[name] + grad if name in found else grad  # stages may share a weight
