@@ -12,7 +12,7 @@ thread takes a tile of rows through all of time alone; whoever is free takes the
 | PREPARE, START | the instructions before all tiles, and before a tile's first step: first word, LENGTH in words |
 | STEP, END | likewise of a step, and after the last |
 | SPLIT, HOLD | before and after a step of a tile of which some rows are outside their length: over all its rows |
-| ACTIVE | the place of a table (T, tiles): over how many rows a step goes, -1 for all and all inside; -1 for no table |
+| ACTIVE | the place of a table (T, tiles): over how many rows a step goes, -1 where all are inside; -1 for no table |
 | SCRATCH, TILE_BYTES | scratch, and how much of it each tile has |
 
 A place is where a value stands: kind, base, bytes from slot to slot, bytes from row to row. Its slot is, by kind, the
@@ -121,7 +121,7 @@ def run(program):
             if inside >= 0:
                 run_instructions(program, word(program, SPLIT), word(program, SPLIT_LENGTH), scratch, rows)
             if inside:
-                count = rows if inside < 0 else inside
+                count = rows if inside < 0 else min(inside, rows)
                 run_instructions(program, word(program, STEP), word(program, STEP_LENGTH), scratch, count)
             if inside >= 0:
                 run_instructions(program, word(program, HOLD), word(program, HOLD_LENGTH), scratch, rows)

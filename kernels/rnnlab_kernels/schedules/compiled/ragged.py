@@ -7,25 +7,65 @@ batch. A step then goes over that many rows of a tile; what holds the states of 
 T time, B batch, R rows of a tile.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from rnnlab_kernels.schedules.stepwise.frame import Frame
 
 WORTH = 0.9  # the part of all steps that lies inside of rows from which rows stay in the order they have
+SMALL = 1 << 17  # elements of a state over time below which all steps are computed: to look at the mask takes as long
 
 
-def order_of(mask: Tensor | None) -> Tensor | None:
-    """Return rows in an order, those with most steps inside the mask (T, B, 1) first; None where that is no gain."""
-    if mask is None or mask.shape[1] == 1 or not mask.numel():
+class Rows(NamedTuple):
+    """Which rows a pass goes over, if they are not of one length.
+
+    Attributes:
+        active: for each step and tile (T, tiles) over how many of its first rows it goes, -1 where all are inside.
+        inside: the places of rows inside the mask among T*B; None if all are gone over.
+    """
+
+    active: Tensor
+    inside: Tensor | None
+
+
+def _is_small(frame: Frame) -> bool:
+    return frame.num_steps * frame.batch * max(frame.width.values()) < SMALL
+
+
+def in_order(frame: Frame) -> Tensor | None:
+    """Put the rows with most steps first, and return their order; None if they stay as they are."""
+    mask = frame.call.mask
+    if mask is None or frame.batch == 1 or _is_small(frame):
         return None
     lengths = mask.expand(-1, -1, 1).sum((0, 2))
-    if int(lengths.sum()) > WORTH * mask.shape[0] * mask.shape[1]:
+    if int(lengths.sum()) > WORTH * frame.num_steps * frame.batch:
         return None
-    return lengths.argsort(descending=True, stable=True)
+    order = lengths.argsort(descending=True, stable=True)
+    _reorder(frame, order)
+    return order
 
 
-def reorder(frame: Frame, order: Tensor) -> None:
+def rows_of(frame: Frame, rows: int) -> Rows | None:
+    """Return which rows are gone over, of tiles of R; None without a mask."""
+    mask, num_steps, batch = frame.call.mask, frame.num_steps, frame.batch
+    if mask is None:
+        return None
+    num_tiles = -(-batch // rows)
+    if _is_small(frame):
+        return Rows(torch.full((num_steps, num_tiles), rows), None)
+    flags = torch.zeros(num_steps, num_tiles * rows, dtype=torch.int64)
+    flags[:, :batch] = mask.squeeze(-1)
+    tiles = flags.view(num_steps, num_tiles, rows)
+    there = torch.full((num_tiles,), rows)
+    there[-1:] = batch - rows * (num_tiles - 1)
+    last = (tiles * torch.arange(1, rows + 1)).amax(-1)
+    active = torch.where(tiles.sum(-1) == there, -1, last)
+    return Rows(active, flags[:, :batch].flatten().nonzero().squeeze(1))
+
+
+def _reorder(frame: Frame, order: Tensor) -> None:
     """Put the rows of a pass in an order."""
     call, masks = frame.call, frame.masks
     assert call.mask is not None
@@ -41,17 +81,3 @@ def reorder(frame: Frame, order: Tensor) -> None:
         sources={name: part.index_select(0, order) for name, part in masks.sources.items()},
         update=tuple(part.index_select(1, order) if isinstance(part, Tensor) else part for part in masks.update),
     )
-
-
-def prefixes(mask: Tensor, rows: int) -> Tensor:
-    """Return for each step and tile of R rows (T, tiles) how many of the first rows hold all that are inside the mask
-    (T, B, 1), -1 where that is every row."""
-    num_steps, batch = mask.shape[:2]
-    num_tiles = -(-batch // rows)
-    inside = torch.zeros(num_steps, num_tiles * rows, dtype=torch.int64)
-    inside[:, :batch] = mask.squeeze(-1)
-    tiles = inside.view(num_steps, num_tiles, rows)
-    there = torch.full((num_tiles,), rows)
-    there[-1:] = batch - rows * (num_tiles - 1)
-    last = (tiles * torch.arange(1, rows + 1)).amax(-1)
-    return torch.where(tiles.sum(-1) == there, -1, last)

@@ -9,7 +9,7 @@ from rnnlab_kernels.cells.chain import Gates, Norm
 from rnnlab_kernels.schedules.compiled.backward import backward_recipe
 from rnnlab_kernels.schedules.compiled.forward import Sizes, forward_recipe
 from rnnlab_kernels.schedules.compiled.program import Recipe
-from rnnlab_kernels.schedules.compiled.ragged import order_of, prefixes, reorder
+from rnnlab_kernels.schedules.compiled.ragged import in_order, rows_of
 from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import as_bytes, zero_padding
 from rnnlab_kernels.schedules.stepwise.backward import Gradients
@@ -88,17 +88,15 @@ def _names(frame: Frame) -> list[str]:
 
 def run_forward(frame: Frame) -> tuple[Tensor, list[Tensor], Kept]:
     """Run all steps; return the output, the last states, and what backward needs."""
-    order = order_of(frame.call.mask)
-    if order is not None:
-        reorder(frame, order)
+    order = in_order(frame)
     x, chain, memory = frame.x, frame.chain, _memory(frame)
     if x.stride(2) != 1:
         x = x.contiguous()
     sizes = _sizes(frame, x.stride())
     recipe = _recipe(frame, sizes)
     memory["x"] = x
-    if frame.call.mask is not None:
-        memory["active"] = prefixes(frame.call.mask, sizes.rows)
+    if (rows := rows_of(frame, sizes.rows)) is not None:
+        memory["active"] = rows.active
     for name, shape in recipe.buffers:
         memory[name] = x.new_empty(shape)
     state_n: list[Tensor] = []
@@ -124,9 +122,8 @@ def run_backward(
     needed: tuple[bool, ...],
 ) -> list[Tensor | None]:
     """Go back over time writing gate gradients only, then form all other gradients from them at once."""
-    order = order_of(frame.call.mask)
+    order = in_order(frame)
     if order is not None:
-        reorder(frame, order)
         doutput = None if doutput is None else doutput.index_select(1, order)
         dstate_n = tuple(None if grad is None else grad.index_select(0, order) for grad in dstate_n)
     call, chain, plan, memory = frame.call, frame.chain, frame.plan, _memory(frame)
@@ -145,10 +142,8 @@ def run_backward(
         memory[f"d {name}"] = grad
     sizes = _sizes(frame, stride, (doutput is not None, *[grad is not None for grad in dstate_n]))
     recipe = _recipe(frame, sizes)
-    inside = None
-    if call.mask is not None:
-        memory["active"] = prefixes(call.mask, sizes.rows)
-        inside = call.mask.expand(-1, frame.batch, -1).flatten().nonzero().squeeze(1)
+    if (rows := rows_of(frame, sizes.rows)) is not None:
+        memory["active"] = rows.active
     for name, shape in recipe.buffers:
         memory[name] = frame.x.new_empty(shape)
     tiles = recipe.run(memory, frame.x)
@@ -169,7 +164,7 @@ def run_backward(
         named[f"{name}_prev"] = before if call.additions.reset is None else zero_padding(before, ~call.additions.reset)
     for name in plan.stored:
         named[name] = memory[f"value {name}"]
-    dx, *found = gradients.finish(named, needed, inside)
+    dx, *found = gradients.finish(named, needed, None if rows is None else rows.inside)
     dstate_0 = [memory[f"first {name}"] for name in chain.states]
     if order is not None:
         back = order.argsort()

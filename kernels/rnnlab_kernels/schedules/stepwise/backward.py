@@ -141,15 +141,18 @@ class Gradients:
         """
         frame, weights, x = self.frame, self.frame.weights, self.frame.x
 
-        def flat(value: Tensor) -> Tensor:
+        def flat(value: Tensor, name: str) -> Tensor:
             rows = value.flatten(0, 1)
-            return rows if inside is None or len(inside) == len(rows) else rows.index_select(0, inside)
+            if inside is None or len(inside) == len(rows):
+                return rows
+            room = scratch(f"inside {name}", rows, len(inside), rows.shape[1])
+            return torch.index_select(rows, 0, inside, out=room)
 
         names = frame.call.names
         wanted = dict(zip(names, needed[1:], strict=False))
         parts: list[tuple[str, Tensor]] = []
         dinput: Tensor | None = self.dx
-        flat_dx = flat(self.dx)
+        flat_dx = flat(self.dx, "dx")
         if "ih" in weights:
             dinput = None
             if needed[0]:
@@ -158,14 +161,14 @@ class Gradients:
                     dinput = x.new_zeros(x.shape).flatten(0, 1).index_copy_(0, inside, dinput)
                 dinput = dinput.view_as(x)
             if wanted["ih"]:
-                parts.append(("ih", weight_gradient(flat_dx, flat(x))))
+                parts.append(("ih", weight_gradient(flat_dx, flat(x, "x"))))
             if wanted.get("bias_ih"):
                 parts.append(("bias_ih", self._sum("dx", flat_dx)))
         for stage in frame.chain.stages:
             if isinstance(stage, Product):
-                dpre = flat_dx if stage.out in frame.plan.into_dx else flat(self.dpre[stage.out])
+                dpre = flat_dx if stage.out in frame.plan.into_dx else flat(self.dpre[stage.out], f"d{stage.out}")
                 if wanted[stage.weight]:
-                    source = flat(self._sources(stage, named))
+                    source = flat(self._sources(stage, named), f"source of {stage.out}")
                     parts.append((stage.weight, weight_gradient(dpre, source)))
                 if stage.bias is not None and wanted.get(stage.bias):
                     parts.append((stage.bias, self._sum(stage.out, dpre)))
