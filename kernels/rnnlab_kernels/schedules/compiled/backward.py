@@ -8,13 +8,10 @@ stand in two tiles each, one that comes in and one that goes out, which change p
 from collections.abc import Callable
 
 from rnnlab_kernels.cells.chain import Gates, Norm, Product
-from rnnlab_kernels.schedules.compiled import machine
-from rnnlab_kernels.schedules.compiled import rows as do
 from rnnlab_kernels.schedules.compiled.forward import Sizes, blocks_of
-from rnnlab_kernels.schedules.compiled.gates import backward_of
-from rnnlab_kernels.schedules.compiled.machine import AT_AFTER, AT_BEFORE, AT_OTHER, AT_PARITY
-from rnnlab_kernels.schedules.compiled.norms import STATISTICS, norm_back
+from rnnlab_kernels.schedules.compiled.keep import address_of
 from rnnlab_kernels.schedules.compiled.program import NOTHING, At, Program, Recipe, bits
+from rnnlab_kernels.schedules.compiled.terms import AT_AFTER, AT_BEFORE, AT_OTHER, AT_PARITY, PLACE, STATISTICS
 from rnnlab_kernels.schedules.stepwise.frame import Plan, Step
 
 
@@ -87,14 +84,14 @@ class _Backward:
                 self.d[chain.output] = program.tile(1, width)
                 program.zero(self.d[chain.output])
             source, into = program.over_time("doutput", width, steps=(sizes.x[0], sizes.x[1])), self.d[chain.output]
-            program.emit(do.add_rows, *(mask or NOTHING), *source.operand, *into.operand, source.row, width)
+            program.emit("rows.add_rows", *(mask or NOTHING), *source.operand, *into.operand, source.row, width)
         for name, part in zip(chain.states, sizes.update, strict=False):
             if part is not None:
                 width, drawn = coming[name].columns, part is True
                 weight = program.over_time(f"part {name}", width).operand if drawn else NOTHING
                 new, passed[name] = program.tile(1, width), program.tile(1, width)
                 words = (*coming[name].operand, *weight, *new.operand, *passed[name].operand, width)
-                program.emit(do.unmix, *words, 0 if drawn else bits(part))
+                program.emit("rows.unmix", *words, 0 if drawn else bits(part))
                 self.d[name] = new
         for number, (stage, step) in reversed(list(enumerate(zip(chain.stages, plan.steps, strict=True)))):
             if isinstance(stage, Product):
@@ -118,7 +115,7 @@ class _Backward:
                 if sizes.counted:
                     shape = sizes.num_steps, sizes.batch, out.columns
                     program.copy(out, program.over_time(program.new(f"unclipped {name}", *shape), out.columns))
-                program.emit(do.clip, *(mask or NOTHING), *out.operand, out.columns, bits(sizes.clip))
+                program.emit("rows.clip", *(mask or NOTHING), *out.operand, out.columns, bits(sizes.clip))
             first = program.new(f"first {name}", sizes.batch, out.columns)
             program.copy(out, program.at_rows(first, out.columns), "END")
         if mask is not None and "ih" not in self.strides:  # it is the input's own gradient
@@ -127,7 +124,7 @@ class _Backward:
 
     def _other(self, tile: At) -> At:
         """Return the one of a pair of tiles that is not `tile`."""
-        _, base, slot, row = self.program.places[machine.PLACE * tile.place :][: machine.PLACE]
+        _, base, slot, row = self.program.places[PLACE * tile.place :][:PLACE]
         return tile._replace(place=self.program.place(AT_OTHER, base, slot, row))
 
     def _is_carried(self, name: str) -> bool:
@@ -211,7 +208,7 @@ class _Backward:
             *(*upstream.operand, *source.operand, *program.vector(stage.gain), *result.operand),
             *(*sums, *room.operand),
         )
-        program.emit(norm_back, *operands, upstream.block, source.block, blocks, columns, result.block)
+        program.emit("norms.norm_back", *operands, upstream.block, source.block, blocks, columns, result.block)
         if outlasts:
             self._give(name, columns, lambda place: program.copy(result, place))
         else:
@@ -243,7 +240,7 @@ class _Backward:
                 operands.append(given[name].operand)
         if cell is not stage.cell:  # a mask has a gradient, too, which goes nowhere
             operands.append(program.tile(1, hidden).operand)
-        program.emit(backward_of(cell), hidden, *(word for operand in operands for word in operand))
+        program.emit(address_of("gates.backward_of", cell), hidden, *(word for operand in operands for word in operand))
         self.d |= given
         for name, place in extra:
             program.add(place, self.constants.get(name) or self.d[name])

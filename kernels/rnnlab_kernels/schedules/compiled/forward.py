@@ -3,11 +3,9 @@
 from typing import Any, NamedTuple
 
 from rnnlab_kernels.cells.chain import Gates, Norm, Product
-from rnnlab_kernels.schedules.compiled import rows as do
-from rnnlab_kernels.schedules.compiled.gates import forward_of
-from rnnlab_kernels.schedules.compiled.machine import AT_AFTER, AT_BEFORE
-from rnnlab_kernels.schedules.compiled.norms import norm
+from rnnlab_kernels.schedules.compiled.keep import address_of
 from rnnlab_kernels.schedules.compiled.program import NOTHING, At, Program, Recipe, bits
+from rnnlab_kernels.schedules.compiled.terms import AT_AFTER, AT_BEFORE
 from rnnlab_kernels.schedules.stepwise.frame import Plan, Step
 
 Part = float | bool | None
@@ -117,7 +115,7 @@ class _Forward:
                 width, drawn = after[name].columns, part is True
                 weight = program.over_time(f"part {name}", width).operand if drawn else NOTHING
                 words = (*self.at[f"{name}_prev"].operand, *self.at[name].operand, *weight, *after[name].operand)
-                program.emit(do.mix, *words, width, 0 if drawn else bits(part))
+                program.emit("rows.mix", *words, width, 0 if drawn else bits(part))
         shown = after.get(chain.output) or self.at[chain.output]
         out = program.over_time(program.new("output", num_steps, batch, shown.columns), shown.columns)
         program.copy(shown, out)
@@ -144,9 +142,9 @@ class _Forward:
         elif biases:
             # One gate's columns for all of them: a vector as it is.
             added = program.share(plan.num_columns)
-            program.emit(do.zero, *added, plan.num_columns, into="PREPARE")
+            program.emit("rows.zero", *added, plan.num_columns, into="PREPARE")
             for bias in biases:
-                program.emit(do.add_vector, *program.vector(bias), *added, plan.num_columns, into="PREPARE")
+                program.emit("rows.add_vector", *program.vector(bias), *added, plan.num_columns, into="PREPARE")
             program.gather(source, out, added)
         else:
             program.gather(source, out)
@@ -180,7 +178,7 @@ class _Forward:
         out = self.at[stage.out]
         shift = program.vector(stage.shift) if stage.shift is not None and stage.shift in self.strides else NOTHING
         operands = (*source.operand, *out.operand, *program.vector(stage.gain), *shift)
-        program.emit(norm, *operands, source.block, source.blocks, source.columns, out.block)
+        program.emit("norms.norm", *operands, source.block, source.blocks, source.columns, out.block)
 
     def _gates(self, stage: Gates, step: Step, number: int) -> None:
         plan, program, cell = self.plan, self.program, step.cell
@@ -205,4 +203,5 @@ class _Forward:
             operands += program.over_time(buffer, hidden, len(cell.saved)).each()
         else:
             operands += program.tile(len(cell.saved), hidden).each()
-        program.emit(forward_of(cell, from_x and from_h), hidden, *(word for operand in operands for word in operand))
+        gates = address_of("gates.forward_of", cell, from_x and from_h)
+        program.emit(gates, hidden, *(word for operand in operands for word in operand))

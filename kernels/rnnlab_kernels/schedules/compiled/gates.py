@@ -22,7 +22,6 @@ from numba.cpython.unsafe.tuple import tuple_setitem
 
 from rnnlab_kernels.cells import Cell, bind_numba
 from rnnlab_kernels.cells.compiled import inline, load, store
-from rnnlab_kernels.schedules.compiled.keep import address_of
 from rnnlab_kernels.schedules.compiled.words import apart, at, listed
 
 
@@ -72,9 +71,8 @@ def _both_reader(num_gates: int, num_merged: int, split: int) -> Any:
     return inline(read)
 
 
-@cache
-def forward_of(cell: Cell, both: bool) -> int:
-    """Return the address of a cell's forward function. `both`: gates have an input part and a recurrent part."""
+def forward_of(cell: Cell, both: bool) -> Any:
+    """Return a cell's forward function. `both`: gates have an input part and a recurrent part."""
     num_gates, num_carried, num_states = cell.num_gates, len(cell.carried), len(cell.states)
     read_gates = _both_reader(num_gates, cell.num_merged, cell.split) if both else _reader(0, num_gates)
     first = 2 * num_gates if both else num_gates
@@ -89,12 +87,11 @@ def forward_of(cell: Cell, both: bool) -> int:
             write_states(words, scratch, states, n)
             write_saved(words, scratch, saved, n)
 
-    return address_of(forward)
+    return forward
 
 
-@cache
-def backward_of(cell: Cell) -> int:
-    """Return the address of a cell's backward function."""
+def backward_of(cell: Cell) -> Any:
+    """Return a cell's backward function."""
     num_states, num_saved, num_carried = len(cell.states), len(cell.saved), len(cell.carried)
     gates_bwd, num_gates = bind_numba(cell.gates_bwd), cell.num_gates + cell.split
     read_upstream, read_saved = _reader(0, num_states), _reader(num_states, num_saved)
@@ -115,4 +112,4 @@ def backward_of(cell: Cell) -> int:
             write_gates(words, scratch, dgates, n)
             write_carried(words, scratch, dcarried, n)
 
-    return address_of(backward)
+    return backward

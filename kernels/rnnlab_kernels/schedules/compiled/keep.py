@@ -1,37 +1,41 @@
 """Compiled functions by address, kept on disk from process to process.
 
-Numba keeps what it compiles of functions that stand in files of their own; those here are put together from a cell's
-gate maths, in memory. So this says itself what a function is: its code and whatever that reaches, the sources of this
-package, the versions of Python, Numba and llvmlite; the processor and its features are Numba's own part of the key.
-Where a function reaches something that has no such description, each process compiles it anew.
+What is kept is object code that needs nothing of Numba: a process that finds all of its functions never imports it,
+which alone would take longer than everything else of a first call. So functions go by name, and a file's name says all
+that its code was made of: the function's name, a cell by its gate maths and whatever that reaches, the sources of this
+package, the versions of Python, Numba and llvmlite; the processor with its features. Where gate maths reach something
+that has no such description, each process compiles them anew.
 
-The folder is `rnnlab` among the user's caches, or among temporary files where there is no home to write to; of
-somebody else it is not used, since what is in it is run. What cannot be read or written is done without.
+The folder is `rnnlab` among the user's caches, or among temporary files where there is no home to write to. Folders
+and files of somebody else are not used, since what is in them is run, and neither are files that are not whole. What
+cannot be read or written is done without.
 """
 
 import hashlib
 import os
-import platform
+import sys
 import tempfile
 import types
+from contextlib import suppress
 from functools import cache
+from importlib import import_module, metadata
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import llvmlite
-import numba
 import numpy as np
-from numba.core import caching
-from numba.core.ccallback import CFunc
-from numba.core.dispatcher import Dispatcher
-from numba.core.sigutils import normalize_signature
+from llvmlite import binding
 
-from rnnlab_kernels.cells.compiled import FASTMATH
+from rnnlab_kernels.cells.bind import Cell
 
 VARIABLE = "RNNLAB_CACHE_DIR"  # the folder, for those who want another
+_NUMBAS = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX", "NUMBA_OPT")  # variables that change code
 _PACKAGE = "rnnlab_kernels"
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
+_CHECKSUM = 32  # bytes before the code in a file
 _alive: list[Any] = []
+_numbers = count()
 
 
 class _Unknown(Exception):
@@ -39,20 +43,76 @@ class _Unknown(Exception):
 
 
 @cache
-def address_of(function: Any) -> int:
-    """Return the address of a function of int64 numbers, compiled at its first use on this machine."""
-    count = function.__code__.co_argcount
-    options = {"nopython": True, "fastmath": FASTMATH, "error_model": "numpy"}
-    found: Any = CFunc(function, normalize_signature(f"void({', '.join(['int64'] * count)})"), {}, options)
-    folder = cache_folder()
+def address_of(name: str, *arguments: Any) -> int:
+    """Return the address of a compiled function of int64 numbers: of one on disk, or compiled now and kept there.
+
+    Args:
+        name: "module.function" of this folder.
+        arguments: if there are any, what is compiled is what that returns for them.
+    """
+    folder, file, symbol = cache_folder(), None, f"rnnlab_{next(_numbers)}"
     if folder is not None:
+        with suppress(_Unknown):
+            digest = digest_of(name, *arguments)
+            file, symbol = folder / f"{name}-{digest}", f"rnnlab_{digest}"
+    address = None if file is None else _load(file, symbol)
+    if address is not None:
+        return address
+    from rnnlab_kernels.schedules.compiled.build import build
+
+    module, _, attribute = name.partition(".")
+    function = getattr(import_module(f"{__package__}.{module}"), attribute)
+    library, code = build(function(*arguments) if arguments else function, symbol)
+    _alive.append(library)
+    if file is not None and code is not None and _read_sources() == _sources():  # they may have been edited by now
+        _write(file, code)
+    return int(library.get_pointer_to_function(symbol))
+
+
+@cache
+def _linker() -> Any:
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    _alive.append(binding.create_lljit_compiler(suppress_errors=True))
+    return _alive[-1]
+
+
+def _load(file: Path, symbol: str) -> int | None:
+    """Return the address of a function on disk, None if it is not there or cannot be used."""
+    try:
+        with open(file, "rb") as opened:
+            if not _is_own(os.fstat(opened.fileno())):
+                return None
+            content = opened.read()
+        code = content[_CHECKSUM:]
+        if content[:_CHECKSUM] != _checksum(file, code):
+            return None
+        linking = binding.JITLibraryBuilder().add_object_img(code).add_current_process().export_symbol(symbol)
+        library = linking.link(_linker(), f"{symbol}_{next(_numbers)}")
+    except (OSError, RuntimeError, AttributeError):  # the last from llvmlite before it had such a linker
+        return None
+    _alive.append(library)
+    return int(library[symbol])
+
+
+def _write(file: Path, code: bytes) -> None:
+    """Write a file that others see whole or not at all."""
+    with suppress(OSError):
+        handle, name = tempfile.mkstemp(dir=file.parent)
         try:
-            found._cache = _Cache(function, folder, digest_of(function))
-        except _Unknown:
-            pass
-    found.compile()
-    _alive.append(found)
-    return int(found.address)
+            with open(handle, "wb") as new:
+                new.write(_checksum(file, code) + code)
+            os.replace(name, file)
+        except OSError:
+            os.unlink(name)
+
+
+def _checksum(file: Path, code: bytes) -> bytes:
+    return hashlib.sha256(file.name.encode() + code).digest()
+
+
+def _is_own(found: os.stat_result) -> bool:
+    return not hasattr(os, "getuid") or found.st_uid == os.getuid()
 
 
 @cache
@@ -69,32 +129,51 @@ def cache_folder() -> Path | None:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
-            if not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid():
+            if _is_own(folder.stat()):
                 return folder
         except OSError:
             continue
     return None
 
 
-def digest_of(function: types.FunctionType) -> str:
-    """Return what a function is, in 32 digits.
+def digest_of(*values: Any) -> str:
+    """Return what code made of some values is on this machine, in 32 digits.
 
     Raises:
-        _Unknown: it reaches something that has no description.
+        _Unknown: they reach something that has no description.
     """
-    versions = platform.python_version(), numba.__version__, llvmlite.__version__, sorted(FASTMATH)
-    content = (versions, _sources(), _described(function, []))
+    content = (_machine(), _sources(), [_described(value, []) for value in values])
     return hashlib.sha256(repr(content).encode()).hexdigest()[:32]
 
 
 @cache
-def _sources() -> str:
-    """Return the digest of all of this package that compiled code may be made of."""
+def _machine() -> Any:
+    """Return what this compiles with and for."""
+    try:
+        versions = sys.version, metadata.version("numba"), llvmlite.__version__
+    except metadata.PackageNotFoundError as error:
+        raise _Unknown("the version of Numba") from error
+    processor = binding.get_process_triple(), binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+    return versions, processor, [os.environ.get(name) for name in _NUMBAS]
+
+
+def _read_sources() -> str:
+    """Return the digest of all of this package that compiled code may be made of.
+
+    Raises:
+        _Unknown: they are no files that could be read.
+    """
     folder, digest = Path(__file__).parents[2], hashlib.sha256()
     for part in ("cells", "schedules/compiled"):
-        for file in sorted((folder / part).glob("*.py")):
+        files = sorted((folder / part).glob("*.py"))
+        if not files:
+            raise _Unknown(part)
+        for file in files:
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+_sources = cache(_read_sources)
 
 
 def _described(value: Any, within: list[Any]) -> Any:
@@ -102,11 +181,14 @@ def _described(value: Any, within: list[Any]) -> Any:
     hold, since their sources are known. `within` are the functions whose description this is part of."""
     if isinstance(value, _PLAIN):
         return repr(value)
-    if isinstance(value, (tuple, frozenset)):
+    if isinstance(value, (tuple, set, frozenset)):
         parts = [_described(part, within) for part in value]
-        return type(value).__name__, sorted(map(repr, parts)) if isinstance(value, frozenset) else parts
-    if isinstance(value, Dispatcher):
-        return "compiled", _described(value.py_func, within)
+        return type(value).__name__, parts if isinstance(value, tuple) else sorted(map(repr, parts))
+    if isinstance(value, Cell):
+        return "cell", [_described(part, within) for name, part in value.arguments().items() if name != "dropped"]
+    if type(value).__module__.startswith("numba.") and hasattr(value, "py_func"):  # a compiled function
+        options = tuple(sorted(value.targetoptions.items()))
+        return "compiled", _described(value.py_func, within), _described(options, within)
     if isinstance(value, np.ndarray):
         raise _Unknown("an array")
     if isinstance(value, types.ModuleType):
@@ -132,6 +214,7 @@ def _function(function: types.FunctionType, within: list[Any]) -> Any:
     within = [*within, function]
     held = [_described(cell.cell_contents, within) for cell in function.__closure__ or ()]
     held += [_described(value, within) for value in function.__defaults__ or ()]
+    held += [_described(value, within) for value in sorted((function.__kwdefaults__ or {}).items())]
     reached = []
     if function.__globals__.get("__name__", "").split(".")[0] != _PACKAGE:
         for name in sorted(_names(function.__code__)):
@@ -148,50 +231,3 @@ def _code(code: types.CodeType) -> Any:
 def _names(code: types.CodeType) -> set[str]:
     inner = [_names(value) for value in code.co_consts if isinstance(value, types.CodeType)]
     return {*code.co_names}.union(*inner)
-
-
-class _Locator(caching._CacheLocator):
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def get_cache_path(self) -> str:
-        return str(self.folder)
-
-    def get_source_stamp(self) -> str:
-        return ""  # the name of the file says it all
-
-    def get_disambiguator(self) -> str:
-        return ""
-
-
-class _Files(caching.CompileResultCacheImpl):
-    def __init__(self, folder: Path, name: str) -> None:
-        self._locator, self._filename_base, self._lineno = _Locator(folder), name, 0
-
-
-class _Cache(caching.FunctionCache):
-    """Numba's own cache of compiled functions under a name of ours; what fails in it is as if it were empty."""
-
-    def __init__(self, function: Any, folder: Path, digest: str) -> None:
-        self._name, self._py_func, self._cache_path = repr(function), function, str(folder)
-        self._impl = _Files(folder, f"{function.__name__}-{digest}")
-        self._cache_file = caching.IndexDataCacheFile(str(folder), self._impl.filename_base, "")
-        self.enable()
-
-    def load_overload(self, signature: Any, target_context: Any) -> Any:
-        try:
-            return super().load_overload(signature, target_context)
-        except Exception:
-            return None
-
-    def save_overload(self, signature: Any, data: Any) -> None:
-        for torn in (False, True):
-            try:
-                if torn:  # an index that cannot be read is begun anew
-                    self.flush()
-                return super().save_overload(signature, data)
-            except Exception:
-                continue
-
-    def _index_key(self, signature: Any, codegen: Any) -> Any:
-        return signature, codegen.magic_tuple()

@@ -11,12 +11,12 @@ import numpy as np
 
 from rnnlab_kernels.cells.chain import EPS
 from rnnlab_kernels.cells.compiled import inline, load, store
-from rnnlab_kernels.schedules.compiled.vectors import LANES, first, minus, plus, read, spread, times, total, write
+from rnnlab_kernels.schedules.compiled.terms import LANES, STATISTICS
+from rnnlab_kernels.schedules.compiled.vectors import first, minus, plus, read, spread, times, total, write
 from rnnlab_kernels.schedules.compiled.words import apart, at, listed
 
 F = np.float32
 _EPS = F(EPS)
-STATISTICS = 4  # of a row, between the loops of the backward pass
 
 
 @inline

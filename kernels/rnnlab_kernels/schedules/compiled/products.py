@@ -20,10 +20,9 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from rnnlab_kernels.cells.compiled import load, load_written, store
+from rnnlab_kernels.schedules.compiled.terms import IS_WIDE, LANES
 from rnnlab_kernels.schedules.compiled.vectors import (
     FLOAT,
-    IS_WIDE,
-    LANES,
     VECTOR,
     WORD,
     all_lanes,
@@ -206,8 +205,3 @@ def pad(words, scratch, rows):
         for c in range(columns):
             total = load_written(out, g * wide + c) + load(source, g * columns + c)
             store(out, g * wide + c, total)
-
-
-def packed_size(depth: int, blocks: int, columns: int) -> int:
-    """Return how many elements packed weights take."""
-    return depth * blocks * (-(-columns // LANES) * LANES)

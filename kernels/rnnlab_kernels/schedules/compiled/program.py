@@ -15,11 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnnlab_kernels.schedules.compiled import machine
-from rnnlab_kernels.schedules.compiled import rows as do
+from rnnlab_kernels.schedules.compiled import terms
 from rnnlab_kernels.schedules.compiled.keep import address_of
-from rnnlab_kernels.schedules.compiled.machine import AT_ALL, AT_STEP, AT_TILE, HEAD, MAX_PLACES
-from rnnlab_kernels.schedules.compiled.products import LANES, multiply, pack, packed_size, pad
+from rnnlab_kernels.schedules.compiled.terms import AT_ALL, AT_STEP, AT_TILE, HEAD, LANES, MAX_PLACES, packed_size
 from rnnlab_kernels.schedules.stepwise.products import scratch
 
 FLOAT = 4  # bytes
@@ -95,8 +93,8 @@ class Recipe(NamedTuple):
 @cache
 def _entries() -> tuple[Any, Any, int]:
     kind = ctypes.CFUNCTYPE(None, ctypes.c_int64)
-    addresses = [address_of(function) for function in (machine.prepare, machine.run)]
-    return kind(addresses[0]), kind(addresses[1]), addresses[1]
+    prepare, run = address_of("machine.prepare"), address_of("machine.run")
+    return kind(prepare), kind(run), run
 
 
 @cache
@@ -118,10 +116,10 @@ class Program:
         self.num_steps, self.batch, self.rows = num_steps, batch, rows
         self.num_tiles = -(-batch // rows)
         self.head = [0] * HEAD
-        self.head[machine.TILES] = self.num_tiles
-        self.head[machine.ROWS], self.head[machine.STEPS], self.head[machine.BATCH] = rows, num_steps, batch
-        self.head[machine.REVERSE], self.head[machine.BACKWARDS] = int(reverse), int(backwards)
-        self.head[machine.SLOTS], self.head[machine.ACTIVE] = num_slots, -1
+        self.head[terms.TILES] = self.num_tiles
+        self.head[terms.ROWS], self.head[terms.STEPS], self.head[terms.BATCH] = rows, num_steps, batch
+        self.head[terms.REVERSE], self.head[terms.BACKWARDS] = int(reverse), int(backwards)
+        self.head[terms.SLOTS], self.head[terms.ACTIVE] = num_slots, -1
         self.places: list[int] = []
         self.code: dict[str, list[int]] = {"PREPARE": [], "START": [], "STEP": [], "END": [], "SPLIT": [], "HOLD": []}
         self.into = "STEP"  # where instructions go
@@ -136,7 +134,7 @@ class Program:
         if name is not None:
             self.names.append((len(self.places) + 1, name))
         self.places += (kind, base, slot, row)
-        return len(self.places) // machine.PLACE - 1
+        return len(self.places) // terms.PLACE - 1
 
     def new(self, name: str, *shape: int) -> str:
         """Name memory that a call makes, without values."""
@@ -182,7 +180,7 @@ class Program:
 
     def ragged(self) -> tuple[int, int]:
         """Let steps go over rows inside their length only, as memory `active` says; return the mask as an operand."""
-        self.head[machine.ACTIVE] = self.place(AT_ALL, 0, 0, 0, "active")
+        self.head[terms.ACTIVE] = self.place(AT_ALL, 0, 0, 0, "active")
         return self.flags("mask")
 
     def tile(self, blocks: int, columns: int, kind: int = AT_TILE) -> At:
@@ -197,18 +195,18 @@ class Program:
         self.tile_bytes += _lines(elements)
         self.sums[name] = base // FLOAT, elements
         operand = self.place(AT_TILE, base, 0, 0), 0
-        self.emit(do.zero, *operand, elements, into="START")
+        self.emit("rows.zero", *operand, elements, into="START")
         return operand
 
     def share(self, elements: int) -> tuple[int, int]:
         """Return room in scratch that all tiles share, as an operand."""
         place = self.place(AT_ALL, self.shared_bytes, 0, 0, "")
-        self.shared.append(machine.PLACE * place + 1)
+        self.shared.append(terms.PLACE * place + 1)
         self.shared_bytes += _lines(elements)
         return place, 0
 
-    def emit(self, function: Any, *words: int, into: str | None = None) -> None:
-        """Add an instruction: a function of this package, or the address of one."""
+    def emit(self, function: str | int, *words: int, into: str | None = None) -> None:
+        """Add an instruction: the name of a function of this package, as `address_of` takes it, or an address."""
         address = function if isinstance(function, int) else address_of(function)
         self.code[into or self.into] += (address, len(words) + 2, *words)
 
@@ -222,27 +220,27 @@ class Program:
             offset: of the first element.
         """
         out = self.share(packed_size(depth, blocks, columns))
-        self.emit(pack, *self.vector(weight, offset), *out, *steps, depth, blocks, columns, into="PREPARE")
+        self.emit("products.pack", *self.vector(weight, offset), *out, *steps, depth, blocks, columns, into="PREPARE")
         return out
 
     def starting(self, biases: Sequence[str], blocks: int, columns: int) -> tuple[int, int]:
         """Return the sum of biases (G*H,), zeros without any, as blocks of whole vectors, as an operand."""
         wide = -(-columns // LANES) * LANES
         out = self.share(blocks * wide)
-        self.emit(do.zero, *out, blocks * wide, into="PREPARE")
+        self.emit("rows.zero", *out, blocks * wide, into="PREPARE")
         for bias in biases:
-            self.emit(pad, *self.vector(bias), *out, blocks, columns, wide, into="PREPARE")
+            self.emit("products.pad", *self.vector(bias), *out, blocks, columns, wide, into="PREPARE")
         return out
 
     def product(self, source: At, packed: tuple[int, int], depth: int, out: At, start: tuple[int, int] | None) -> None:
         """Multiply rows; `start` is added, what stands in `out` if that is None."""
         operands = (*source.operand, *out.operand, *packed, *(start or NOTHING))
-        self.emit(multiply, *operands, source.row, depth, out.blocks, out.columns, out.row, out.block)
+        self.emit("products.multiply", *operands, source.row, depth, out.blocks, out.columns, out.row, out.block)
 
     def gather(self, source: At, out: At, added: tuple[int, int] = NOTHING, into: str | None = None) -> None:
         """Write rows (R, G*H) into blocks, `added` (G*H,) to each row."""
         operands = (*source.operand, *out.operand, *added)
-        self.emit(do.gather, *operands, source.row, out.blocks, out.columns, out.block, into=into)
+        self.emit("rows.gather", *operands, source.row, out.blocks, out.columns, out.block, into=into)
 
     def spread(self, name: str, columns: int) -> At:
         """Return a weight (H,) as rows."""
@@ -253,41 +251,41 @@ class Program:
     def scatter(self, source: At, out: At, sums: tuple[int, int] = NOTHING) -> None:
         """Write blocks into rows (R, G*H), and add all rows to `sums` (G*H,)."""
         operands = (*source.operand, *out.operand, *sums)
-        self.emit(do.scatter, *operands, source.block, source.blocks, source.columns, out.row)
+        self.emit("rows.scatter", *operands, source.block, source.blocks, source.columns, out.row)
 
     def copy(self, source: At, out: At, into: str | None = None) -> None:
         """Copy a value of one block whose rows follow each other."""
-        self.emit(do.copy, *source.operand, *out.operand, out.columns, into=into)
+        self.emit("rows.copy", *source.operand, *out.operand, out.columns, into=into)
 
     def zero(self, out: At, into: str | None = None) -> None:
-        self.emit(do.zero, *out.operand, self.rows * out.columns, into=into)
+        self.emit("rows.zero", *out.operand, self.rows * out.columns, into=into)
 
     def add(self, source: At, out: At) -> None:
-        self.emit(do.add, *source.operand, *out.operand, out.columns)
+        self.emit("rows.add", *source.operand, *out.operand, out.columns)
 
     def scale(self, first: At, second: At, out: At) -> None:
-        self.emit(do.scale, *first.operand, *second.operand, *out.operand, out.columns)
+        self.emit("rows.scale", *first.operand, *second.operand, *out.operand, out.columns)
 
     def choose(
         self, flags: tuple[int, int], first: At | None, second: At | None, out: At, into: str | None = None
     ) -> None:
         """Take rows of `first` where the flag is set, of `second` where it is not; None stands for zeros."""
         sources = [NOTHING if value is None else value.operand for value in (first, second)]
-        self.emit(do.choose, *flags, *sources[0], *sources[1], *out.operand, out.columns, out.row, into=into)
+        self.emit("rows.choose", *flags, *sources[0], *sources[1], *out.operand, out.columns, out.row, into=into)
 
     def done(self) -> Recipe:
         words = [*self.head, *self.places]
         for name, code in self.code.items():
-            words[getattr(machine, name)], words[getattr(machine, f"{name}_LENGTH")] = len(words), len(code)
+            words[getattr(terms, name)], words[getattr(terms, f"{name}_LENGTH")] = len(words), len(code)
             words += code
-        words[machine.PLACES], words[machine.FIRST_PLACE] = len(self.places) // machine.PLACE, HEAD
-        if words[machine.PLACES] > MAX_PLACES:
+        words[terms.PLACES], words[terms.FIRST_PLACE] = len(self.places) // terms.PLACE, HEAD
+        if words[terms.PLACES] > MAX_PLACES:
             raise RuntimeError(f"a step of this cell has more than {MAX_PLACES} values")
-        words[machine.TILE_BYTES] = self.tile_bytes
+        words[terms.TILE_BYTES] = self.tile_bytes
         all_tiles = max(self.num_tiles, 1) * self.tile_bytes  # without rows, too, there is what comes before all tiles
         for k in self.shared:
             words[HEAD + k] += all_tiles
-        positions = [machine.SCRATCH, *(HEAD + k for k, _ in self.names)]
+        positions = [terms.SCRATCH, *(HEAD + k for k, _ in self.names)]
         return Recipe(
             np.array(words, np.int64),
             np.array(positions),

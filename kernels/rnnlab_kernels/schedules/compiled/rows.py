@@ -10,7 +10,8 @@ one vector each. float32 throughout, by address. A flag is a byte for each row. 
 import numpy as np
 
 from rnnlab_kernels.cells.compiled import inline, load, load_written, store
-from rnnlab_kernels.schedules.compiled.vectors import LANES, plus, read, spread, write
+from rnnlab_kernels.schedules.compiled.terms import LANES
+from rnnlab_kernels.schedules.compiled.vectors import plus, read, spread, write
 from rnnlab_kernels.schedules.compiled.words import apart, as_float, at, flag, listed
 
 F = np.float32

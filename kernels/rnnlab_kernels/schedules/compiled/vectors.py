@@ -9,12 +9,11 @@ fifth of the elements take four fifths of the time. Here the last vector of a ro
 from typing import Any
 
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
 from numba.core import types
 from numba.extending import intrinsic, models, register_model
 
-IS_WIDE = bool(get_host_cpu_features().get("avx512f"))
-LANES = 16 if IS_WIDE else 8
+from rnnlab_kernels.schedules.compiled.terms import LANES
+
 FLOAT, WORD, INT = ir.FloatType(), ir.IntType(64), ir.IntType(32)
 VECTOR, FLAGS = ir.VectorType(FLOAT, LANES), ir.VectorType(ir.IntType(1), LANES)
 ZEROS = ir.Constant(VECTOR, None)
