@@ -101,15 +101,23 @@ class Gradients:
         dconstants: (R, H), any rows, which are summed.
         dweights: of norms, summed already.
         sums: of dx by that name and of dpre, over all rows, those that have been made.
+        joined: whether the loop itself forms those of weights and of the input, `dinput`: then there is nothing of dx
+            and dpre but sums.
     """
 
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
+    def __init__(self, frame: Frame, joined: bool = False) -> None:
+        self.frame, self.joined = frame, joined
+        self.dinput: Tensor | None = None
         chain, x = frame.chain, frame.x
         shape = (frame.num_steps, frame.batch)
+        self.dpre: dict[str, Tensor] = {}
+        self.dconstants: dict[str, Tensor] = {}
+        self.dweights: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}
+        if joined:
+            return
         # An input part without weight is an input itself: its gradient is handed out, not scratch.
         self.dx = scratch("dx", x, *shape, frame.num_columns) if "ih" in frame.weights else x.new_empty(x.shape)
-        self.dpre: dict[str, Tensor] = {}
         plan = frame.plan
         for stage in chain.stages:
             for name in stage.out if isinstance(stage, Gates) else (stage.out,):
@@ -117,9 +125,6 @@ class Gradients:
                     self.dpre[name] = self.dx
                 elif not isinstance(stage, Gates) or name in plan.recurrent_parts:
                     self.dpre[name] = scratch(f"d{name}", x, *shape, frame.width[name])
-        self.dconstants: dict[str, Tensor] = {}
-        self.dweights: dict[str, Tensor] = {}
-        self.sums: dict[str, Tensor] = {}
 
     def _sum(self, name: str) -> Tensor:
         """Return the sum over all rows of the gradient of a value, or of "dx"."""
@@ -135,10 +140,14 @@ class Gradients:
         names = frame.call.names
         wanted = dict(zip(names, needed[1:], strict=False))
         parts: list[tuple[str, Tensor]] = []
-        flat_dx = self.dx.flatten(0, 1)
-        dinput: Tensor | None = self.dx
-        if "ih" in weights:
-            dinput = None
+        dinput = self.dinput
+        if self.joined:
+            if wanted.get("bias_ih"):
+                parts.append(("bias_ih", self._sum("dx")))
+        elif "ih" not in weights:
+            dinput = self.dx
+        else:
+            flat_dx = self.dx.flatten(0, 1)
             if needed[0]:
                 dinput = bind_product(weights["ih"].t(), len(flat_dx))(flat_dx).view_as(x)
             if wanted["ih"]:
@@ -147,8 +156,8 @@ class Gradients:
                 parts.append(("bias_ih", self._sum("dx")))
         for stage in frame.chain.stages:
             if isinstance(stage, Product):
-                dpre = self.dpre[stage.out].flatten(0, 1)
-                if wanted[stage.weight]:
+                if wanted[stage.weight] and not self.joined:
+                    dpre = self.dpre[stage.out].flatten(0, 1)
                     source = self._sources(stage, named).flatten(0, 1)
                     parts.append((stage.weight, weight_gradient(dpre, source)))
                 if stage.bias is not None and wanted.get(stage.bias):
