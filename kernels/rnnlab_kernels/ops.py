@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnlab_kernels.cells.bind import CELLS_BY_KEY, find
-from rnnlab_kernels.cells.chain import CHAINS_BY_KEY
+from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell, find
+from rnnlab_kernels.cells.chain import CHAINS_BY_KEY, without_product
 from rnnlab_kernels.schedules.additions import Additions, noise_config, noise_of
 from rnnlab_kernels.schedules.engines import ENGINES, Call, Tensors
 from rnnlab_kernels.schedules.layout import settled
@@ -45,7 +45,16 @@ def decoded(engine: str, config: str, tensors: Tensors, fake: bool = False) -> t
     clip = None if limit is None else float.fromhex(limit)
     additions = Additions(flags.get("reset"), noise_of(noise, seeds[0] if seeds else 0), clip)
     call = Call(engine, method, maths, tuple(names), reverse, flags.get("mask"), additions, seeds, replays=False)
-    return call, list(tensors[:count])
+    inputs = list(tensors[:count])
+    if engine == "elementwise" and isinstance(
+        maths, Cell
+    ):  # in programs saved by version 0.1, which had an engine for it: states, then constants
+        chain = without_product(maths)
+        engine, method = ("recurrence", "fused") if method == "numba" else ("sequence", "sequence")
+        call = call._replace(engine=engine, method=method, maths=chain, names=chain.constants)
+        start = len(inputs) - len(chain.constants)
+        inputs = [inputs[0], *inputs[start:], *inputs[1:start]]
+    return call, inputs
 
 
 def _config(engine: str, config: list[Any], num_tensors: int) -> list[Any]:
@@ -86,8 +95,8 @@ def run(tensors: Sequence[Tensor], engine: str, config: str, keep: bool) -> list
     """Run an engine."""
     call, inputs = decoded(engine, config, tensors)
     with _on_device(tensors):
-        call = ENGINES[engine].planned(call._replace(keep=keep), inputs)
-        results, kept = ENGINES[engine].forward(call, inputs)
+        call = ENGINES[call.engine].planned(call._replace(keep=keep), inputs)
+        results, kept = ENGINES[call.engine].forward(call, inputs)
         stacked = [torch.stack(part) if isinstance(part, list) else part for part in kept] if keep else []
         return list(_own([*results, *stacked], tensors))
 
@@ -95,7 +104,7 @@ def run(tensors: Sequence[Tensor], engine: str, config: str, keep: bool) -> list
 @run.register_fake
 def _(tensors: Sequence[Tensor], engine: str, config: str, keep: bool) -> list[Tensor]:
     call, inputs = decoded(engine, config, tensors, fake=True)
-    return ENGINES[engine].fake(call._replace(keep=keep), inputs)
+    return ENGINES[call.engine].fake(call._replace(keep=keep), inputs)
 
 
 @torch.library.custom_op("rnnlab::run_backward", mutates_args=())

@@ -54,7 +54,7 @@ class Call(NamedTuple):
         chain: what a step does, if that is known.
         heads: of the recurrent weights.
         additions: noise and clipping, seeds aside.
-        one_loop: whether the gate maths of a linear recurrence are known, too.
+        walked: what a step of a linear recurrence does as a chain, if that is known, too.
     """
 
     mode: str
@@ -72,7 +72,7 @@ class Call(NamedTuple):
     chain: Chain | None = None
     heads: int = 1
     additions: Additions = PLAIN
-    one_loop: bool = False
+    walked: Chain | None = None
 
 
 class Choice(NamedTuple):

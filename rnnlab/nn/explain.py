@@ -10,7 +10,7 @@ rnnlab_kernels.schedules do.
 | eager, triton | stepwise: a loop in Python, gate maths by torch or Triton |
 | fused | one compiled call over all steps, by Numba |
 | | scan: all steps of a linear recurrence at once |
-| fused, triton | one loop over all steps, for cells without a product inside a step |
+| triton | one loop over all steps, for cells without a product inside a step |
 | step | one launch a step, product and gate maths |
 | sequence | persistent: one launch over all steps |
 | aten | torch's own layer or cell; with lengths, its states held in padding |
@@ -23,7 +23,7 @@ import torch
 
 from rnnlab.nn.backend import Call, choose, obstacle_of, scan_method
 from rnnlab.nn.checks import BACKENDS
-from rnnlab.nn.unroll import constants_of_one_loop, runs_in_one_loop
+from rnnlab.nn.unroll import takes_one_launch, walks
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.cells.chain import as_chain
@@ -73,7 +73,6 @@ def explain_backend(module: Any, input: Any = None, lengths: Any = None) -> str:
     return f"{name}: " + ", ".join(f"layer {layer} {line}" for layer, line in enumerate(lines))
 
 
-_MAKERS = {"fused": "Numba", "triton": "Triton"}  # of one loop
 _ROUTES = {
     "reference": "plain loop",
     "eager": "stepwise, gate maths by torch",
@@ -89,11 +88,11 @@ _ROUTES = {
 def route(backend: str, call: Call) -> str:
     """Return what runs a call on a backend that can take it, resets and states of all steps aside."""
     if call.kind == "scan" and backend != "reference":
-        if call.one_loop and runs_in_one_loop(backend, call.dtype, call.additions):
-            return "one loop over all steps by Numba"
+        if walks(backend, call.dtype, call.walked, call.additions):
+            return _ROUTES[backend]
         return f"scan, {scan_method(backend, call.device)}"
-    if call.kind == "chain" and constants_of_one_loop(backend, call.chain, call.additions) is not None:
-        return f"one loop over all steps by {_MAKERS[backend]}"
+    if call.kind == "chain" and backend == "triton" and takes_one_launch(call.chain, call.additions):
+        return "one loop over all steps by Triton"
     if backend == "aten" and call.layout in ("step", "lengths"):
         return "torch's cell" if call.layout == "step" else "torch's layer, states held in padding"
     return _ROUTES[backend]

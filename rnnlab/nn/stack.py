@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from rnnlab.nn.backend import Call, choose
 from rnnlab.nn.bidirectional import merge_outputs
 from rnnlab.nn.carry import Carrying
-from rnnlab.nn.cells.protocol import kind, one_pass_maths, output_size, recurrent_weights, view, weight_like
+from rnnlab.nn.cells.protocol import kind, output_size, recurrent_weights, view, walked_chain, weight_like
 from rnnlab.nn.checks import check_hooks
 from rnnlab.nn.options import (
     INPUT,
@@ -210,7 +210,7 @@ class CellStack(Stack, Carrying):
             chain=chain,
             heads=getattr(module, "num_heads", 1),
             additions=PLAIN if options == NOTHING else options.additions(0, self.training, self.step_clips),
-            one_loop=how == "scan" and one_pass_maths(type(module)) is not None,
+            walked=walked_chain(type(module)) if how == "scan" else None,
         )
 
     def _sides(

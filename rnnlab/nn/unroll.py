@@ -4,9 +4,8 @@
 | --- | --- |
 | states its gate maths (`chain`) | any schedule of rnnlab_kernels |
 | is linear in its state (`coefficients`) | a linear scan, whose coefficients take in masks, resets and zoneout |
+| is so, and states its steps as a chain (`maths`) | that, where time is walked step by step: on a CPU |
 | neither | the plain loop over its forward |
-
-On a CPU a cell without a product whose gate maths are known runs in one compiled loop, unless there are additions.
 
 T time, B batch, W width of a state.
 """
@@ -18,16 +17,14 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from rnnlab.nn.backend import OF_ONE_LAUNCH, scan_method, schedule
-from rnnlab.nn.cells.protocol import one_pass_maths
+from rnnlab.nn.cells.protocol import walked_chain
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells.chain import Chain, giving
 from rnnlab_kernels.schedules.additions import PLAIN, Additions, clip_gradient, draw_masks, take_part
 from rnnlab_kernels.schedules.layout import step_order, unread_states, walked, work, zero_padding
-from rnnlab_kernels.schedules.persistent.elementwise import elementwise
 from rnnlab_kernels.schedules.scan.linear_scan import linear_scan
 
 Tensors = tuple[Tensor, ...]
@@ -216,20 +213,8 @@ def _run_chain(
         gates_x, weights = x, cast(Mapping[str, Tensor], side.weights)
         if cast_to is not None:
             gates_x, state, weights = _cast(cast_to, x, state, weights)
-        constants = constants_of_one_loop(backend, chain, additions)
-        if constants is None or backend != "fused":
-            run = schedule(backend if constants is None else "sequence")  # no product: one launch for all of time
-            y, final = run(chain, gates_x, state, weights, mask, reverse=reverse, additions=additions)
-        else:
-            y, final = elementwise(
-                chain.stages[0].cell,
-                linear(gates_x, weights["ih"], weights.get("bias_ih")) if "ih" in weights else gates_x,
-                state,
-                constants=tuple(weights[name] for name in constants),
-                mask=mask,
-                reverse=reverse,
-                method="numba",
-            )
+        run = schedule("sequence" if backend == "triton" and takes_one_launch(chain, additions) else backend)
+        y, final = run(chain, gates_x, state, weights, mask, reverse=reverse, additions=additions)
         states: Tensors = ()
         if collect:
             # Schedules of one launch give out h alone.
@@ -281,36 +266,43 @@ def _both_ways(side: Any, back: Any, x: Tensor, mask: Tensor | None) -> list[Res
     return [(output, final, ()) for output, final in zip(outputs, finals, strict=True)]
 
 
-def constants_of_one_loop(backend: str, chain: Any, additions: Additions) -> tuple[str, ...] | None:
-    """Return the constants of a chain that one loop or launch over all of time takes, None where stages run apart."""
-    if backend == "fused" and (additions is PLAIN or _is_plain(additions)):
-        return chain.one_loop
-    if backend == "triton" and chain.one_loop is not None:
-        from rnnlab_kernels.schedules.persistent.tiles import obstacle_of
+def takes_one_launch(chain: Any, additions: Additions) -> bool:
+    """Return whether Triton runs a chain on its own in one launch for all of time, since no unit waits for another."""
+    if not chain.is_one_update:
+        return False
+    from rnnlab_kernels.schedules.persistent.tiles import obstacle_of
 
-        return None if obstacle_of(chain, additions) else chain.one_loop
-    return None
+    return not obstacle_of(chain, additions)
 
 
-def runs_in_one_loop(backend: str, dtype: torch.dtype, additions: Additions) -> bool:
-    """Return whether a linear recurrence whose gate maths are known runs by these in place of a scan."""
-    return backend == "fused" and dtype == torch.float32 and _is_plain(additions)
+def walks(backend: str, dtype: torch.dtype, chain: Chain | None, additions: Additions) -> bool:
+    """Return whether a linear recurrence is walked step by step as its chain, in place of a scan.
+
+    Zoneout draws one mask for a complex state, which is two states of a chain; products of a chain are never cast.
+    """
+    if chain is None or backend != "fused" or dtype not in (torch.float32, torch.complex64):
+        return False
+    return len(chain.stages) == 1 or (additions.noise is None and autocast_dtype(torch.device("cpu")) is None)
 
 
-def _is_plain(additions: Additions) -> bool:
-    """Return whether there is nothing in additions that a loop over all of time does not do."""
-    return additions.reset is None and additions.noise is None and additions.clip is None
+def _run_walk(side: Side, chain: Chain, additions: Additions, mask: Tensor | None, x: Tensor, start: Tensor) -> Result:
+    cell, (given, weights) = side.cell, side.cell.walk(x)
+    state = (start.real, start.imag) if start.is_complex() else (start,)
+    with without_autocast(x.device, autocast_dtype(x.device)):
+        run = schedule(side.backend)
+        y, final = run(chain, given.to(state[0].dtype), state, weights, mask, reverse=side.reverse, additions=additions)
+    output = autocast_to(autocast_dtype(x.device), cell.walked(y, x))
+    last = torch.complex(*final) if start.is_complex() else final[0]
+    return output if mask is None or output is y else zero_padding(output, mask), (last,), ()
 
 
 def _run_scan(
     side: Side, collect: bool, additions: Additions, mask: Tensor | None, x: Tensor, *state: Tensor
 ) -> Result:
     cell, backend, reverse, (start,) = side.cell, side.backend, side.reverse, state
-    maths = one_pass_maths(type(cell))
-    if maths is not None and runs_in_one_loop(backend, start.dtype, additions) and not collect:
-        gates_x = cell.pre_activations(x).to(start.dtype)
-        output, last = elementwise(maths, gates_x, state, mask=mask, reverse=reverse, method="numba")
-        return autocast_to(autocast_dtype(x.device), output), last, ()
+    chain = walked_chain(type(cell))
+    if chain is not None and not collect and walks(backend, start.dtype, chain, additions):
+        return _run_walk(side, chain, additions, mask, x, start)
     # Under autocast the products of the coefficients are cast; the sum over time keeps the precision of the state.
     a, b = (part.to(start.dtype) for part in cell.coefficients(x))
     (update,) = _updates(additions, state, x.shape[0])

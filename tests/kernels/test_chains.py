@@ -90,6 +90,11 @@ def shapes_of(name: str, inputs: int, hidden: int) -> tuple[int, Shapes, int]:
         },
         "min_gru": lambda: (inputs, {"ih": (2 * hidden, inputs), "bias_ih": (2 * hidden,)}, hidden),
         "min_lstm": lambda: (inputs, {"ih": (3 * hidden, inputs), "bias_ih": (3 * hidden,)}, hidden),
+        "lru": lambda: (
+            inputs,
+            {"ih": (2 * hidden, inputs), "lambda_re": (hidden,), "lambda_im": (hidden,), "out": (outputs, 2 * hidden)},
+            hidden,
+        ),
         "jordan_tanh_sigmoid": lambda: (inputs, jordan, outputs),
         "jordan_sigmoid_identity": lambda: (inputs, jordan, outputs),
         "state_space_tanh": lambda: (inputs, transition, hidden),
@@ -318,6 +323,43 @@ def test_fused_matches_reference(name, option, poisoned_empty):
     from rnnlab_kernels.schedules.compiled.api import fused
 
     assert_close_in_float32(make(name, (5, 3, 4, 7), **OPTIONS[option]), fused)
+
+
+# Without a product in the recurrence gradients of weights are summed in the pass: whole tiles of a product and rests,
+# more rows than a tile has, and the way with products after it, too.
+WITHOUT_PRODUCT = ("indrnn_relu", "min_gru", "min_lstm", "lru")
+
+
+@pytest.mark.parametrize("option", ["plain", "ragged-reverse"])
+@pytest.mark.parametrize("size", [(1, 1, 1, 1), (17, 3, 40, 33), (5, 71, 33, 20)], ids=str)
+@pytest.mark.parametrize("name", WITHOUT_PRODUCT)
+def test_fused_forms_gradients_of_weights_in_the_pass(name, size, option, poisoned_empty):
+    pytest.importorskip("numba")
+    from rnnlab_kernels.schedules.compiled.api import fused
+
+    assert_close_in_float32(make(name, size, **OPTIONS[option]), fused)
+
+
+@pytest.mark.parametrize("name", WITHOUT_PRODUCT)
+def test_fused_forms_gradients_of_some_weights_and_of_large_ones_after_the_pass(name, monkeypatch, poisoned_empty):
+    pytest.importorskip("numba")
+    from rnnlab_kernels.schedules.compiled import run
+    from rnnlab_kernels.schedules.compiled.api import fused
+
+    problem = make(name, (9, 3, 8, 20)).to(torch.float32)
+
+    def gradients(frozen=""):
+        leaves = {key: value.detach().requires_grad_(key != frozen) for key, value in problem.inputs.items()}
+        wanted = {key: value for key, value in leaves.items() if key != frozen}
+        output, *_ = problem.results(fused, *leaves.values())
+        return dict(zip(wanted, torch.autograd.grad(output.square().sum(), list(wanted.values())), strict=True))
+
+    expected = gradients()
+    for frozen in problem.inputs:
+        for key, grad in gradients(frozen).items():
+            torch.testing.assert_close(grad, expected[key], rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr(run, "MAX_JOINED", 0)
+    torch.testing.assert_close(gradients(), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.interpret

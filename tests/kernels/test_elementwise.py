@@ -1,4 +1,4 @@
-"""Cells without a recurrent product, whole sequences at once: compiled loops and interpreted kernels against the loop.
+"""Cells without a recurrent product, whole sequences at once: compiled calls and interpreted kernels against the loop.
 
 The level 0 test of the gate maths in float64 is here as well; the loop itself is plain autograd over it.
 """
@@ -8,11 +8,14 @@ import torch
 
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import Cell, bind_torch
+from rnnlab_kernels.cells.chain import without_product
 from rnnlab_kernels.cells.indrnn import INDRNN_IDENTITY, INDRNN_RELU, INDRNN_TANH
 from rnnlab_kernels.cells.lstm import LSTM
 from rnnlab_kernels.cells.min_rnn import MIN_GRU, MIN_LSTM
 from rnnlab_kernels.cells.vocabulary import fma, sigmoid, sigmoid_grad, tanh, tanh_grad
-from rnnlab_kernels.schedules.persistent.elementwise import choose_method, elementwise
+from rnnlab_kernels.schedules.compiled.api import fused
+from rnnlab_kernels.schedules.persistent.api import sequence
+from rnnlab_kernels.schedules.reference import reference
 from tests.conftest import INTERPRETING
 from tests.covering import few
 from tests.kernels.problems import assert_within_ratio
@@ -68,6 +71,7 @@ SIZES = [(1, 1, 1), (3, 2, 7), (17, 3, 63), (33, 5, 20)]
 SIZE_IDS = ["x".join(map(str, size)) for size in SIZES]
 OPTIONS = {"plain": {}, "reverse": {"reverse": True}, "ragged": {"ragged": True}}
 OPTIONS["ragged-reverse"] = {"reverse": True, "ragged": True}
+METHODS = {"loop": reference, "numba": fused, "triton": sequence}
 needs_numba = pytest.mark.skipif(not launch.has_numba(), reason="Numba is not installed")
 EACH_CELL = pytest.mark.parametrize("name", CELLS)
 COMPILED_CELL = pytest.mark.parametrize("name", few(CELLS, ("two",)))
@@ -98,15 +102,10 @@ class Problem:
     def call(self, method, inputs=None):
         values = list(self.inputs.values()) if inputs is None else list(inputs)
         gates_x, *rest = values
-        num_states = len(self.cell.states)
-        output, state_n = elementwise(
-            self.cell,
-            gates_x,
-            tuple(rest[:num_states]),
-            constants=tuple(rest[num_states:]),
-            mask=self.mask,
-            reverse=self.reverse,
-            method=method,
+        chain, num_states = without_product(self.cell), len(self.cell.states)
+        constants = dict(zip(chain.constants, rest[num_states:], strict=True))
+        output, state_n = METHODS[method](
+            chain, gates_x, tuple(rest[:num_states]), constants, self.mask, reverse=self.reverse
         )
         return {"output": output, **{f"{s}_n": value for s, value in zip(self.cell.states, state_n, strict=True)}}
 
@@ -175,19 +174,19 @@ def test_the_identity_is_a_linear_scan():
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("size", SIZES, ids=SIZE_IDS)
 @COMPILED_CELL
-def test_compiled_loops_match_the_loop(name, size, option, poisoned_empty):
+def test_compiled_calls_match_the_loop(name, size, option, poisoned_empty):
     assert_close_to_float64(Problem(name, size, **OPTIONS[option], dtype=torch.float32), "numba")
 
 
 @needs_numba
 @pytest.mark.parametrize("upstream", ["output", "h_n", "c_n"])
-def test_compiled_loops_with_one_upstream_gradient(upstream, poisoned_empty):
+def test_compiled_calls_with_one_upstream_gradient(upstream, poisoned_empty):
     assert_close_to_float64(Problem("two", (5, 2, 3), ragged=True, dtype=torch.float32), "numba", upstream)
 
 
 @needs_numba
 @COMPILED_CELL
-def test_compiled_loops_have_second_derivatives(name):
+def test_compiled_calls_have_second_derivatives(name):
     problem = Problem(name, (4, 2, 3), reverse=True, dtype=torch.float32)
     inputs = list(problem.inputs.values())
 
@@ -209,7 +208,7 @@ def test_first_and_second_derivatives_of_the_loop(name):
 
 @needs_numba
 @COMPILED_CELL
-def test_compiled_loops_with_one_gradient_wanted_and_with_none(name, poisoned_empty):
+def test_compiled_calls_with_one_gradient_wanted_and_with_none(name, poisoned_empty):
     problem = Problem(name, (4, 2, 3), dtype=torch.float32)
     exact, with_graph = problem.run("loop"), problem.call("numba")
     with torch.no_grad():
@@ -247,47 +246,28 @@ def test_any_strides_and_results_changed_in_place(poisoned_empty):
 @needs_numba
 def test_numba_twice_backward_is_bitwise_equal():
     problem = Problem("two", (9, 3, 5), dtype=torch.float32)
-    first, second = problem.run("auto"), problem.run("auto")
+    first, second = problem.run("numba"), problem.run("numba")
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+@needs_numba
 @pytest.mark.parametrize("size", [(3, 0, 4), (3, 2, 0)], ids=str)
 def test_no_rows_and_no_units(size):
-    results = Problem("indrnn_tanh", size, dtype=torch.float32).run("auto")
+    results = Problem("indrnn_tanh", size, dtype=torch.float32).run("numba")
     assert results["output"].shape == results["dgates_x"].shape == size
     assert results["h_n"].shape == results["dh_0"].shape == size[1:]
 
 
-def test_choose_method(monkeypatch):
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    monkeypatch.setattr(launch, "has_numba", lambda: True)
-    assert choose_method(cpu, torch.float32)[0] == "numba" and choose_method(cpu, torch.float64)[0] == "loop"
-    monkeypatch.setattr(launch, "has_numba", lambda: False)
-    assert choose_method(cpu, torch.float32)[0] == "loop"
-    monkeypatch.setattr(launch, "supported", lambda device, dtype: (dtype in launch.DTYPES, "asked"))
-    assert choose_method(cuda, torch.bfloat16)[0] == "triton" and choose_method(cuda, torch.float64)[0] == "loop"
-
-
-def test_what_does_not_fit_is_refused():
-    gates_x, h_0, u = (value.detach() for value in Problem("indrnn_tanh", (3, 2, 4)).inputs.values())
-    with pytest.raises(ValueError, match="constants"):
-        elementwise(INDRNN_TANH, gates_x, (h_0,))
-    with pytest.raises(ValueError, match="state_0"):
-        elementwise(INDRNN_TANH, gates_x, (h_0, h_0), constants=(u,))
-    with pytest.raises(ValueError, match="gates_x"):
-        elementwise(TWO, gates_x, (h_0, h_0), constants=(u, u))
-    with pytest.raises(ValueError, match="mask"):
-        elementwise(INDRNN_TANH, gates_x, (h_0,), constants=(u,), mask=torch.ones(3, 2, dtype=torch.bool))
-    with pytest.raises(ValueError, match="method must be"):
-        elementwise(INDRNN_TANH, gates_x, (h_0,), constants=(u,), method="quick")
-    with pytest.raises(RuntimeError, match="numba.*float64"):
-        elementwise(INDRNN_TANH, gates_x, (h_0,), constants=(u,), method="numba")
-    backwards = Cell("backwards", ("a",), ("h",), ("u", "h"), (), 0, INDRNN_TANH.gates_fwd, INDRNN_TANH.gates_bwd)
-    with pytest.raises(ValueError, match="states first"):
-        elementwise(backwards, gates_x, (h_0,), constants=(u,))
+def test_a_cell_that_needs_a_product_is_refused():
     split = Cell("split", ("a",), ("h",), ("h",), (), 1, LSTM.gates_fwd, LSTM.gates_bwd)
     with pytest.raises(ValueError, match="product"):
-        elementwise(split, gates_x, (h_0,))
+        without_product(split)
+
+
+@needs_numba
+def test_double_precision_is_refused():
+    with pytest.raises(RuntimeError, match="fused.*float64"):
+        Problem("indrnn_tanh", (3, 2, 4)).run("numba")
 
 
 @pytest.mark.interpret

@@ -9,8 +9,9 @@ from torch import Tensor
 from rnnlab_kernels import launch, ops
 from rnnlab_kernels.cells import CELLS, CHAINS
 from rnnlab_kernels.cells.bind import CELLS_BY_KEY, Cell, find
-from rnnlab_kernels.cells.chain import Chain, as_chain
+from rnnlab_kernels.cells.chain import Chain, as_chain, without_product
 from rnnlab_kernels.cells.derive import derive
+from rnnlab_kernels.cells.indrnn import INDRNN_TANH
 from rnnlab_kernels.cells.min_rnn import MIN_LSTM
 from rnnlab_kernels.cells.vocabulary import tanh
 from rnnlab_kernels.schedules.additions import Additions, Noise
@@ -129,10 +130,22 @@ def test_a_cell_that_keeps_more_when_candidates_are_dropped(kit, monkeypatch):
 def test_elementwise(is_masked, monkeypatch):
     recorder = Recorder(monkeypatch)
     mask = torch.rand(4, 3, 1) < 0.5 if is_masked else None
-    ops.run_call(
-        Call("elementwise", "numba", MIN_LSTM, reverse=True, mask=mask), [torch.randn(4, 3, 15), torch.randn(3, 5)]
-    )
+    call = Call("recurrence", "fused", without_product(MIN_LSTM), reverse=True, mask=mask)
+    ops.run_call(call, [torch.randn(4, 3, 15), torch.randn(3, 5)])
     checked(recorder, is_masked)
+
+
+@pytest.mark.skipif(INTERPRETING or not launch.has_numba(), reason="compiled loops")
+@pytest.mark.parametrize("cell", [MIN_LSTM, INDRNN_TANH], ids=["min_lstm", "indrnn"])
+def test_programs_saved_with_an_engine_of_their_own_for_elementwise_cells(cell):
+    chain, mask = without_product(cell), torch.rand(4, 3, 1) < 0.5
+    gates, h_0, weights = torch.randn(4, 3, 5 * cell.num_gates), torch.randn(3, 5), {}
+    for name in chain.constants:
+        weights[name] = torch.rand(5)
+    expected, (last,) = reference(chain, gates, (h_0,), weights, mask, reverse=True)
+    for config in (("numba", cell.key, True, True), ("numba", cell.key, [], ["mask"], True, [], None)):
+        found = torch.ops.rnnlab.run([gates, h_0, *weights.values(), mask], "elementwise", ops.encoded(*config), False)
+        torch.testing.assert_close(found, [expected, last])
 
 
 @pytest.mark.skipif(INTERPRETING, reason="kernels are interpreted here")
@@ -191,17 +204,17 @@ def test_keys_are_of_what_is_computed():
 
 @pytest.mark.interpret
 def test_an_interpreted_mask_of_any_strides():
-    _mask_of_any_strides("triton")
+    _mask_of_any_strides("sequence", "sequence")
 
 
 @pytest.mark.skipif(INTERPRETING or not launch.has_numba(), reason="compiled loops")
 def test_a_mask_of_any_strides():
-    _mask_of_any_strides("numba")
+    _mask_of_any_strides("recurrence", "fused")
 
 
-def _mask_of_any_strides(method: str) -> None:
+def _mask_of_any_strides(engine: str, method: str) -> None:
     inputs, mask = [torch.randn(7, 2, 12), torch.randn(2, 4)], (torch.rand(2, 7) < 0.5).t().unsqueeze(-1)
-    call = Call("elementwise", method, MIN_LSTM, mask=mask)
+    call = Call(engine, method, without_product(MIN_LSTM), mask=mask)
     expected, actual = (ops.run_call(each, inputs) for each in (call._replace(mask=mask.contiguous()), call))
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
     assert actual[0].is_contiguous()

@@ -96,9 +96,10 @@ def test_explain_backend_of_auto_names_a_route_and_a_reason(kind):
         (rnnlab.nn.LSTMCell, None, "LSTMCell: aten (torch's cell: "),
         (rnnlab.nn.LSTM, [3, 1], "LSTM: aten (torch's layer, states held in padding: "),
         (lambda i, h: Recurrent(rnnlab.nn.LRUCell(i, h), backend="eager"), None, "eager (scan, sequential: asked"),
-        (lambda i, h: Recurrent(rnnlab.nn.MinGRUCell(i, h)), None, "fused (one loop over all steps by Numba: "),
-        (lambda i, h: Recurrent(rnnlab.nn.MinGRUCell(i, h), zoneout=0.1), None, "fused (scan, numba: "),
-        (lambda i, h: Recurrent(rnnlab.nn.IndRNNCell(i, h)), None, "fused (one loop over all steps by Numba: "),
+        (lambda i, h: Recurrent(rnnlab.nn.MinGRUCell(i, h)), None, "fused (one compiled call over all steps: "),
+        (lambda i, h: Recurrent(rnnlab.nn.LRUCell(i, h)), None, "fused (one compiled call over all steps: "),
+        (lambda i, h: Recurrent(rnnlab.nn.LRUCell(i, h), zoneout=0.1), None, "fused (scan, numba: "),
+        (lambda i, h: Recurrent(rnnlab.nn.IndRNNCell(i, h)), None, "fused (one compiled call over all steps: "),
         (
             lambda i, h: Recurrent(rnnlab.nn.IndRNNCell(i, h), zoneout=0.1),
             None,

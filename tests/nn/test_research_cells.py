@@ -274,6 +274,40 @@ def test_what_a_subclass_computes_is_computed_on_every_backend(cell):
     torch.testing.assert_close(found[2], found[0])
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"zoneout": 0.3}, {"return_all_states": True}, {"num_layers": 2, "bidirectional": True}],
+    ids=["plain", "zoneout", "all-states", "both-ways"],
+)
+@pytest.mark.parametrize("cell", [IndRNNCell, MinGRUCell, MinLSTMCell, LRUCell])
+def test_what_a_cpu_walks_in_single_precision_is_the_plain_loop(cell, options):
+    layer, x = Recurrent(cell(3, 4), **options), torch.randn(7, 5, 3, requires_grad=True)
+    mask, reset = torch.rand(7, 5) < 0.7, torch.rand(7, 5) < 0.3
+    found = []
+    for layer.backend in ("reference", "fused"):
+        torch.manual_seed(3)
+        output, state, *every = layer(x, mask=mask, reset=reset)
+        parts = [part for layer_state in state for part in layer_state] + [
+            part for states in every for part in states[0]
+        ]
+        values = [torch.view_as_real(part) if part.is_complex() else part for part in (output, *parts)]
+        total = sum((value * torch.linspace(1, 2, value.numel()).view_as(value)).sum() for value in values)
+        grads = torch.autograd.grad(total, [x, *layer.parameters()])
+        found.append([value.detach() for value in (*values, *grads)])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", [MinGRUCell, MinLSTMCell, LRUCell])
+def test_what_a_cpu_walks_under_autocast(cell):
+    layer, x = Recurrent(cell(3, 4)), torch.randn(7, 5, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, _ = layer(x)
+        layer.backend = "eager"
+        expected, _ = layer(x)
+    assert output.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(output, expected, rtol=0.02, atol=0.02)
+
+
 def test_scans_run_compiled_in_double_precision():
     layer, x = Recurrent(MinGRUCell(3, 4), backend="fused").double(), torch.randn(5, 2, 3, dtype=torch.float64)
     fused = layer(x)

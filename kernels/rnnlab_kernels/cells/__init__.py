@@ -5,7 +5,7 @@ kind; `PARTS` is all gate maths there are, by the names of their cells.
 """
 
 from rnnlab_kernels.cells.bind import Cell, bind_numba, bind_torch, bind_triton
-from rnnlab_kernels.cells.chain import Chain, Gates, as_chain
+from rnnlab_kernels.cells.chain import Chain, Gates, as_chain, without_product
 from rnnlab_kernels.cells.cifg import CIFG
 from rnnlab_kernels.cells.elman import RNN_IDENTITY, RNN_RELU, RNN_SIGMOID, RNN_TANH
 from rnnlab_kernels.cells.gru import GRU
@@ -13,6 +13,7 @@ from rnnlab_kernels.cells.gru_reset_before import GRU_RESET_BEFORE
 from rnnlab_kernels.cells.indrnn import INDRNN_IDENTITY, INDRNN_RELU, INDRNN_TANH
 from rnnlab_kernels.cells.jordan import jordan
 from rnnlab_kernels.cells.layer_norm import LAYER_NORM_GRU, LAYER_NORM_LSTM, LAYER_NORM_RNN
+from rnnlab_kernels.cells.lru import LRU
 from rnnlab_kernels.cells.lstm import LSTM
 from rnnlab_kernels.cells.min_rnn import MIN_GRU, MIN_LSTM
 from rnnlab_kernels.cells.narx import narx
@@ -26,16 +27,14 @@ for _cell in CELLS.values():
 as_chain(LSTM, projection=True)
 # One element-by-element update without a product, by activation.
 INDRNN: dict[str, Chain] = {
-    cell.name.removeprefix("indrnn_"): Chain(
-        cell.name, ("h",), (Gates(cell, ("h",), ("h_prev", "u")),), constants=("u",)
-    )
-    for cell in (INDRNN_TANH, INDRNN_RELU, INDRNN_IDENTITY)
+    cell.name.removeprefix("indrnn_"): without_product(cell) for cell in (INDRNN_TANH, INDRNN_RELU, INDRNN_IDENTITY)
 }
 CHAINS: dict[str, Chain] = {
     chain.name: chain
     for chain in (
         *INDRNN.values(),
-        *(Chain(cell.name, ("h",), (Gates(cell, ("h",), ("h_prev",)),)) for cell in (MIN_GRU, MIN_LSTM)),
+        *map(without_product, (MIN_GRU, MIN_LSTM)),
+        LRU,
         PEEPHOLE_LSTM,
         DENSE_PEEPHOLE_LSTM,
         GRU_RESET_BEFORE,

@@ -84,8 +84,6 @@ class Chain:
         constants: weights (H,) that enter gate updates element by element, the same at every step, such as peepholes.
             A gate update names them among its `carried` values.
         key: by which operators name the chain, in `CHAINS_BY_KEY`.
-        one_loop: the names of the constants, if the chain is one gate update without a product, which can run in one
-            loop or launch over all steps (schedules/persistent/elementwise.py); None for any other.
     """
 
     name: str
@@ -94,7 +92,6 @@ class Chain:
     output: str = "h"
     constants: tuple[str, ...] = ()
     key: str = field(init=False, repr=False, compare=False)
-    one_loop: tuple[str, ...] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         stages = [
@@ -106,7 +103,6 @@ class Chain:
         content = (self.states, stages, self.output, self.constants)
         self._check_values()
         object.__setattr__(self, "key", registered(self, CHAINS_BY_KEY, content))
-        object.__setattr__(self, "one_loop", _elementwise_constants(self))
 
     def _check_values(self) -> None:
         """Raise ValueError for a value that is read before a stage has written it."""
@@ -141,18 +137,10 @@ class Chain:
     def num_states(self) -> int:
         return len(self.states)
 
-
-def _elementwise_constants(chain: Chain) -> tuple[str, ...] | None:
-    if len(chain.stages) != 1 or not isinstance(chain.stages[0], Gates):
-        return None
-    stage = chain.stages[0]
-    if stage.recurrent is not None or stage.first != 0 or stage.cell.split or stage.out != chain.states:
-        return None
-    names = dict(zip(stage.cell.states, chain.states, strict=False))
-    states = tuple(f"{names[name]}_prev" for name in stage.cell.carried if name in names)
-    constants = stage.carried[len(states) :]
-    fits = chain.output == chain.states[0] and stage.carried[: len(states)] == states
-    return constants if fits and set(constants) <= {*chain.constants} else None
+    @property
+    def is_one_update(self) -> bool:
+        """Whether a step is one gate update without a product, so that no unit waits for another."""
+        return len(self.stages) == 1 and isinstance(self.stages[0], Gates) and self.stages[0].recurrent is None
 
 
 def made_once(make: Callable[..., Chain]) -> Callable[..., Chain]:
@@ -190,6 +178,25 @@ def _chain_of(key: str, projection: bool, constants: tuple[str, ...]) -> Chain:
     if projection:
         stages.append(Product("h", ("unprojected",), "hr"))
     return Chain(cell.name, cell.states, tuple(stages), constants=constants)
+
+
+@made_once
+def _without_product(key: str) -> Chain:
+    cell = CELLS_BY_KEY[key]
+    names = tuple(name for name in cell.carried if name not in cell.states)
+    carried = tuple(name if name in names else f"{name}_prev" for name in cell.carried)
+    return Chain(cell.name, cell.states, (Gates(cell, cell.states, carried),), cell.states[0], names)
+
+
+def without_product(cell: Cell) -> Chain:
+    """Return the chain of a cell that is one gate update: what its carried values are beside states is constants.
+
+    Raises:
+        ValueError: the cell has split gates, which have a recurrent part.
+    """
+    if cell.split:
+        raise ValueError(f"cell {cell.name} has gates with a recurrent part: it needs a product")
+    return _without_product(cell.key)
 
 
 def check_carried(cell: Cell, constants: tuple[str, ...]) -> None:

@@ -2,8 +2,7 @@
 
     h_t = act(a_t + u * h_{t-1})      a_t = W x_t + b, the one gate; u (H,); act tanh, relu or the identity
 
-No unit sees another's state, so a step has no product and the whole sequence runs element by element
-(schedules/persistent/elementwise.py). Gradient of one step, given dh:
+No unit sees another's state, so a step has no product. Gradient of one step, given dh:
 
     da = dh * act'      dh_{t-1} = da * u      du = da * h_{t-1}
 

@@ -138,7 +138,6 @@ class _Engines(dict[str, Engine]):
         "recurrence": ("stepwise.run", "Stepwise"),
         "sequence": ("persistent.run", "Persistent"),
         "stages": ("persistent.run", "Persistent"),  # as programs saved by version 0.1 name it
-        "elementwise": ("persistent.elementwise", "Elementwise"),
         "scan": ("scan.linear_scan", "Scan"),
         "onednn": ("library.onednn", "OneDNN"),
     }

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rnnlab.nn.cells import torch_cells
 from rnnlab.nn.cells.base import ChainCell, check_weights, gate_weights, state_tuple
 from rnnlab_kernels.cells import CELLS, Cell
-from rnnlab_kernels.cells.chain import Chain, Product, as_chain
+from rnnlab_kernels.cells.chain import Chain, Product, as_chain, without_product
 from rnnlab_kernels.schedules.additions import has_candidate
 
 _FORWARDS: dict[Any, str] = {
@@ -77,14 +77,15 @@ def kind(cell: Any) -> tuple[str, Chain | None]:
     return ("scan" if hasattr(cell, "coefficients") else "loop"), None
 
 
-def one_pass_maths(cell: type) -> Cell | None:
-    """Return the gate maths that a class of `ScanCell` states; None where a subclass has other coefficients or outputs.
+def walked_chain(cell: type) -> Chain | None:
+    """Return the `maths` of a class of `ScanCell` as a chain; None where a subclass has other coefficients or outputs.
 
     What a step computes is said there; `maths` is another route to the same numbers, which a subclass may not know of.
     """
     for owner in cell.__mro__:
         if "maths" in vars(owner):
-            return vars(owner)["maths"]
+            maths = vars(owner)["maths"]
+            return without_product(maths) if isinstance(maths, Cell) else maths
         if {"coefficients", "outputs"} & vars(owner).keys():
             return None
     return None

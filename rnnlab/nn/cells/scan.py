@@ -11,8 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, softplus
 
-from rnnlab.nn.cells.base import check_bias, check_size, uniform_parameters
+from rnnlab.nn.cells.base import check_bias, check_size, present, uniform_parameters
+from rnnlab.nn.state import autocast_dtype
 from rnnlab_kernels.cells import Cell
+from rnnlab_kernels.cells.chain import Chain, without_product
+from rnnlab_kernels.cells.lru import LRU
 from rnnlab_kernels.cells.min_rnn import MIN_GRU, MIN_LSTM
 
 
@@ -26,7 +29,8 @@ class ScanCell(nn.Module):
     """A cell linear in its state. A subclass writes `coefficients`, and `outputs` if h is not what it gives out.
 
     One whose h is its output may also state its `maths`, gates from `pre_activations` to h, which is the faster route
-    where time is walked step by step anyway: on a CPU.
+    where time is walked step by step anyway: on a CPU. So may one whose step is a chain of several stages, with what
+    the chain reads in `walk` and what is made of its output in `walked`; a complex h is two states of it.
 
     Attributes:
         input_size: I.
@@ -34,7 +38,12 @@ class ScanCell(nn.Module):
     """
 
     chain = None
-    maths: Cell | None = None
+    maths: Cell | Chain | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if isinstance(cls.maths, Cell):
+            without_product(cls.maths)  # made now, since torch.compile can look chains up and not make them
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -52,6 +61,18 @@ class ScanCell(nn.Module):
     def outputs(self, h: Tensor, x: Tensor) -> Tensor:
         """Return what the steps give out (..., O), for their states h (..., H) and inputs x (..., I)."""
         return h
+
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """Return the gates (..., G*H) that `maths` reads, for x (..., I)."""
+        raise NotImplementedError
+
+    def walk(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return input and weights of `maths` as a chain, for x (T, B, I)."""
+        return self.pre_activations(x), {}
+
+    def walked(self, y: Tensor, x: Tensor) -> Tensor:
+        """Return what the steps give out (T, B, O), for what the chain does, and x."""
+        return y
 
     def initial_state(self, batch_size: int, device: Any = None, dtype: Any = None) -> Hidden:
         """Return zeros (B, H), on the device and in the dtype of the weights unless told otherwise."""
@@ -100,6 +121,12 @@ class _MinCell(ScanCell):
     def pre_activations(self, x: Tensor) -> Tensor:
         """Return W x + b (..., G*H) for x (..., I)."""
         return linear(x, self.weight_ih, self.bias_ih)
+
+    def walk(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return x and its weights; gates where they are something else, or the product is to be cast."""
+        if type(self).pre_activations is not _MinCell.pre_activations or autocast_dtype(x.device) is not None:
+            return super().walk(x)
+        return x, present(ih=self.weight_ih, bias_ih=self.bias_ih)
 
 
 class MinGRUCell(_MinCell):
@@ -150,6 +177,8 @@ class LRUCell(ScanCell):
         r_min, r_max: radii of the ring, 0 <= r_min < r_max < 1.
         max_phase: phases are drawn from (0, max_phase), in radians.
     """
+
+    maths = LRU
 
     def __init__(
         self,
@@ -218,6 +247,20 @@ class LRUCell(ScanCell):
         """Return Re(C h) + D x (..., O) for states h (..., H) and inputs x (..., I)."""
         real, imag = h.real.to(x.dtype), h.imag.to(x.dtype)
         return linear(real, self.c_real) - linear(imag, self.c_imag) + linear(x, self.d)
+
+    def walk(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return x and the weights of its chain."""
+        gamma, eigenvalues = torch.exp(self.gamma_log).unsqueeze(1), self.eigenvalues()
+        return x, {
+            "ih": torch.cat((gamma * self.b_real, gamma * self.b_imag)),
+            "lambda_re": eigenvalues.real,
+            "lambda_im": eigenvalues.imag,
+            "out": torch.cat((self.c_real, -self.c_imag), 1),
+        }
+
+    def walked(self, y: Tensor, x: Tensor) -> Tensor:
+        """Return y + D x."""
+        return y + linear(x, self.d)
 
     def initial_state(self, batch_size: int, device: Any = None, dtype: Any = None) -> Hidden:
         """Return complex zeros (B, H); `dtype` is that of the input, or a complex one."""

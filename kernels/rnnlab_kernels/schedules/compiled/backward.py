@@ -10,7 +10,7 @@ from collections.abc import Callable
 from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.compiled.forward import Sizes, blocks_of
 from rnnlab_kernels.schedules.compiled.keep import address_of
-from rnnlab_kernels.schedules.compiled.program import NOTHING, At, Program, Recipe, bits
+from rnnlab_kernels.schedules.compiled.program import FLOAT, NOTHING, At, Program, Recipe, bits
 from rnnlab_kernels.schedules.compiled.terms import AT_AFTER, AT_BEFORE, AT_OTHER, AT_PARITY, PLACE, STATISTICS
 from rnnlab_kernels.schedules.stepwise.frame import Plan, Step
 
@@ -20,7 +20,8 @@ def backward_recipe(plan: Plan, sizes: Sizes) -> Recipe:
 
     Memory by names, beside that of the forward pass: doutput; `last NAME` and `first NAME`, gradients of the last and
     of the initial states (B, W); dx and `d NAME`, of pre-activations (T, B, W); `unclipped NAME` (T, B, W). Sums by the
-    names of constants, gains and shifts, and as `columns NAME` of the rows of dx and `d NAME`.
+    names of constants, gains and shifts, and as `columns NAME` of the rows of dx and `d NAME`. Where gradients are
+    joined, in place of dx and `d NAME` sums as `weight K NAME`, of the product with source K, and dinput (T, B, I).
     """
     return _Backward(plan, sizes).program.done()
 
@@ -56,6 +57,10 @@ class _Backward:
         self.summed = {"dx" if s.out in plan.into_dx else s.out for s in biased if s.out not in plan.outlasting}
         self.summed |= {"dx"} if "bias_ih" in self.strides else set()
         self.totals: dict[str, tuple[int, int]] = {}
+        self.input: At | None = None
+        if sizes.joined:
+            self.input = program.over_time("x", sizes.num_features, steps=(sizes.input[0], sizes.input[1]))
+        self.dinput: At | None = None
         self.none = program.tile(1, max(plan.width.values()))
         program.zero(self.none, "START")
 
@@ -118,9 +123,10 @@ class _Backward:
                 program.emit("rows.clip", *(mask or NOTHING), *out.operand, out.columns, bits(sizes.clip))
             first = program.new(f"first {name}", sizes.batch, out.columns)
             program.copy(out, program.at_rows(first, out.columns), "END")
-        if mask is not None and "ih" not in self.strides:  # it is the input's own gradient
-            dx = self._buffer("dx")
-            program.choose(mask, dx, None, dx, "HOLD")
+        # The input's own gradient is handed out: outside their length rows have zeros.
+        dinput = self._buffer("dx") if "ih" not in self.strides else self.dinput
+        if mask is not None and dinput is not None:
+            program.choose(mask, dinput, None, dinput, "HOLD")
 
     def _other(self, tile: At) -> At:
         """Return the one of a pair of tiles that is not `tile`."""
@@ -142,11 +148,39 @@ class _Backward:
         into = "dx" if name in self.plan.into_dx else name
         sums = NOTHING
         if into in self.summed:
-            if into not in self.totals:
-                width = self.plan.num_columns if into == "dx" else self.plan.width[into]
-                self.totals[into] = self.program.sum(f"columns {into}", width)
-            sums = self.totals[into][0], 4 * first
-        self.program.scatter(part, self._buffer(name, first), sums)
+            width = self.plan.num_columns if into == "dx" else self.plan.width[into]
+            sums = self._total(f"columns {into}", width)[0], 4 * first
+        if self.input is not None and into == "dx":
+            self._join(part, "ih", 0, self.input, first, sums)
+            if self.sizes.dinput:
+                self._join_input(part, first)
+        else:
+            self.program.scatter(part, self._buffer(name, first), sums)
+
+    def _total(self, name: str, elements: int) -> tuple[int, int]:
+        if name not in self.totals:
+            self.totals[name] = self.program.sum(name, elements)
+        return self.totals[name]
+
+    def _join(self, part: At, weight: str, k: int, source: At, first: int, sums: tuple[int, int]) -> None:
+        """Add what this step gives to rows of the gradient of a weight, from row `first` on."""
+        rows = self.plan.num_columns if weight == "ih" else part.columns
+        place, _ = self._total(f"weight {k} {weight}", rows * source.columns)
+        operands = (*part.operand, *source.operand, place, FLOAT * first * source.columns, *sums)
+        words = part.block, part.blocks, part.columns, source.row, source.columns
+        self.program.emit("products.outer", *operands, *words, bits(1.0))
+
+    def _join_input(self, part: At, first: int) -> None:
+        """Add what this step's pre-activations give to the gradient of the input."""
+        program, features, strides = self.program, self.sizes.num_features, self.strides["ih"]
+        for g in range(part.blocks):
+            offset = (first + g * part.columns) * strides[0]
+            own, start = program.packed("ih", strides[::-1], part.columns, 1, features, offset), None
+            if self.dinput is None:
+                shape = self.sizes.num_steps, self.sizes.batch, features
+                self.dinput = program.over_time(program.new("dinput", *shape), features)
+                start = program.starting((), 1, features)
+            program.product(part.part(g, 1), own, part.columns, self.dinput, start)
 
     def _room(self, name: str, columns: int) -> At:
         """Return where the first gradient of a value goes."""
@@ -169,12 +203,20 @@ class _Backward:
 
     def _product(self, stage: Product) -> None:
         plan, program = self.plan, self.program
-        steps = self._buffer(stage.out)
-        if stage.out in plan.outlasting:
-            program.copy(self._taken(stage.out), steps)
+        if self.input is not None:
+            width = plan.width[stage.out]
+            steps = self._taken(stage.out)._replace(columns=width, row=FLOAT * width)
+        else:
+            steps = self._buffer(stage.out)
+            if stage.out in plan.outlasting:
+                program.copy(self._taken(stage.out), steps)
         strides, first = self.strides[stage.weight], 0
-        for source in stage.sources:
+        for k, source in enumerate(stage.sources):
             width = plan.width[source]
+            if self.input is not None:
+                is_biased = not k and stage.bias in self.strides
+                sums = self._total(f"columns {stage.out}", steps.columns) if is_biased else NOTHING
+                self._join(steps, stage.weight, k, self.at[source], 0, sums)
             # Of the transposed weights columns are what they were multiplied with.
             own = program.packed(stage.weight, strides[::-1], steps.columns, 1, width, first * strides[1])
             first += width

@@ -24,6 +24,8 @@ class Sizes(NamedTuple):
         update: for each state True if the part of the new value is drawn, else that part, None for all.
         clip, counted: limit of gradients, and whether what comes in is kept.
         given: whether there is a gradient of the output, and of each last state.
+        joined: whether gradients of weights are formed in the pass, not after it.
+        input, num_features, dinput: then strides and width of the input, and whether it has a gradient, too.
     """
 
     num_steps: int
@@ -40,6 +42,10 @@ class Sizes(NamedTuple):
     clip: float | None = None
     counted: bool = False
     given: tuple[bool, ...] = ()
+    joined: bool = False
+    input: tuple[int, ...] = ()
+    num_features: int = 0
+    dinput: bool = False
 
 
 def blocks_of(plan: Plan) -> dict[str, int]:
@@ -53,7 +59,7 @@ def blocks_of(plan: Plan) -> dict[str, int]:
             found[stage.source] = found[stage.out]
     for stage in plan.chain.stages:
         if isinstance(stage, Gates) and stage.first is not None:
-            found["x"] = plan.num_columns // plan.width[stage.out[0]]
+            found["x"] = plan.num_columns // (plan.width[stage.out[0]] or 1) or 1  # without units, too
         if isinstance(stage, Product) and stage.add_input:
             found["x"] = found[stage.out]
     return found

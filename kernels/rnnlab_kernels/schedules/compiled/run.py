@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnlab_kernels.cells.chain import Gates, Norm
+from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.compiled.backward import backward_recipe
 from rnnlab_kernels.schedules.compiled.forward import Sizes, forward_recipe
 from rnnlab_kernels.schedules.compiled.program import Recipe
@@ -17,6 +17,7 @@ from rnnlab_kernels.schedules.stepwise.frame import Frame
 
 MAX_ROWS = 64  # of a tile
 MAX_RECIPES = 64  # of a plan
+MAX_JOINED = 1 << 16  # elements of weights whose gradients stay in the nearer caches through a pass
 
 
 def _sizes(frame: Frame, x: tuple[int, ...], given: tuple[bool, ...] = ()) -> Sizes:
@@ -38,6 +39,23 @@ def _sizes(frame: Frame, x: tuple[int, ...], given: tuple[bool, ...] = ()) -> Si
         call.additions.counter is not None,
         given,
     )
+
+
+def _joins(frame: Frame, needed: tuple[bool, ...]) -> bool:
+    """Return whether the pass forms the gradients of weights as it goes, where no large product after it need do so.
+
+    Where no product is in the way from step to step, a pass takes little more time than its memory: the gradients of
+    pre-activations are worth more where they are, in the nearest cache, than in memory for a product to read.
+    """
+    chain, weights, wanted = frame.chain, frame.weights, dict(zip(frame.call.names, needed[1:], strict=False))
+    products = [stage for stage in chain.stages if isinstance(stage, Product)]
+    gates = chain.stages[: len(chain.stages) - len(products)]
+    if any(not isinstance(stage, Gates) or stage.recurrent is not None for stage in gates):
+        return False
+    multiplied = ("ih", *(stage.weight for stage in products))
+    if any(stage.out in chain.states for stage in products) or not all(map(wanted.get, multiplied)):
+        return False
+    return 0 < sum([weights[name].numel() for name in multiplied]) <= MAX_JOINED
 
 
 def _recipe(frame: Frame, sizes: Sizes) -> Recipe:
@@ -136,25 +154,37 @@ def run_backward(
     for name, grad in zip(chain.states, dstate_n, strict=True):
         if grad is not None:
             memory[f"last {name}"] = grad.contiguous()
-    gradients = Gradients(frame)
-    memory["dx"] = gradients.dx
+    joined = _joins(frame, needed)
+    gradients = Gradients(frame, joined)
+    if joined:
+        memory["x"] = frame.x if frame.x.stride(2) == 1 else frame.x.contiguous()
+    else:
+        memory["dx"] = gradients.dx
     for name, grad in gradients.dpre.items():
         memory[f"d {name}"] = grad
     sizes = _sizes(frame, stride, (doutput is not None, *[grad is not None for grad in dstate_n]))
+    if joined:
+        sizes = sizes._replace(joined=True, input=memory["x"].stride(), num_features=frame.x.shape[2], dinput=needed[0])
     recipe = _recipe(frame, sizes)
     if (rows := rows_of(frame, sizes.rows)) is not None:
         memory["active"] = rows.active
     for name, shape in recipe.buffers:
         memory[name] = frame.x.new_empty(shape)
     tiles = recipe.run(memory, frame.x)
+    parts: dict[str, list[Tensor]] = {}  # of products' gradients, source by source
     for name, (first, count) in recipe.sums.items():
         part = tiles[:, first : first + count]
         if name.startswith("columns "):
             gradients.sums[name.removeprefix("columns ")] = part.sum(0)
+        elif name.startswith("weight "):
+            weight = name.split(" ", 2)[2]
+            parts.setdefault(weight, []).append(part.sum(0).view(len(frame.weights[weight]), -1))
         elif name in chain.constants:
-            gradients.dconstants[name] = part.reshape(-1, plan.width[name])
+            gradients.dconstants[name] = part.reshape(len(part) * sizes.rows, plan.width[name])
         else:
             gradients.dweights[name] = part.sum(0)
+    gradients.dweights |= {name: own[0] if len(own) == 1 else torch.cat(own, 1) for name, own in parts.items()}
+    gradients.dinput = memory.get("dinput")
     if call.additions.counter is not None and call.additions.clip is not None:
         _count(frame, memory, needed)
     named: dict[str, Tensor] = {}

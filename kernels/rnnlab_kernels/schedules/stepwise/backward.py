@@ -101,15 +101,23 @@ class Gradients:
         dconstants: (R, H), any rows, which are summed.
         dweights: of norms, summed already.
         sums: of dx by that name and of dpre, over all rows, those that have been made.
+        joined: whether the loop itself forms those of weights and of the input, `dinput`: then there is nothing of dx
+            and dpre but sums.
     """
 
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
+    def __init__(self, frame: Frame, joined: bool = False) -> None:
+        self.frame, self.joined = frame, joined
+        self.dinput: Tensor | None = None
         chain, x = frame.chain, frame.x
         shape = (frame.num_steps, frame.batch)
+        self.dpre: dict[str, Tensor] = {}
+        self.dconstants: dict[str, Tensor] = {}
+        self.dweights: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}
+        if joined:
+            return
         # An input part without weight is an input itself: its gradient is handed out, not scratch.
         self.dx = scratch("dx", x, *shape, frame.num_columns) if "ih" in frame.weights else x.new_empty(x.shape)
-        self.dpre: dict[str, Tensor] = {}
         plan = frame.plan
         for stage in chain.stages:
             for name in stage.out if isinstance(stage, Gates) else (stage.out,):
@@ -117,14 +125,11 @@ class Gradients:
                     self.dpre[name] = self.dx
                 elif not isinstance(stage, Gates) or name in plan.recurrent_parts:
                     self.dpre[name] = scratch(f"d{name}", x, *shape, frame.width[name])
-        self.dconstants: dict[str, Tensor] = {}
-        self.dweights: dict[str, Tensor] = {}
-        self.sums: dict[str, Tensor] = {}
 
-    def _sum(self, name: str, grad: Tensor) -> Tensor:
-        """Return the sum over all rows (R, W) of the gradient of a value, or of "dx"."""
+    def _sum(self, name: str, grad: Tensor | None) -> Tensor:
+        """Return the sum over all rows of the gradient of a value (R, W), or of "dx"; None if it is summed already."""
         name = "dx" if name in self.frame.plan.into_dx else name
-        if name not in self.sums:
+        if name not in self.sums and grad is not None:
             self.sums[name] = grad.sum(0, dtype=self.frame.work)
         return self.sums[name]
 
@@ -151,10 +156,15 @@ class Gradients:
         names = frame.call.names
         wanted = dict(zip(names, needed[1:], strict=False))
         parts: list[tuple[str, Tensor]] = []
-        dinput: Tensor | None = self.dx
-        flat_dx = flat(self.dx, "dx")
-        if "ih" in weights:
-            dinput = None
+        dinput = self.dinput
+        if not self.joined:
+            flat_dx = flat(self.dx, "dx")
+        if self.joined:
+            if wanted.get("bias_ih"):
+                parts.append(("bias_ih", self.sums["dx"]))
+        elif "ih" not in weights:
+            dinput = self.dx
+        else:
             if needed[0]:
                 dinput = bind_product(weights["ih"].t(), len(flat_dx))(flat_dx)
                 if len(dinput) < x.shape[0] * x.shape[1] and inside is not None:
@@ -166,8 +176,10 @@ class Gradients:
                 parts.append(("bias_ih", self._sum("dx", flat_dx)))
         for stage in frame.chain.stages:
             if isinstance(stage, Product):
-                dpre = flat_dx if stage.out in frame.plan.into_dx else flat(self.dpre[stage.out], f"d{stage.out}")
-                if wanted[stage.weight]:
+                dpre = None
+                if not self.joined:
+                    dpre = flat_dx if stage.out in frame.plan.into_dx else flat(self.dpre[stage.out], f"d{stage.out}")
+                if dpre is not None and wanted[stage.weight]:
                     source = flat(self._sources(stage, named), f"source of {stage.out}")
                     parts.append((stage.weight, weight_gradient(dpre, source)))
                 if stage.bias is not None and wanted.get(stage.bias):
