@@ -1,4 +1,4 @@
-"""Time every research cell on a CPU: `python experiments/003_cells/speed.py [rounds] > speed.csv`.
+"""Time every research cell on a CPU: `python experiments/003_cells/speed.py [rounds [cell ...]] > speed.csv`.
 
 Four arms take turns, round after round, so that a slow moment of the machine meets all of them: the cell on `auto`;
 torch.nn's plain layer of the same size; the plain cell of the same family on the same backend; and the plain Python
@@ -115,6 +115,7 @@ def measure(name: str, size: tuple[int, int, int, int], rounds: int) -> None:
                 if trained:
                     output = run(x)
                     output.backward(torch.ones_like(output))
+                    del output  # and its graph, in the time of the arm that made it
                 else:
                     with torch.no_grad():
                         run(x)
@@ -131,6 +132,6 @@ if __name__ == "__main__":
     keep_freed_memory()
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     print("cell;B;T;I;H;pass;backend;auto ms;torch ms;plain ms;loop ms;auto/torch;auto/plain;loop/auto")
-    for cell_name in CELLS:
+    for cell_name in sys.argv[2:] or CELLS:
         for shape in LONG if cell_name in SCANS else SHAPES:
             measure(cell_name, shape, count)

@@ -46,9 +46,8 @@ def decoded(engine: str, config: str, tensors: Tensors, fake: bool = False) -> t
     additions = Additions(flags.get("reset"), noise_of(noise, seeds[0] if seeds else 0), clip)
     call = Call(engine, method, maths, tuple(names), reverse, flags.get("mask"), additions, seeds, replays=False)
     inputs = list(tensors[:count])
-    if engine == "elementwise" and isinstance(
-        maths, Cell
-    ):  # in programs saved by version 0.1, which had an engine for it: states, then constants
+    if engine == "elementwise" and isinstance(maths, Cell):
+        # In programs saved by version 0.1, which had an engine for it: states, then constants.
         chain = without_product(maths)
         engine, method = ("recurrence", "fused") if method == "numba" else ("sequence", "sequence")
         call = call._replace(engine=engine, method=method, maths=chain, names=chain.constants)
