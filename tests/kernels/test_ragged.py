@@ -1,0 +1,73 @@
+"""Rows of unequal length in the compiled call: only what is inside them is computed, whatever the batch."""
+
+import pytest
+import torch
+
+from rnnlab_kernels.cells import CELLS
+from rnnlab_kernels.schedules.additions import Additions
+from tests.covering import few
+from tests.kernels.problems import CELL_NAMES, assert_close_in_float32, make_problem
+from tests.kernels.test_chains import CHAINS, kinds_of_additions, make
+
+pytest.importorskip("numba")
+
+from rnnlab_kernels.schedules.compiled import ragged
+from rnnlab_kernels.schedules.compiled.api import fused
+from rnnlab_kernels.schedules.noise.masks import keep_mask
+
+T, B, I, H = 6, 21, 4, 7  # noqa: E741
+
+
+@pytest.fixture(autouse=True)
+def every_size(monkeypatch):
+    """Small batches go over all steps, but here."""
+    monkeypatch.setattr(ragged, "SMALL", 0)
+
+
+def holes() -> torch.Tensor:
+    """Return flags (T, B, 1) that are no lengths: any step may be outside, all rows of one are."""
+    mask = keep_mask(1, 0, 0, (T, B, 1), 0.5, "cpu", torch.float32).bool()
+    mask[3] = False
+    return mask
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("mask", ["lengths", "holes"])
+@pytest.mark.parametrize("name", CELL_NAMES)
+def test_cells_match_reference(name, mask, reverse, poisoned_empty):
+    problem = make_problem(CELLS[name], (T, B, I, H), ragged=True, reverse=reverse)
+    problem.mask = holes() if mask == "holes" else problem.mask
+    assert_close_in_float32(problem, fused)
+
+
+@pytest.mark.parametrize("addition", ["reset", "clip", "zoneout", "dropout"])
+@pytest.mark.parametrize("mask", ["lengths", "holes"])
+@pytest.mark.parametrize("name", few(CHAINS, ("gru_reset_before", "min_gru")))
+def test_chains_match_reference(name, mask, addition, poisoned_empty):
+    additions: Additions = kinds_of_additions(T, B, CHAINS[name].num_states)[addition]
+    problem = make(name, (T, B, I, 6), additions=additions, ragged=True)
+    problem.mask = holes() if mask == "holes" else problem.mask
+    assert_close_in_float32(problem, fused)
+
+
+def test_what_stands_outside_is_not_read(poisoned_empty):
+    problem = make_problem(CELLS["lstm"], (T, B, I, H), ragged=True)
+    results = [problem.to(torch.float32).run(fused)]
+    with torch.no_grad():
+        problem.inputs["x"].masked_fill_(~problem.mask, float("nan"))
+    results.append(problem.to(torch.float32).run(fused))
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
+
+
+def test_steps_go_over_the_first_rows_of_a_tile():
+    problem = make_problem(CELLS["lstm"], (4, 5, 2, 3))
+    lengths = torch.tensor([4, 4, 3, 1, 0])
+    mask = (torch.arange(4)[:, None] < lengths).unsqueeze(-1)
+
+    class Frame:
+        call, num_steps, batch, width = type("Call", (), {"mask": mask}), 4, 5, {"h": 3}
+
+    assert problem.mask is None
+    rows = ragged.rows_of(Frame, 2)
+    assert rows.active.tolist() == [[-1, -1, 0], [-1, 1, 0], [-1, 1, 0], [-1, 0, 0]]
+    assert rows.inside.tolist() == mask.flatten().nonzero().squeeze(1).tolist()
