@@ -19,4 +19,4 @@ def test_wheel_holds_conf_without_the_machine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = set(zipfile.ZipFile(tmp_path / build_wheel(str(tmp_path))).namelist())
     assert {"rnnlab/conf/train.yaml", "rnnlab/cli/main.py", "rnnlab_kernels/__init__.py"} <= names
-    assert not [name for name in names if "machine" in name or name.startswith(("conf/", "kernels/"))]
+    assert not [name for name in names if "conf/machine" in name or name.startswith(("conf/", "kernels/"))]
