@@ -22,8 +22,8 @@ def _fwd(gates, carried):
 def _bwd(dstate, saved, carried, state):
     d_re, d_im = dstate
     re, im, l_re, l_im = carried
-    back = d_re * l_re + d_im * l_im, d_im * l_re - d_re * l_im
-    return (d_re, d_im), (*back, d_re * re + d_im * im, d_im * re - d_re * im)
+    back_re, back_im = d_re * l_re + d_im * l_im, d_im * l_re - d_re * l_im
+    return (d_re, d_im), (back_re, back_im, d_re * re + d_im * im, d_im * re - d_re * im)
 
 
 _PARTS = ("re", "im")
