@@ -50,7 +50,7 @@ def fused_supported(device: torch.device, dtype: torch.dtype) -> tuple[bool, str
     if dtype != torch.float32:
         return False, f"compiled loops compute in float32, not {str(dtype).removeprefix('torch.')}"
     if not has_numba():
-        return False, 'Numba is not installed: pip install numba'
+        return False, "Numba is not installed: pip install numba"
     return True, "float32 on a CPU, and Numba present"
 
 

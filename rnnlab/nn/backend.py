@@ -219,7 +219,7 @@ def _prefer(call: Call) -> Choice:
     at = f"{call.mode} on CPU, {work:.1e} multiplications a step"
     if call.dtype == torch.float32 and work >= FASTER_FROM[ours][call.mode]:
         return Choice(ours, f"{at}, measured faster than torch's own loop")
-    hint = "" if ours == "fused" else '; pip install numba for the compiled schedule'
+    hint = "" if ours == "fused" else "; pip install numba for the compiled schedule"
     return Choice("aten", f"{at}, too few to repay a loop in Python{hint}")
 
 

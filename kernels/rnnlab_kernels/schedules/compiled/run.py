@@ -20,9 +20,11 @@ MAX_RECIPES = 64  # of a plan
 MAX_JOINED = 1 << 16  # elements of weights whose gradients stay in the nearer caches through a pass
 
 
-def _sizes(frame: Frame, x: tuple[int, ...], given: tuple[bool, ...] = ()) -> Sizes:
+def _sizes(frame: Frame, order: Tensor | None, x: tuple[int, ...], given: tuple[bool, ...] = ()) -> Sizes:
     call, masks, weights = frame.call, frame.masks, frame.weights
-    rows = -(-frame.batch // torch.get_num_threads())  # as many as keep all threads busy, in whole groups of eight
+    threads = torch.get_num_threads()
+    # As many rows as keep all threads busy, in whole groups of eight; two tiles for each where the first take longest.
+    rows = -(-frame.batch // (threads if order is None or threads == 1 else 2 * threads))
     return Sizes(
         frame.num_steps,
         frame.batch,
@@ -110,7 +112,7 @@ def run_forward(frame: Frame) -> tuple[Tensor, list[Tensor], Kept]:
     x, chain, memory = frame.x, frame.chain, _memory(frame)
     if x.stride(2) != 1:
         x = x.contiguous()
-    sizes = _sizes(frame, x.stride())
+    sizes = _sizes(frame, order, x.stride())
     recipe = _recipe(frame, sizes)
     memory["x"] = x
     if (rows := rows_of(frame, sizes.rows)) is not None:
@@ -162,7 +164,7 @@ def run_backward(
         memory["dx"] = gradients.dx
     for name, grad in gradients.dpre.items():
         memory[f"d {name}"] = grad
-    sizes = _sizes(frame, stride, (doutput is not None, *[grad is not None for grad in dstate_n]))
+    sizes = _sizes(frame, order, stride, (doutput is not None, *[grad is not None for grad in dstate_n]))
     if joined:
         sizes = sizes._replace(joined=True, input=memory["x"].stride(), num_features=frame.x.shape[2], dinput=needed[0])
     recipe = _recipe(frame, sizes)
