@@ -99,7 +99,8 @@ def measure(size: tuple[int, int, int, int], rounds: int) -> list[list[Any]]:
     rows = []
     for name, (family, _) in LAYERS.items():
         columns = GATES[family] * hidden
-        products = 3 * num_steps * batch * (num_inputs + hidden) * columns  # forward, and two backward
+        steps = num_steps * batch // (2 if name == "LSTM, lengths of half" else 1)
+        products = 3 * steps * (num_inputs + hidden) * columns  # forward, and two backward, of the plain layer
         share = products / median[name] / peak(num_steps * batch, num_inputs + hidden, columns)
         rivals = "LSTM, all lengths T" if name == "LSTM, lengths of half" else f"torch {family}"
         ratio = median[name] / median[rivals]
