@@ -1,7 +1,7 @@
 """What `checkpoint_steps` saves: `python experiments/003_cells/memory.py`.
 
 Peak resident memory of one forward and backward pass, less that of the process before it; and seconds of a second one,
-since the first touches new pages. Each arm in a process of its own. LSTM on compiled loops (extra `cpu`),
+since the first touches new pages. Each arm in a process of its own. LSTM on one compiled call,
 T = 4096, B = 32, H = 128, float32.
 """
 
