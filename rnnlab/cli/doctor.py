@@ -40,7 +40,7 @@ def _versions() -> Iterator[Finding]:
     yield "rnnlab", rnnlab.__version__, True
     yield "python", platform.python_version(), True
     for package, version in package_versions().items():
-        is_needed = package != "numba" and (package != "triton" or platform.system() == "Linux")
+        is_needed = package != "triton" or platform.system() == "Linux"
         yield package, version or "not installed", True if version else False if is_needed else None
 
 
@@ -95,8 +95,18 @@ def _records() -> Iterator[Finding]:
 
 
 def _kernels() -> Iterator[Finding]:
+    from rnnlab_kernels import launch
     from rnnlab_kernels.cache import cache_folder
 
+    if launch.has_numba():
+        from rnnlab_kernels.schedules.compiled import keep
+
+        kept, asked = keep.cache_folder(), os.environ.get(keep.VARIABLE)
+        if kept is not None:
+            yield "compiled for the CPU", f"kept in {kept}", True
+        else:
+            reason = f"{keep.VARIABLE} is empty" if asked == "" else keep.unusable(asked)
+            yield "compiled for the CPU", f"anew in each process: {reason}", None if asked == "" else False
     folder, reason = cache_folder()
     if folder is None:
         yield "Triton's cache", reason, None

@@ -83,6 +83,16 @@ def test_the_folder_may_be_named_or_missing(monkeypatch, tmp_path):
     assert folder().parent == tmp_path
 
 
+def test_a_folder_that_cannot_be_used_is_told(monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(keep.VARIABLE, str(tmp_path / "file"))
+    assert keep.cache_folder.__wrapped__() is None
+    assert f"{keep.VARIABLE}={tmp_path / 'file'} is no folder of yours" in caplog.text
+    monkeypatch.setenv(keep.VARIABLE, "~/mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert keep.cache_folder.__wrapped__() == tmp_path / "mine"
+
+
 def compile_again(monkeypatch, folder: Path, name: str = "rows.zero", *arguments: object) -> int:
     """Return how often the function was found on disk."""
     compiled = []

@@ -12,6 +12,7 @@ cannot be read or written is done without.
 """
 
 import hashlib
+import logging
 import os
 import sys
 import tempfile
@@ -34,6 +35,7 @@ _NUMBAS = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX", "NUMBA_OP
 _PACKAGE = "rnnlab_kernels"
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
 _CHECKSUM = 32  # bytes before the code in a file
+logger = logging.getLogger("rnnlab")
 _alive: list[Any] = []
 _numbers = count()
 
@@ -120,7 +122,7 @@ def cache_folder() -> Path | None:
     """Return the folder, made if it is not there, None if there is none to write to."""
     asked = os.environ.get(VARIABLE)
     if asked is not None:
-        choices = [Path(asked)] if asked else []
+        choices = [Path(asked).expanduser()] if asked else []
     else:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         user = os.getuid() if hasattr(os, "getuid") else "user"
@@ -133,7 +135,16 @@ def cache_folder() -> Path | None:
                 return folder
         except OSError:
             continue
+    if asked != "":
+        logger.warning("%s; what is compiled for the CPU is compiled anew in each process", unusable(asked))
     return None
+
+
+def unusable(asked: str | None) -> str:
+    """Return why nothing can be kept, in words, for what the variable says."""
+    if asked is None:
+        return "neither the user's caches nor temporary files can be written"
+    return f"{VARIABLE}={asked} is no folder of yours that can be written"
 
 
 def digest_of(*values: Any) -> str:
