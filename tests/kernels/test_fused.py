@@ -9,6 +9,8 @@ import torch
 from rnnlab_kernels import launch
 from rnnlab_kernels.cells import CELLS, vocabulary
 from rnnlab_kernels.cells.bind import TORCH_NAMES
+from rnnlab_kernels.schedules.additions import Additions, Noise
+from rnnlab_kernels.schedules.layout import Weights
 from tests.covering import few
 from tests.kernels.problems import (
     CELL_NAMES,
@@ -70,6 +72,19 @@ def test_fused_runs_in_several_threads_at_once():
         for _ in range(5):
             for actual, one in zip(pool.map(lambda problem: problem.run(fused), problems), expected, strict=True):
                 torch.testing.assert_close(actual, one, rtol=0, atol=0)
+
+
+def test_zoneout_takes_a_state_as_it_is_new_or_old():
+    problem = make_problem(CELLS["lstm"], (1, 9, 3, 21)).to(torch.float32)
+    weights = Weights(*(problem.inputs.get(name) for name in Weights._fields))
+    state_0 = problem.inputs["h_0"], problem.inputs["c_0"]
+    with torch.no_grad():
+        _, new = fused(problem.cell, problem.inputs["x"], state_0, weights)
+        additions = Additions(noise=Noise(3, zoneout=(0.5, 0.5)))
+        _, mixed = fused(problem.cell, problem.inputs["x"], state_0, weights, additions=additions)
+    for value, old, other in zip(mixed, state_0, new, strict=True):
+        assert torch.equal((value == old) | (value == other), torch.ones_like(value).bool())
+        assert 0.3 < (value == old).float().mean() < 0.7
 
 
 @pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru"])

@@ -12,7 +12,7 @@ from tests.kernels.test_chains import CHAINS, kinds_of_additions, make
 pytest.importorskip("numba")
 
 from rnnlab_kernels.schedules.compiled import ragged
-from rnnlab_kernels.schedules.compiled.api import fused
+from rnnlab_kernels.schedules.compiled.api import CompiledStep, fused
 from rnnlab_kernels.schedules.noise.masks import keep_mask
 
 T, B, I, H = 6, 21, 4, 7  # noqa: E741
@@ -71,3 +71,18 @@ def test_steps_go_over_the_first_rows_of_a_tile():
     rows = ragged.rows_of(Frame, 2)
     assert rows.active.tolist() == [[-1, -1, 0], [-1, 1, 0], [-1, 1, 0], [-1, 0, 0]]
     assert rows.inside.tolist() == mask.flatten().nonzero().squeeze(1).tolist()
+
+
+def test_what_is_kept_of_steps_outside_is_not_written(monkeypatch, poisoned_empty):
+    kept, original = [], CompiledStep.run_forward
+
+    def run_forward(frame):
+        found = original(frame)
+        kept.append(found[2][-1])
+        return found
+
+    monkeypatch.setattr(CompiledStep, "run_forward", staticmethod(run_forward))
+    problem = make_problem(CELLS["lstm"], (T, B, I, H), ragged=True).to(torch.float32)
+    assert problem.run(fused)["output"].isfinite().all()
+    num_inside = problem.mask.sum((1, 2))
+    assert kept[0].isfinite().all(-1).all(1).sum(1).tolist() == num_inside.tolist()  # (T, S, B, H)
