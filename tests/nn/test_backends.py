@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import rnnlab.nn
 from rnnlab.nn import Recurrent
+from rnnlab_kernels import launch
 from tests.nn.cases import (
     CELLS,
     KINDS,
@@ -163,3 +164,13 @@ def test_available_backends_say_what_triton_needs():
 def test_backend_is_kept_by_the_module(kind):
     assert build(rnnlab.nn, kind, 5, 7, backend="eager").backend == "eager"
     assert build(rnnlab.nn, kind, 5, 7).backend == "auto"
+
+
+@pytest.mark.skipif(not launch.has_numba(), reason="needs Numba")
+def test_lstms_are_trained_by_the_compiled_call_where_that_is_faster():
+    def backend(hidden: int, batch: int) -> str:
+        return rnnlab.nn.explain_backend(rnnlab.nn.LSTM(3, hidden), torch.zeros(5, batch, 3)).split(" ")[1]
+
+    assert [backend(20, 8), backend(256, 32), backend(20, 7), backend(257, 32)] == ["fused", "fused", "aten", "aten"]
+    with torch.no_grad():
+        assert backend(20, 32) == "aten"
