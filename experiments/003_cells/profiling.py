@@ -1,8 +1,8 @@
 """Where the time of a research cell goes: `python experiments/003_cells/profiling.py > profile.txt`.
 
-Forward and backward of one layer, (B, T, I, H) = (32, 128, 64, 128), one thread, torch's profiler. `_Recurrence` and
-`_RecurrenceBackward` by themselves are the Python of the two loops over time and the compiled gate loops in them;
-`_linear_pointwise` and `mm` are the products, which a loop over the cell has too.
+Forward and backward of one layer, (B, T, I, H) = (32, 128, 64, 128), one thread, torch's profiler. `_Node` and
+`_NodeBackward` by themselves are the two compiled calls, with the products of all steps in them; `mm` and
+`_linear_pointwise` are the products after them, gradients of weights and of the input.
 """
 
 import torch
