@@ -103,10 +103,10 @@ def _kernels() -> Iterator[Finding]:
 
         kept, asked = keep.cache_folder(), os.environ.get(keep.VARIABLE)
         if kept is not None:
-            yield "compiled for the CPU", f"kept in {kept}", True
+            yield "compiled for CPU", f"kept in {kept}", True
         else:
             reason = f"{keep.VARIABLE} is empty" if asked == "" else keep.unusable(asked)
-            yield "compiled for the CPU", f"anew in each process: {reason}", None if asked == "" else False
+            yield "compiled for CPU", f"anew in each process: {reason}", None if asked == "" else False
     folder, reason = cache_folder()
     if folder is None:
         yield "Triton's cache", reason, None
