@@ -26,6 +26,8 @@ FASTER_FROM = {
 }
 
 LSTM_ROWS_FROM, LSTM_WEIGHTS_TO = 8, 1 << 18  # the same for an LSTM, whose own loop is oneDNN's
+# Steps up to which torch's own loop is done before a schedule of ours has begun (experiments/000_layers_cpu/small.py).
+FEW_STEPS = {"RNN_TANH": 8, "RNN_RELU": 8, "GRU": 4, "LSTM": 4}
 
 # Backends of the kernels that do more than gate maths in a launch.
 OF_ONE_LAUNCH = ("step", "sequence")
@@ -57,6 +59,7 @@ class Call(NamedTuple):
         heads: of the recurrent weights.
         additions: noise and clipping, seeds aside.
         walked: what a step of a linear recurrence does as a chain, if that is known, too.
+        num_steps: T of padded input; None where it is not known, which counts as many.
     """
 
     mode: str
@@ -75,6 +78,7 @@ class Call(NamedTuple):
     heads: int = 1
     additions: Additions = PLAIN
     walked: Chain | None = None
+    num_steps: int | None = None
 
 
 class Choice(NamedTuple):
@@ -82,6 +86,9 @@ class Choice(NamedTuple):
 
     backend: str
     reason: str
+
+
+TORCHS_CELL = Choice("aten", "torch's cell function is the cheapest way to take one step")
 
 
 def choose(backend: str, call: Call) -> Choice:
@@ -96,6 +103,16 @@ def choose(backend: str, call: Call) -> Choice:
     if obstacle:
         raise RuntimeError(f'backend="{backend}" cannot run this call: {obstacle}')
     return Choice(backend, "asked for by name")
+
+
+def is_torchs_step(backend: str, is_plain: bool) -> bool:
+    """Return whether torch's cell function takes a step: what `choose` would say, without a `Call`.
+
+    Args:
+        backend: as the module asks for it.
+        is_plain: whether one step is torch's: one of its cells, no projection, nothing added.
+    """
+    return is_plain and backend == "auto" and not _is_transformed()
 
 
 def schedule(backend: str) -> Callable[..., Any]:
@@ -182,7 +199,7 @@ def _prefer(call: Call) -> Choice:
             return Choice("reference", f"torch's cells know no {call.unlike_torch}")
         if call.proj_size:
             return Choice("reference", "torch has no projecting cell, and a single step has nothing to hoist")
-        return Choice("aten", "torch's cell function is the cheapest way to take one step")
+        return TORCHS_CELL
     if call.device.type == "cuda":
         return _prefer_cuda(call)
     obstacle = obstacle_of("eager", call)
@@ -203,7 +220,7 @@ def _prefer(call: Call) -> Choice:
             # Trained in batches, with recurrent weights that a core keeps near.
             is_batch = isinstance(call.batch, int) and call.batch >= LSTM_ROWS_FROM
             is_near = 4 * call.hidden_size**2 <= LSTM_WEIGHTS_TO
-            if is_batch and is_near and torch.is_grad_enabled() and not obstacle_of("fused", call):
+            if is_batch and is_near and not _few_steps(call) and torch.is_grad_enabled() and not obstacle_of("fused", call):
                 return Choice("fused", "LSTM on CPU, forward and backward measured faster than oneDNN's fused layer")
             return Choice("aten", "LSTM on CPU, oneDNN's fused layer measured fastest")
     ours = "eager" if obstacle_of("fused", call) else "fused"
@@ -216,11 +233,17 @@ def _prefer(call: Call) -> Choice:
     work = call.batch * CELLS[call.mode.lower()].num_gates * call.hidden_size**2
     if not isinstance(work, int):
         return Choice("aten", f"{call.mode} on CPU, traced for any batch size: torch's own loop takes each")
+    if _few_steps(call):
+        return Choice("aten", f"{call.mode} on CPU, too few steps to repay a call of ours: T = {call.num_steps}")
     at = f"{call.mode} on CPU, {work:.1e} multiplications a step"
     if call.dtype == torch.float32 and work >= FASTER_FROM[ours][call.mode]:
         return Choice(ours, f"{at}, measured faster than torch's own loop")
     hint = "" if ours == "fused" else "; pip install numba for the compiled schedule"
     return Choice("aten", f"{at}, too few to repay a loop in Python{hint}")
+
+
+def _few_steps(call: Call) -> bool:
+    return isinstance(call.num_steps, int) and call.num_steps <= FEW_STEPS[call.mode]
 
 
 def _prefer_cuda(call: Call) -> Choice:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rnnlab.nn.cells.protocol import view, weight_like
+from rnnlab.nn.cells.protocol import OF_ZEROS, view, weight_like
 from rnnlab.nn.state import autocast_dtype
 
 Tensors = tuple[Tensor, ...]
@@ -34,14 +34,13 @@ class Carrying(nn.Module):
         return tuple(self._cell_state(k, batch_size) for k in range(len(self.cells)))
 
     def _cell_state(self, k: int, batch_size: int, like: Tensor | None = None) -> Any:
-        weight = weight_like(self.cells[k])
+        cell = self.cells[k]
+        weight = weight_like(cell)
         weight = like if weight is None else weight
         options = {} if weight is None else {"device": weight.device, "dtype": weight.dtype}
-        state = view(self.cells[k]).initial_state(batch_size, **options)
+        state = view(cell).initial_state(batch_size, **options)
         if not isinstance(state, tuple):
-            raise TypeError(
-                f"{type(self.cells[k]).__name__}.initial_state should return a NamedTuple of tensors (B, W)"
-            )
+            raise TypeError(f"{type(cell).__name__}.initial_state should return a NamedTuple of tensors (B, W)")
         if self.learned is None:
             return state
         # A cast of the module leaves complex parameters behind, or makes them real.
@@ -89,14 +88,11 @@ class Carrying(nn.Module):
             self._carry = tuple(tuple(_moved(fn, part) for part in state) for state in self._carry)
         return super()._apply(fn, recurse)
 
-    def _start(self, hx: Any, x: Tensor, batched: bool, carry: Carry | None) -> list[Any]:
-        """Return the checked states from which a call on x (T, B, I) starts, each a NamedTuple of tensors (B, W)."""
-        batch = x.shape[1]
-        defaults: list[Any] = []
-        for k in range(len(self.cells)):
-            defaults.append(self._cell_state(k, batch, x))
+    def _start(self, hx: Any, x: Tensor, batched: bool, carry: Carry | None, cells: list[nn.Module]) -> list[Any]:
+        """Return the checked states from which a call on x (..., B, I) starts, each a NamedTuple of tensors (B, W)."""
+        batch, count = x.shape[-2], len(cells)
         if hx is not None:
-            given, word = _states_of(hx, len(defaults)), "hx"
+            given, word = _states_of(hx, count), "hx"
             if not batched:
                 given = [tuple(part.unsqueeze(0) for part in state) for state in given]
         elif carry is not None:
@@ -108,12 +104,19 @@ class Carrying(nn.Module):
                     "keep the batch size, or call reset_state() first"
                 )
         else:
-            return defaults
-        for k, (state, like) in enumerate(zip(given, defaults, strict=True)):
-            _check_state(word if len(defaults) == 1 else f"{word}[{k}]", state, like, x, batched)
-        return self._in_form(given, defaults, True)
+            return [self._cell_state(k, batch, x) for k in range(count)]
+        found: list[Any] = []
+        for k, cell in enumerate(cells):
+            state, seen = given[k], view(cell)
+            if type(seen).initial_state in OF_ZEROS and _fits(state, batch, seen.state_sizes, weight_like(cell), x):
+                found.append(seen.state_type(*state))
+                continue
+            like = self._cell_state(k, batch, x)
+            _check_state(word if count == 1 else f"{word}[{k}]", state, like, x, batched)
+            found += self._in_form([state], [like], True)
+        return found
 
-    def _in_form(self, states: Sequence[Tensors], like: Sequence[Any], batched: bool) -> list[Any]:
+    def _in_form(self, states: Sequence[Sequence[Tensor]], like: Sequence[Any], batched: bool) -> list[Any]:
         """Return the states as NamedTuples like those of `like`, without B if the input came without."""
         if not batched:
             states = [tuple(part.squeeze(0) for part in state) for state in states]
@@ -143,22 +146,34 @@ def state_names(state: Any) -> tuple[str, ...]:
     return tuple(getattr(type(state), "_fields", map(str, range(len(state)))))
 
 
-def _states_of(hx: Any, count: int) -> list[Tensors]:
-    """Return `hx` as a list of tuples of tensors, one for each layer and direction."""
-    if isinstance(hx, tuple | list) and hx and isinstance(hx[0], Tensor):
+def _states_of(hx: Any, count: int) -> Sequence[Sequence[Tensor]]:
+    """Return `hx` as states, one for each layer and direction."""
+    if isinstance(hx, (tuple, list)) and hx and isinstance(hx[0], Tensor):
         hx = (hx,)  # of one layer in one direction
-    form = f"a tuple of {count} states, one for each layer and direction, each a NamedTuple of tensors"
-    if not isinstance(hx, tuple | list):
-        raise TypeError(f"hx should be {form}, got: {type(hx).__name__}")
+    form = "a tuple of {} states, one for each layer and direction, each a NamedTuple of tensors"
+    if not isinstance(hx, (tuple, list)):
+        raise TypeError(f"hx should be {form.format(count)}, got: {type(hx).__name__}")
     if len(hx) != count:
-        raise RuntimeError(f"hx should be {form}, got {len(hx)}")
+        raise RuntimeError(f"hx should be {form.format(count)}, got {len(hx)}")
     for state in hx:
-        if not isinstance(state, tuple | list) or not all(isinstance(part, Tensor) for part in state):
-            raise TypeError(f"hx should be {form}, got {type(state).__name__} in it")
-    return [tuple(state) for state in hx]
+        for part in state if isinstance(state, (tuple, list)) else (None,):
+            if not isinstance(part, Tensor):
+                raise TypeError(f"hx should be {form.format(count)}, got {type(state).__name__} in it")
+    return hx
 
 
-def _check_state(label: str, state: Tensors, like: Any, x: Tensor, batched: bool) -> None:
+def _fits(state: Sequence[Tensor], batch: int, sizes: Sequence[int], weight: Tensor | None, x: Tensor) -> bool:
+    """Return whether a state has a part (B, W) for each size, of the dtype of the weights, where the input is."""
+    if weight is None or len(state) != len(sizes):
+        return False
+    device, dtype = x.device, weight.dtype
+    for k, part in enumerate(state):
+        if tuple(part.shape) != (batch, sizes[k]) or part.device != device or part.dtype != dtype:
+            return False
+    return True
+
+
+def _check_state(label: str, state: Sequence[Tensor], like: Any, x: Tensor, batched: bool) -> None:
     autocast = autocast_dtype(x.device) is not None
     names = state_names(like)
     if len(state) != len(like):

@@ -100,11 +100,14 @@ def split_states(hx: object, num_states: int, name: str) -> tuple[Tensor, ...]:
         if not isinstance(hx, Tensor):
             raise TypeError(f"{name} expects hx to be a Tensor, got: {type(hx).__name__}")
         return (hx,)
-    if not isinstance(hx, tuple | list) or not all(isinstance(state, Tensor) for state in hx):
-        raise TypeError(f"{name} expects hx to be a tuple or list of two tensors (h_0, c_0), got: {type(hx).__name__}")
-    if len(hx) != num_states:
-        raise RuntimeError(f"lstm expects two hidden states, got {len(hx)}")
-    return tuple(hx)
+    given = tuple(hx) if isinstance(hx, (tuple, list)) else (None,)
+    for state in given:
+        if not isinstance(state, Tensor):
+            form = "a tuple or list of two tensors (h_0, c_0)"
+            raise TypeError(f"{name} expects hx to be {form}, got: {type(hx).__name__}")
+    if len(given) != num_states:
+        raise RuntimeError(f"lstm expects two hidden states, got {len(given)}")
+    return given
 
 
 def check_state_rank(states: Sequence[Tensor], batched: bool) -> None:
@@ -121,12 +124,14 @@ def check_state_rank(states: Sequence[Tensor], batched: bool) -> None:
 def check_states(
     states: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], input: Tensor, weight: Tensor, autocast: bool
 ) -> None:
-    """Check shapes, device and dtype of the initial states of a layer."""
-    for k, (state, shape) in enumerate(zip(states, shapes, strict=True)):
-        if tuple(state.shape) != shape:
+    """Check shapes, device and dtype of the initial states of a layer, each (L*D, B, width)."""
+    device = input.device
+    for k, state in enumerate(states):
+        if tuple(state.shape) != shapes[k]:
+            check_state_rank(states, batched=True)
             label = f"hidden[{k}]" if len(states) > 1 else "hidden"
-            raise RuntimeError(f"Expected {label} size {shape}, got {list(state.shape)}")
-        if state.device != input.device:
+            raise RuntimeError(f"Expected {label} size {shapes[k]}, got {list(state.shape)}")
+        if state.device != device:
             raise RuntimeError(
                 "Input and hidden tensors are not on the same device: "
                 f"input on {input.device}, hidden on {state.device}"
@@ -139,18 +144,21 @@ def check_cell_call(
     x: Tensor, states: Sequence[Tensor], weight: Tensor, input_size: int, hidden_size: int, autocast: bool
 ) -> None:
     """Check the batched input (B, I) and states (B, H) of a cell."""
-    for name, tensor in (("input", x), *((f"hidden{k}", state) for k, state in enumerate(states))):
+    for k, tensor in enumerate((x, *states)):
         if not autocast and tensor.dtype != weight.dtype:
+            name = f"hidden{k - 1}" if k else "input"
             raise RuntimeError(f"{name} dtype ({tensor.dtype}) does not match weight dtype ({weight.dtype})")
+    batch = x.shape[0]
     if x.shape[1] != input_size:
         raise RuntimeError(f"input has inconsistent input_size: got {x.shape[1]} expected {input_size}")
     for k, state in enumerate(states):
-        if state.dim() != 2:
+        shape = tuple(state.shape)
+        if len(shape) != 2:
             raise RuntimeError("input and hidden should both be batched (2-D) or both unbatched (1-D)")
-        if state.shape[0] != x.shape[0]:
-            raise RuntimeError(f"Input batch size {x.shape[0]} doesn't match hidden{k} batch size {state.shape[0]}")
-        if state.shape[1] != hidden_size:
-            raise RuntimeError(f"hidden{k} has inconsistent hidden_size: got {state.shape[1]}, expected {hidden_size}")
+        if shape[0] != batch:
+            raise RuntimeError(f"Input batch size {batch} doesn't match hidden{k} batch size {shape[0]}")
+        if shape[1] != hidden_size:
+            raise RuntimeError(f"hidden{k} has inconsistent hidden_size: got {shape[1]}, expected {hidden_size}")
         if state.device != x.device:
             raise RuntimeError(
                 f"Input and hidden tensors are not on the same device: input on {x.device}, hidden on {state.device}"

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnlab.nn import checks
-from rnnlab.nn.backend import Call, choose
+from rnnlab.nn.backend import Call, choose, is_torchs_step
 from rnnlab.nn.cells.protocol import ChainView, recurrent_weights
 from rnnlab.nn.options import NOTHING, Regularisation, Regularisers, StepClips, drop_weights
 from rnnlab.nn.stack import Stack, packed_as, unpacked
-from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
+from rnnlab.nn.state import attributes, autocast_dtype, autocast_to, without_autocast
 from rnnlab.nn.unroll import Side
 from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.cells.chain import as_chain
+from rnnlab_kernels.schedules.additions import PLAIN
 from rnnlab_kernels.schedules.layout import lengths_to_mask
 from rnnlab_kernels.schedules.library.aten import cell_step
 from rnnlab_kernels.schedules.noise.masks import draw_seed
@@ -100,10 +101,6 @@ class Layer(Stack, nn.RNNBase):
         return _VIEWS[self.mode, bool(self.proj_size)]
 
     @property
-    def _weight(self) -> Tensor:
-        return getattr(self, self._flat_weights_names[0])
-
-    @property
     def _names(self) -> list[str]:
         """What the weights of a layer and direction are called by schedules, in the order of `_flat_weights_names`."""
         biases, projection = ["bias_ih", "bias_hh"] if self.bias else [], ["hr"] if self.proj_size else []
@@ -116,57 +113,74 @@ class Layer(Stack, nn.RNNBase):
         is_random = options != NOTHING and options.is_random(self.training)
         return [draw_seed() for _ in range(runs)] if is_random else [0] * runs
 
-    def _weights(self, cast_to: torch.dtype | None, seeds: Sequence[int | Tensor]) -> list[Tensor]:
-        """Return the current weights by name: parametrised, tied or replaced ones included, recurrent ones dropped."""
-        found, p = [getattr(self, name) for name in self._flat_weights_names], self.regularisation.weight_dropout
-        if cast_to is not None:
-            found = [autocast_to(cast_to, weight) for weight in found]
+    def _weights(self, device: torch.device, cast_to: torch.dtype | None) -> list[Tensor]:
+        """Return the current weights, parametrised, tied or replaced ones included, as autocast would cast them."""
+        if cast_to is None:
+            return attributes(self, self._flat_weights_names)
+        with without_autocast(device, cast_to):
+            return [autocast_to(cast_to, weight) for weight in attributes(self, self._flat_weights_names)]
+
+    def _dropped(self, weights: list[Tensor], seeds: Sequence[int | Tensor]) -> list[Tensor]:
+        """Return the weights, of the recurrent ones some entries dropped if they are to be."""
+        p = self.regularisation.weight_dropout
         if not (self.training and p):
-            return found
-        names, recurrent, given = self._names, recurrent_weights(self._view.chain), iter(found)
+            return weights
+        names, recurrent, given = self._names, recurrent_weights(self._view.chain), iter(weights)
         groups = [drop_weights({name: next(given) for name in names}, recurrent, p, seed) for seed in seeds]
         return [weight for group in groups for weight in group.values()]
 
     def initial_state(self, batch_size: int) -> Hidden:
         """Return zeros in the form of `hx`: h_0 (L*D, B, P), for an LSTM with c_0 (L*D, B, H)."""
-        return self._as_hidden(self._states(None, batch_size, self._weight, True, None))
+        (weight,) = attributes(self, self._flat_weights_names[:1])
+        return self._as_hidden(self._states(None, batch_size, weight, weight, True, None))
 
     def _as_hidden(self, states: Sequence[Tensor]) -> Hidden:
         return tuple(states) if self.mode == "LSTM" else states[0]
 
-    def backend_call(
-        self, input: Tensor | PackedSequence | None = None, lengths: Any = None, states: Tensors = ()
-    ) -> Call:
+    def backend_call(self, input: Tensor | PackedSequence | None = None, lengths: Any = None) -> Call:
         """Return what the choice of a backend depends on; see `explain_backend`."""
+        like: Any = input.data if isinstance(input, PackedSequence) else input
+        like = getattr(self, self._flat_weights_names[0]) if like is None else like
+        weights = self._weights(like.device, autocast_dtype(like.device))
         if isinstance(input, PackedSequence):
-            return self._call(input.data, "packed", int(input.batch_sizes[0]), states)
+            return self._call(like, weights, "packed", int(input.batch_sizes[0]))
         layout = "padded" if lengths is None else "lengths"
         if input is None:
-            return self._call(self._weight, layout, 32, states)
-        batch = 1 if input.dim() == 2 else input.shape[0 if self.batch_first else 1]
-        return self._call(input, layout, batch, states)
+            return self._call(like, weights, layout, 32)
+        x = input.unsqueeze(1) if input.dim() == 2 else input.transpose(0, 1) if self.batch_first else input
+        return self._call(x, weights, layout, x.shape[1], num_steps=x.shape[0])
 
-    def _call(self, input: Tensor, layout: str, batch: int, states: Tensors, has_reset: bool = False) -> Call:
-        weight, device, training = self._weight, input.device, self.training
-        cast_to = autocast_dtype(device)
+    def _call(
+        self,
+        input: Tensor,
+        weights: list[Tensor],
+        layout: str,
+        batch: int,
+        states: Tensors = (),
+        num_steps: int | None = None,
+        has_reset: bool = False,
+    ) -> Call:
+        training, options = self.training, self.regularisation
         # Whether autograd records the call matters to cuDNN alone.
         differentiated = input.is_cuda and torch.is_grad_enabled()
-        if differentiated:
-            weights = (getattr(self, name) for name in self._flat_weights_names)
-            differentiated = any(tensor.requires_grad for tensor in (input, *states, *weights))
+        differentiated = differentiated and any(tensor.requires_grad for tensor in (input, *states, *weights))
+        unlike_torch, additions = "", PLAIN
+        if options != NOTHING:
+            unlike_torch, additions = options.inside(training), options.additions(0, training, self.step_clips)
         return Call(
             self.mode,
             self.hidden_size,
             self.proj_size,
-            device,
-            weight.dtype if cast_to is None else autocast_to(cast_to, weight.new_empty(0)).dtype,
+            input.device,
+            weights[0].dtype,
             batch,
             layout,
             differentiated,
             training,
-            unlike_torch="resets" if has_reset else self.regularisation.inside(training),
+            unlike_torch="resets" if has_reset else unlike_torch,
             chain=self._view.chain,
-            additions=self.regularisation.additions(0, training, self.step_clips),
+            additions=additions,
+            num_steps=num_steps,
         )
 
     def forward(
@@ -203,13 +217,14 @@ class Layer(Stack, nn.RNNBase):
             word = " tensor" if self.mode.startswith("RNN") else ""
             raise ValueError(f"{self._get_name()}: Expected input to be 2D or 3D, got {input.dim()}D{word} instead")
         cast_to = autocast_dtype(input.device)
-        checks.check_input_tensor(input, self._weight, self.input_size, cast_to is not None)
+        weights = self._weights(input.device, cast_to)
+        checks.check_input_tensor(input, weights[0], self.input_size, cast_to is not None)
         batched = input.dim() == 3
         x = input if batched else input.unsqueeze(1)
         if batched and self.batch_first:
             x = x.transpose(0, 1)
         num_steps, batch = x.shape[:2]
-        states = self._states(hx, batch, x, batched, cast_to)
+        states = self._states(hx, batch, x, weights[0], batched, cast_to)
         if num_steps == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         mask, starts, layout = None, None, "padded"
@@ -222,12 +237,13 @@ class Layer(Stack, nn.RNNBase):
             starts = checks.check_steps("reset", reset, num_steps, batch, batched, self.batch_first, input.device)
             if mask is not None:
                 starts = starts & mask
-        backend = choose(self.backend, self._call(x, layout, batch, states, reset is not None)).backend
+        call = self._call(x, weights, layout, batch, states, num_steps, reset is not None)
+        backend = choose(self.backend, call).backend
         with without_autocast(input.device, cast_to):
             if cast_to is not None:
                 x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, state) for state in states)
             seeds = self._seeds()
-            weights = self._weights(cast_to, seeds)
+            weights = self._dropped(weights, seeds)
             if backend == "aten" and mask is None:
                 output, states = self._aten(x, states, weights, is_cast=cast_to is not None)
             else:
@@ -236,20 +252,21 @@ class Layer(Stack, nn.RNNBase):
             return output.squeeze(1), self._as_hidden([state.squeeze(1) for state in states])
         return output.transpose(0, 1) if self.batch_first else output, self._as_hidden(states)
 
-    def _states(self, hx: Any, batch: int, x: Tensor, batched: bool, cast_to: torch.dtype | None) -> Tensors:
+    def _states(
+        self, hx: Any, batch: int, x: Tensor, weight: Tensor, batched: bool, cast_to: torch.dtype | None
+    ) -> Tensors:
         """Return the checked initial states, each (L*D, B, width)."""
-        rows = 2 * self.num_layers if self.bidirectional else self.num_layers
-        shapes = [(rows, batch, self.proj_size or self.hidden_size)]
-        if self.mode == "LSTM":
-            shapes.append((rows, batch, self.hidden_size))
+        rows, units = 2 * self.num_layers if self.bidirectional else self.num_layers, self.hidden_size
+        h_shape, c_shape = (rows, batch, self.proj_size or units), (rows, batch, units)
+        shapes = (h_shape, c_shape) if self.mode == "LSTM" else (h_shape,)
         if hx is None:
-            zeros = x.new_zeros(shapes[0])
-            return (zeros,) if len(shapes) == 1 else (zeros, x.new_zeros(shapes[1]))
-        states = checks.split_states(hx, len(shapes), self._get_name())
-        checks.check_state_rank(states, batched)
+            h_0 = x.new_zeros(h_shape)
+            return (h_0,) if len(shapes) == 1 else (h_0, x.new_zeros(c_shape))
+        states = checks.split_states(hx, len(shapes), type(self).__name__)
         if not batched:
+            checks.check_state_rank(states, batched)
             states = tuple(state.unsqueeze(1) for state in states)
-        checks.check_states(states, shapes, x, self._weight, cast_to is not None)
+        checks.check_states(states, shapes, x, weight, cast_to is not None)
         return states
 
     def _forward_packed(self, input: PackedSequence, hx: Any) -> tuple[PackedSequence, Hidden]:
@@ -257,18 +274,20 @@ class Layer(Stack, nn.RNNBase):
         if data.dim() != 2:
             raise ValueError(f"{self._get_name()}: Expected packed data to be 2D, got {data.dim()}D instead")
         cast_to = autocast_dtype(data.device)
-        checks.check_input_tensor(data, self._weight, self.input_size, cast_to is not None)
+        weights = self._weights(data.device, cast_to)
+        checks.check_input_tensor(data, weights[0], self.input_size, cast_to is not None)
         if int(batch_sizes.sum()) != data.shape[0]:
             raise RuntimeError(
                 f"the PackedSequence holds {data.shape[0]} steps but its batch_sizes add up to "
                 f"{int(batch_sizes.sum())}: a length was larger than the padded sequence"
             )
-        states = self._states(hx, int(batch_sizes[0]), data, True, cast_to)
-        backend = choose(self.backend, self.backend_call(input, states=states)).backend
+        batch = int(batch_sizes[0])
+        states = self._states(hx, batch, data, weights[0], True, cast_to)
+        backend = choose(self.backend, self._call(data, weights, "packed", batch, states)).backend
         with without_autocast(data.device, cast_to):
             data, states = autocast_to(cast_to, data), tuple(autocast_to(cast_to, state) for state in states)
             seeds = self._seeds()
-            weights = self._weights(cast_to, seeds)
+            weights = self._dropped(weights, seeds)
             if sorted_indices is not None:
                 states = tuple(state.index_select(1, sorted_indices) for state in states)
             if backend == "aten":
@@ -350,13 +369,18 @@ class Layer(Stack, nn.RNNBase):
         batched = x_t.dim() == 2
         x = x_t if batched else x_t.unsqueeze(0)
         cast_to = autocast_dtype(x.device)
-        checks.check_input_tensor(x, self._weight, self.input_size, cast_to is not None)
-        states = self._states(state, x.shape[0], x, batched, cast_to)
-        backend = choose(self.backend, self._call(x, "step", x.shape[0], states)).backend
+        weights = self._weights(x.device, cast_to)
+        checks.check_input_tensor(x, weights[0], self.input_size, cast_to is not None)
+        batch = x.shape[0]
+        states = self._states(state, batch, x, weights[0], batched, cast_to)
+        backend = "aten"
+        if not is_torchs_step(self.backend, not self.proj_size and self.regularisation == NOTHING):
+            backend = choose(self.backend, self._call(x, weights, "step", batch, states)).backend
         with without_autocast(x.device, cast_to):
-            x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, part) for part in states)
+            if cast_to is not None:
+                x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, part) for part in states)
             seeds = self._seeds()
-            weights = self._weights(cast_to, seeds)
+            weights = self._dropped(weights, seeds)
             if backend == "aten":
                 y, states = self._aten_step(x, states, weights)
             else:
@@ -368,11 +392,10 @@ class Layer(Stack, nn.RNNBase):
 
     def _aten_step(self, x: Tensor, states: Tensors, weights: Sequence[Tensor]) -> tuple[Tensor, Tensors]:
         """Run the layers over one step, x (B, I), each by torch's cell function."""
-        names, finals = self._names, []
-        for layer, state in enumerate(zip(*(part.unbind(0) for part in states), strict=True)):
+        finals, count = [], len(weights) // self.num_layers
+        for layer, state in enumerate(zip(*[part.unbind() for part in states], strict=True)):
             if layer and self.dropout and self.training:
                 x = nn.functional.dropout(x, self.dropout)
-            side_weights = weights[layer * len(names) : (layer + 1) * len(names)]
-            finals.append(cell_step(self.mode, x, state, dict(zip(names, side_weights, strict=True))))
+            finals.append(cell_step(self.mode, x, state, *weights[layer * count : (layer + 1) * count]))
             x = finals[-1][0]
         return x, tuple(map(torch.stack, zip(*finals, strict=True)))

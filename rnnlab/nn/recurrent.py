@@ -260,7 +260,7 @@ class Recurrent(CellStack):
         starts = None if reset is None else checks.check_steps("reset", reset, *steps)
         if starts is not None and valid is not None and lengths is not None:
             starts = starts & valid
-        start = self._start(hx, x, batched, self._carry)
+        start = self._start(hx, x, batched, self._carry, list(self.cells))
         if valid is not None:
             x = zero_padding(x, valid)
         options = self._options
@@ -283,13 +283,12 @@ class Recurrent(CellStack):
             raise RuntimeError("nested tensors are not supported: pad the batch and pass lengths=")
         if input.dim() not in (2, 3):
             raise ValueError(f"{self._get_name()}: Expected input to be 2D or 3D, got {input.dim()}D instead")
-        self._check_features(input)
+        self._check_features(input, self.cells[0])
         if input.dim() == 2:
             return input.unsqueeze(1), False
         return input.transpose(0, 1) if self.batch_first else input, True
 
-    def _check_features(self, input: Tensor) -> None:
-        first = self.cells[0]
+    def _check_features(self, input: Tensor, first: nn.Module) -> None:
         like = weight_like(first)
         weight = input if like is None else like
         is_cast = input.dtype != weight.dtype and autocast_dtype(input.device) is not None
@@ -305,9 +304,9 @@ class Recurrent(CellStack):
             raise ValueError("lengths, mask and reset go with padded input; a PackedSequence brings its lengths")
         if self.return_all_states:
             raise ValueError("return_all_states goes with padded input and lengths=")
-        self._check_features(input.data)
+        self._check_features(input.data, self.cells[0])
         x, steps, valid = unpacked(input)
-        start, options = self._start(hx, x, True, self._carry), self._options
+        start, options = self._start(hx, x, True, self._carry, list(self.cells)), self._options
         outputs, results = self._run(x, self._sides(x, start, options, "lengths"), options[0], valid, None)
         packed = [packed_as(input, output, steps) for output in outputs]
         return packed[0] if len(packed) == 1 else tuple(packed), self._finals(results, start, True)
@@ -338,11 +337,15 @@ class Recurrent(CellStack):
             raise ValueError("a layer that goes backwards, or both ways, starts at the end: it cannot run step by step")
         if x_t.dim() not in (1, 2):
             raise ValueError(f"{self._get_name()}.step: Expected input to be 1D or 2D, got {x_t.dim()}D instead")
-        self._check_features(x_t)
+        cells = list(self.cells)
+        self._check_features(x_t, cells[0])
         batched = x_t.dim() == 2
-        x = (x_t if batched else x_t.unsqueeze(0)).unsqueeze(0)
-        start, options = self._start(state, x, batched, None), self._options
-        outputs, results = self._run(x, self._sides(x, start, options, "step"), options[0], None, None)
-        _, finals, _ = zip(*results, strict=True)
-        finals = tuple(self._in_form(finals, start, batched))
-        return outputs[0][0] if batched else outputs[0][0, 0], finals
+        x = x_t if batched else x_t.unsqueeze(0)
+        start, options = self._start(state, x, batched, None, cells), self._options
+        found = self._plain_step(cells, x, start, options)
+        if found is None:
+            x = x.unsqueeze(0)
+            outputs, results = self._run(x, self._sides(x, start, options, "step"), options[0], None, None)
+            found = outputs[0][0], [final for _, final, _ in results]
+        y, finals = found
+        return y if batched else y[0], tuple(self._in_form(finals, start, batched))

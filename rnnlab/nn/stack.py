@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from rnnlab.nn.backend import Call, choose
+from rnnlab.nn.backend import Call, choose, is_torchs_step
 from rnnlab.nn.bidirectional import merge_outputs
 from rnnlab.nn.carry import Carrying
 from rnnlab.nn.cells.protocol import kind, output_size, recurrent_weights, view, walked_chain, weight_like
@@ -28,7 +28,7 @@ from rnnlab.nn.options import (
     zoneout_rates,
 )
 from rnnlab.nn.state import autocast_dtype, autocast_to
-from rnnlab.nn.unroll import Result, Side, Tensors, hold, run_directions
+from rnnlab.nn.unroll import Result, Side, Tensors, hold, run_directions, run_step
 from rnnlab_kernels.schedules.additions import PLAIN
 from rnnlab_kernels.schedules.layout import lengths_to_mask, zero_padding
 from rnnlab_kernels.schedules.noise.masks import draw_seed
@@ -122,6 +122,7 @@ class Stack:
 class CellStack(Stack, Carrying):
     """Cells over time; `Recurrent` says what the attributes mean."""
 
+    norm: str | None
     norms: nn.ModuleList
     bidirectional: bool
     batch_first: bool
@@ -213,6 +214,28 @@ class CellStack(Stack, Carrying):
             walked=walked_chain(type(module)) if how == "scan" else None,
         )
 
+    def _plain_step(
+        self, cells: Sequence[nn.Module], x: Tensor, states: Sequence[Tensors], options: Sequence[Regularisation]
+    ) -> tuple[Tensor, list[Tensors]] | None:
+        """Return what `_run` gives for one step on x (B, I), output and new states, where nothing is added to cells.
+
+        So little is computed that what else is done decides: hence no `Side` and no time axis. None where something
+        is added, stands between layers, or takes another backend.
+        """
+        between = self.norm is not None or self.residual or self.dropout and self.training
+        if between or self.backend not in ("auto", "reference") or self.checkpoint_steps is not None:
+            return None
+        if autocast_dtype(x.device) is not None:
+            return None
+        for k, cell in enumerate(cells):
+            if options[k] != NOTHING or cell._forward_pre_hooks:
+                return None
+        by_torch, finals = is_torchs_step(self.backend, is_plain=True), []
+        for k, cell in enumerate(cells):
+            x, state = run_step(view(cell), x, states[k], by_torch)
+            finals.append(state)
+        return x.clone(), finals
+
     def _sides(
         self, x: Tensor, states: Sequence[Tensors], options: Sequence[Regularisation], layout: str
     ) -> list[Side]:
@@ -224,6 +247,7 @@ class CellStack(Stack, Carrying):
         for k, (module, state) in enumerate(zip(self.cells, states, strict=True)):
             cell, weights, seed = view(module), None, draw_seed() if is_random else 0
             how, chain = kind(cell)
+            additions = PLAIN if options[k] == NOTHING else options[k].additions(seed, training, self.step_clips)
             if k % self.num_directions == 0:
                 call = self._call(module, how, chain, options[k], x, x.shape[1], layout)
                 backend = choose(self.backend, call).backend
@@ -233,7 +257,6 @@ class CellStack(Stack, Carrying):
                 weights = cell.kernel_weights()
                 if training and self.weight_dropout:
                     weights = drop_weights(weights, recurrent_weights(chain), self.weight_dropout, seed)
-            additions = PLAIN if options[k] == NOTHING else options[k].additions(seed, training, self.step_clips)
             reverse = self.go_backwards or k % self.num_directions == 1
             sides.append(Side(cell, how, backend, tuple(state), chain, weights, additions, reverse, seed))
         return sides

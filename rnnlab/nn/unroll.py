@@ -20,11 +20,13 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from rnnlab.nn.backend import OF_ONE_LAUNCH, scan_method, schedule
-from rnnlab.nn.cells.protocol import walked_chain
+from rnnlab.nn.cells.protocol import kind, walked_chain
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells.chain import Chain, giving
 from rnnlab_kernels.schedules.additions import PLAIN, Additions, clip_gradient, draw_masks, take_part
 from rnnlab_kernels.schedules.layout import step_order, unread_states, walked, work, zero_padding
+from rnnlab_kernels.schedules.library.aten import chain_step
+from rnnlab_kernels.schedules.reference import one_step
 from rnnlab_kernels.schedules.scan.linear_scan import linear_scan
 
 Tensors = tuple[Tensor, ...]
@@ -98,6 +100,40 @@ def run_directions(
         else:
             found.append(_run_windows(side, x, mask, checkpoint_steps, collect))
     return found
+
+
+def run_step(cell: Any, x: Tensor, state: Tensors, by_torch: bool) -> tuple[Tensor, Tensors]:
+    """Run one step of a cell to which nothing is added: what `run_directions` gives for a sequence of one.
+
+    Args:
+        cell: a view from `protocol.view`.
+        x: (B, I).
+        state: as the cell's own, each part (B, W).
+        by_torch: whether torch's cell functions may do it.
+
+    Returns:
+        output (B, N), the states after the step.
+    """
+    how, chain = kind(cell)
+    if how == "loop":
+        y, new = cell(x, state)
+        return y, tuple([part.clone() for part in _as_many(cell, new, state)])
+    if chain is None:
+        (start,) = state
+        a, b = (work(part.to(start.dtype)) for part in cell.coefficients(x))
+        h = (a * work(start) + b).to(start.dtype)
+        return cell.outputs(h, x), (h,)
+    gates_x, weights = cell.inputs(x), cell.kernel_weights()
+    found = chain_step(chain, gates_x, state, weights) if by_torch else None
+    y, new = one_step(chain, gates_x, state, weights) if found is None else (found[0], found)
+    return cell.outputs(y), new
+
+
+def _as_many(cell: nn.Module, given: Tensors, state: Tensors) -> Tensors:
+    """Return the states that a cell gave out, which must be as many as it was given."""
+    if len(given) != len(state):
+        raise RuntimeError(f"{type(cell).__name__} took {len(state)} states and returned {len(given)}")
+    return given
 
 
 def _run_windows(side: Side, x: Tensor, mask: Tensor | None, checkpoint_steps: int, collect: bool) -> Result:
@@ -361,8 +397,7 @@ def _run_loop(
         if additions.reset is not None:
             state = tuple(zero_padding(value, ~additions.reset[t]) for value in state)
         y, given = cell(x[t], pack(state))
-        if len(given) != len(state):
-            raise RuntimeError(f"{type(cell).__name__} took {len(state)} states and returned {len(given)}")
+        _as_many(cell, given, state)
         new = tuple(
             value
             if part is None

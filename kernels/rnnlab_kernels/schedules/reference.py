@@ -12,7 +12,7 @@ from torch.nn.functional import layer_norm, linear
 
 from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import EPS, Chain, Gates, Norm, Product
-from rnnlab_kernels.schedules.additions import PLAIN, Additions, Masks, clip_gradient, draw_masks, take_part
+from rnnlab_kernels.schedules.additions import NO_MASKS, PLAIN, Additions, Masks, clip_gradient, draw_masks, take_part
 from rnnlab_kernels.schedules.layout import Weights, named_weights, step_order, zero_padding
 
 
@@ -28,6 +28,8 @@ def reference(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run `cell` over time. Arguments and results as in `kit_torch.eager`, in the dtype given."""
     chain, named = named_weights(cell, weights)
+    before = [f"{name}_prev" for name in chain.states]
+    constants = {name: named[name] for name in chain.constants}
     if mask is not None:
         x = zero_padding(x, mask)
     gates_x = (linear(x, named["ih"], named.get("bias_ih")) if "ih" in named else x).unbind(0)
@@ -40,31 +42,44 @@ def reference(
             state = tuple(clip_gradient(part, additions.clip, additions.counter, valid) for part in state)
         if additions.reset is not None:
             state = tuple(zero_padding(part, ~additions.reset[t]) for part in state)
-        values = _step(chain, gates_x[t], state, named, masks, t)
-        for name, before, part in zip(chain.states, state, masks.update_at(t), strict=False):
+        values = {**constants, **dict(zip(before, state, strict=True))}
+        _step(chain, gates_x[t], values, named, masks, t)
+        for name, old, part in zip(chain.states, state, masks.update_at(t), strict=False):
             if part is not None:
-                values[name] = take_part(before, values[name], part)
+                values[name] = take_part(old, values[name], part)
         if mask is not None:
-            for name, before in zip(chain.states, state, strict=True):
-                values[name] = torch.where(mask[t], values[name], before)
-        state = tuple(values[name] for name in chain.states)
+            for name, old in zip(chain.states, state, strict=True):
+                values[name] = torch.where(mask[t], values[name], old)
+        state = tuple([values[name] for name in chain.states])
         outputs[t] = values[chain.output]
     output = torch.stack(outputs)
     # Copies: gate maths may hand on what they were given.
-    return (output if mask is None else zero_padding(output, mask)), tuple(part.clone() for part in state)
+    return (output if mask is None else zero_padding(output, mask)), tuple([part.clone() for part in state])
+
+
+def one_step(
+    chain: Chain, x: Tensor, state: tuple[Tensor, ...], weights: Mapping[str, Tensor]
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return the output of a single step on x (B, I), and the states after it: what `reference` gives for T = 1."""
+    _, named = named_weights(chain, weights)
+    values = {name: named[name] for name in chain.constants}
+    for name, value in zip(chain.states, state, strict=True):
+        values[f"{name}_prev"] = value
+    gates_x = linear(x, named["ih"], named.get("bias_ih")) if "ih" in named else x
+    _step(chain, gates_x, values, named, NO_MASKS, 0)
+    return values[chain.output], tuple([values[name].clone() for name in chain.states])
 
 
 def _step(
-    chain: Chain, gates_x: Tensor, state: tuple[Tensor, ...], weights: Mapping[str, Tensor], masks: Masks, t: int
-) -> dict[str, Tensor]:
-    """Return every value of one step by name."""
-    values = {f"{name}_prev": value for name, value in zip(chain.states, state, strict=True)}
-    values |= {name: weights[name] for name in chain.constants}
+    chain: Chain, gates_x: Tensor, values: dict[str, Tensor], weights: Mapping[str, Tensor], masks: Masks, t: int
+) -> None:
+    """Add every value of one step, by name, to those before it."""
     for stage in chain.stages:
         if isinstance(stage, Product):
-            parts = [
-                values[name] * masks.sources[name] if name in masks.sources else values[name] for name in stage.sources
-            ]
+            parts = [values[name] for name in stage.sources]
+            if masks.sources:
+                pairs = zip(parts, stage.sources, strict=True)
+                parts = [part * masks.sources[name] if name in masks.sources else part for part, name in pairs]
             source = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
             product = linear(source, weights[stage.weight], None if stage.bias is None else weights.get(stage.bias))
             values[stage.out] = product + gates_x if stage.add_input else product
@@ -74,28 +89,35 @@ def _step(
             values[stage.out] = layer_norm(source, source.shape[-1:], weights[stage.gain], shift, EPS)
         else:
             values |= _update(stage, gates_x, values, masks, t)
-    return values
 
 
 def _update(stage: Gates, gates_x: Tensor, values: dict[str, Tensor], masks: Masks, t: int) -> dict[str, Tensor]:
     """Return the values that a gate update writes."""
     cell = stage.cell if masks.candidate is None or stage.cell.dropped is None else stage.cell.dropped
-    num_gates, num_merged = cell.num_gates, cell.num_merged
-    parts_h = None if stage.recurrent is None else values[stage.recurrent].chunk(num_gates, -1)
-    parts_x = None
+    num_gates = len(cell.gates)
+    part_h = None if stage.recurrent is None else values[stage.recurrent]  # (B, G*H)
+    part_x = None
     if stage.first is not None:
-        beside = parts_h[0] if parts_h is not None else values[stage.carried[0]] if stage.carried else None
-        width = gates_x.shape[-1] // num_gates if beside is None else beside.shape[-1]
-        parts_x = gates_x.narrow(-1, stage.first * width, num_gates * width).chunk(num_gates, -1)
-    if parts_x is None or parts_h is None:
-        gates = parts_h if parts_x is None else parts_x
+        columns = gates_x.shape[-1]
+        if part_h is not None:
+            columns = part_h.shape[-1]
+        elif stage.carried:
+            columns = num_gates * values[stage.carried[0]].shape[-1]
+        whole = columns == gates_x.shape[-1]
+        part_x = gates_x if whole else gates_x.narrow(-1, stage.first * (columns // num_gates), columns)
+    if part_x is None or part_h is None:
+        gates = part_h if part_x is None else part_x
         assert gates is not None and not cell.split
+        parts = gates.chunk(num_gates, -1)
+    elif not cell.split:
+        parts = (part_x + part_h).chunk(num_gates, -1)
     else:
-        merged = (a + b for a, b in zip(parts_x[:num_merged], parts_h[:num_merged], strict=True))
-        gates = (*merged, *parts_x[num_merged:], *parts_h[num_merged:])
-    carried = tuple(values[name] for name in stage.carried)
+        parts_x, parts_h, merged = part_x.chunk(num_gates, -1), part_h.chunk(num_gates, -1), num_gates - cell.split
+        sums = [a + b for a, b in zip(parts_x[:merged], parts_h[:merged], strict=True)]
+        parts = (*sums, *parts_x[merged:], *parts_h[merged:])
+    carried = tuple([values[name] for name in stage.carried])
     if cell is not stage.cell:
         assert masks.candidate is not None
         carried = (*carried, masks.candidate[t])
-    new, _ = cell.torch_fwd(tuple(gates), carried)
+    new, _ = cell.torch_fwd(tuple(parts), carried)
     return dict(zip(stage.out, new, strict=True))

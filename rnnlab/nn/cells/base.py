@@ -20,7 +20,7 @@ from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.bind import check_names
 from rnnlab_kernels.cells.chain import Chain, Norm, Product, as_chain, check_carried
 from rnnlab_kernels.cells.derive import derive
-from rnnlab_kernels.schedules.reference import reference
+from rnnlab_kernels.schedules.reference import one_step
 
 Tensors = tuple[Tensor, ...]
 
@@ -104,8 +104,8 @@ class ChainCell(nn.Module):
         """Advance by one step: x_t (B, I) and a state to y_t (B, output_size) and the new state."""
         if state is None:
             state = self.initial_state(x_t.shape[0], x_t.device, x_t.dtype)
-        output, new = reference(self.chain, self.inputs(x_t).unsqueeze(0), tuple(state), self.kernel_weights())
-        return self.outputs(output[0]), self.state_type(*new)
+        output, new = one_step(self.chain, self.inputs(x_t), tuple(state), self.kernel_weights())
+        return self.outputs(output), self.state_type(*new)
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}"
@@ -208,7 +208,8 @@ class GateRowsCell(ChainCell):
         gates: names of the blocks of H rows of weight_ih (G*H, I), weight_hh (G*H, H) and the biases, in order.
         num_heads: N. Each head of D = H/N units reads its own units of h alone, so that weight_hh is (G*H, D): the row
             of gate g, head n and unit u multiplies the h of head n.
-        further: names of weights beside those, the same as attributes and in the chain; what is None is left out.
+        further: names of weights beside those, as attributes; the chain says "hr" for weight_hr. What is None is left
+            out.
     """
 
     gates: ClassVar[tuple[str, ...]]
@@ -312,12 +313,13 @@ def uniform_parameters(module: nn.Module) -> None:
 
 
 def gate_weights(module: nn.Module, further: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """Return what `add_gate_parameters` registered under the names of a chain, and `further` attributes."""
-    found: dict[str, Any] = {"ih": module.weight_ih, "hh": module.weight_hh}
-    for name in ("bias_ih", "bias_hh", *further):
-        weight = getattr(module, name, None)
+    """Return what `add_gate_parameters` registered, and `further` attributes, by the names of a chain: no "weight_"."""
+    found: dict[str, Any] = {}
+    own = module._parameters  # before the search that `getattr` makes
+    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", *further):
+        weight = own[name] if name in own else getattr(module, name, None)
         if weight is not None:
-            found[name] = weight
+            found[name.removeprefix("weight_")] = weight
     return found
 
 

@@ -26,6 +26,8 @@ from rnnlab_kernels.cells.elman import ACTIVATIONS
 from rnnlab_kernels.cells.jordan import jordan
 from rnnlab_kernels.schedules.layout import block_diagonal
 
+_CHAINS = {name: as_chain(cell) for name, cell in ACTIVATIONS.items()}
+
 
 class ElmanCell(GateRowsCell):
     """h_t = act(W x_t + b_ih + R h_{t-1} + b_hh) (Elman, 1990), `torch.nn.RNNCell` with any activation.
@@ -60,7 +62,7 @@ class ElmanCell(GateRowsCell):
     @property
     def chain(self) -> Chain | None:  # type: ignore[override]
         """The chain; None for a function of your own."""
-        return as_chain(ACTIVATIONS[self.nonlinearity]) if isinstance(self.nonlinearity, str) else None
+        return _CHAINS[self.nonlinearity] if isinstance(self.nonlinearity, str) else None
 
     @property
     def state_sizes(self) -> tuple[int, ...]:

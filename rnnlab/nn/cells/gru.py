@@ -9,6 +9,8 @@ from rnnlab_kernels.cells.chain import Chain, as_chain
 from rnnlab_kernels.cells.gru import GRU
 from rnnlab_kernels.cells.gru_reset_before import GRU_RESET_BEFORE
 
+_RESET_AFTER = as_chain(GRU)
+
 
 class GatedGRUCell(GateRowsCell):
     """GRU (Cho et al., 2014) in both forms, parameters in torch's shapes, gate order r z n.
@@ -46,7 +48,7 @@ class GatedGRUCell(GateRowsCell):
     @property
     def chain(self) -> Chain:  # type: ignore[override]
         """What a step does."""
-        return as_chain(GRU) if self.reset_after else GRU_RESET_BEFORE
+        return _RESET_AFTER if self.reset_after else GRU_RESET_BEFORE
 
     def kernel_weights(self) -> dict[str, Tensor]:
         weights = super().kernel_weights()

@@ -14,6 +14,8 @@ from rnnlab_kernels.cells.cifg import CIFG
 from rnnlab_kernels.cells.lstm import LSTM
 from rnnlab_kernels.cells.peephole import DENSE_PEEPHOLE_LSTM, PEEPHOLE_LSTM
 
+_PLAIN, _PROJECTED = as_chain(LSTM), as_chain(LSTM, projection=True)
+
 
 class GatedLSTMCell(GateRowsCell):
     """`torch.nn.LSTMCell` for `Recurrent`, with the projection of `torch.nn.LSTM` (Sak et al., 2014).
@@ -30,7 +32,7 @@ class GatedLSTMCell(GateRowsCell):
             arXiv 2412.07752). Not with proj_size.
     """
 
-    gates = LSTM.gates
+    gates, further = LSTM.gates, ("weight_hr",)
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class GatedLSTMCell(GateRowsCell):
     @property
     def chain(self) -> Chain:  # type: ignore[override]
         """What a step does."""
-        return as_chain(LSTM, projection=bool(self.proj_size))
+        return _PROJECTED if self.proj_size else _PLAIN
 
     @property
     def output_size(self) -> int:
@@ -62,10 +64,7 @@ class GatedLSTMCell(GateRowsCell):
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
-        return self.output_size, self.hidden_size
-
-    def kernel_weights(self) -> dict[str, Tensor]:
-        return super().kernel_weights() | present(hr=self.weight_hr)
+        return self.proj_size or self.hidden_size, self.hidden_size
 
 
 class CIFGCell(GateRowsCell):

@@ -16,6 +16,7 @@ from rnnlab_kernels.cells import CELLS, Cell
 from rnnlab_kernels.cells.chain import Chain, Product, as_chain, without_product
 from rnnlab_kernels.schedules.additions import has_candidate
 
+_CHAINS = {mode: as_chain(CELLS[mode]) for mode in ("lstm", "gru", "rnn_tanh", "rnn_relu")}
 _FORWARDS: dict[Any, str] = {
     nn.LSTMCell.forward: "lstm",
     nn.GRUCell.forward: "gru",
@@ -43,17 +44,30 @@ class TorchCell(ChainView):
     """A view of an RNNCell, LSTMCell or GRUCell in the form of `ChainCell`; the cell itself gives out a state only."""
 
     def __init__(self, cell: Any, mode: str) -> None:
-        super().__init__(as_chain(CELLS[mode]))
+        super().__init__(_CHAINS[mode])
         self.cell = cell
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Widths of the states."""
+        return (self.cell.hidden_size,) * len(self.chain.states)
+
+    @property
+    def state_type(self) -> Any:
+        """The NamedTuple of the states."""
+        return state_tuple(self.chain.states)
 
     def initial_state(self, batch_size: int, device: Any = None, dtype: Any = None) -> Any:
         """Return zeros, each (B, H)."""
-        zeros = (torch.zeros(batch_size, self.cell.hidden_size, device=device, dtype=dtype) for _ in self.chain.states)
-        return state_tuple(self.chain.states)(*zeros)
+        return self.state_type(*(torch.zeros(batch_size, n, device=device, dtype=dtype) for n in self.state_sizes))
 
     def kernel_weights(self) -> dict[str, Tensor]:
         """Return the weights by the names that the chain uses."""
         return gate_weights(self.cell)
+
+
+# How cells make their initial state whose `state_sizes` and `state_type` say what it looks like.
+OF_ZEROS = (ChainCell.initial_state, TorchCell.initial_state)
 
 
 def view(cell: nn.Module) -> Any:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from rnnlab.nn import checks
-from rnnlab.nn.backend import Call, choose, schedule
-from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
+from rnnlab.nn.backend import Call, choose, is_torchs_step, schedule
+from rnnlab.nn.state import attributes, autocast_dtype, autocast_to, without_autocast
 from rnnlab_kernels.cells import CELLS
+from rnnlab_kernels.schedules.layout import Weights
 from rnnlab_kernels.schedules.library.aten import cell_step
 
 Tensors = tuple[Tensor, ...]
@@ -42,8 +43,11 @@ class Cell(nn.RNNCellBase):
         """Return what the choice of a backend depends on; see `explain_backend`. A cell has no use for lengths."""
         device = self.weight_ih.device if input is None else input.device
         batch = 32 if input is None else 1 if input.dim() == 1 else input.shape[0]
-        dtype = autocast_to(autocast_dtype(device), self.weight_ih.new_empty(0)).dtype
-        differentiated = torch.is_grad_enabled() and self.weight_ih.requires_grad
+        return self._call(self.weight_ih, device, batch, autocast_dtype(device))
+
+    def _call(self, weight: Tensor, device: torch.device, batch: int, cast_to: torch.dtype | None) -> Call:
+        dtype = weight.dtype if cast_to is None else autocast_to(cast_to, weight.new_empty(0)).dtype
+        differentiated = torch.is_grad_enabled() and weight.requires_grad
         return Call(self.mode, self.hidden_size, 0, device, dtype, batch, "step", differentiated, self.training)
 
     def initial_state(self, batch_size: int) -> Tensor | Tensors:
@@ -66,10 +70,10 @@ class Cell(nn.RNNCellBase):
         Returns:
             The new state in the form of `hx`.
         """
-        name = self._get_name()
+        name, num_states = type(self).__name__, 2 if self.mode == "LSTM" else 1
         if input.dim() not in (1, 2):
             raise ValueError(f"{name}: Expected input to be 1D or 2D, got {input.dim()}D instead")
-        states = None if hx is None else checks.split_states(hx, len(CELLS[self.mode.lower()].states), name)
+        states = None if hx is None else checks.split_states(hx, num_states, name)
         for k, state in enumerate(states or ()):
             if state.dim() not in (1, 2):
                 label = f"hx[{k}]" if self.mode == "LSTM" else "hidden"
@@ -81,19 +85,19 @@ class Cell(nn.RNNCellBase):
         elif not batched:
             states = tuple(state.unsqueeze(0) for state in states)
         cast_to = autocast_dtype(x.device)
-        checks.check_cell_call(x, states, self.weight_ih, self.input_size, self.hidden_size, cast_to is not None)
-        weights: Any = {"ih": self.weight_ih, "hh": self.weight_hh}
-        if self.bias:
-            weights |= {"bias_ih": self.bias_ih, "bias_hh": self.bias_hh}
-        backend = choose(self.backend, self.backend_call(input)).backend
+        weights = attributes(self, ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if self.bias else 2])
+        checks.check_cell_call(x, states, weights[0], self.input_size, self.hidden_size, cast_to is not None)
+        backend = "aten"
+        if not is_torchs_step(self.backend, is_plain=True):
+            backend = choose(self.backend, self._call(weights[0], x.device, x.shape[0], cast_to)).backend
         with without_autocast(x.device, cast_to):
             if cast_to is not None:
                 x, states = autocast_to(cast_to, x), tuple(autocast_to(cast_to, state) for state in states)
-                weights = {name: autocast_to(cast_to, weight) for name, weight in weights.items()}
+                weights = [autocast_to(cast_to, weight) for weight in weights]
             if backend == "aten":
-                new = cell_step(self.mode, x, states, weights)
+                new = cell_step(self.mode, x, states, *weights)
             else:
-                new = schedule(backend)(CELLS[self.mode.lower()], x.unsqueeze(0), states, weights)[1]
+                new = schedule(backend)(CELLS[self.mode.lower()], x.unsqueeze(0), states, Weights(*weights))[1]
         return self._as_hidden(new if batched else tuple(state.squeeze(0) for state in new))
 
 

@@ -11,7 +11,8 @@ T time, B batch, I inputs, H units.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,20 +23,40 @@ from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.layout import Weights, named_weights, zero_padding
 
 _CHAIN = as_chain(CELLS["lstm"])
-_CELLS: dict[str, Callable[..., Tensor]] = {
+_CELLS: dict[str, Callable[..., Any]] = {
+    "LSTM": torch._VF.lstm_cell,
     "GRU": torch._VF.gru_cell,
     "RNN_TANH": torch._VF.rnn_tanh_cell,
     "RNN_RELU": torch._VF.rnn_relu_cell,
 }
+_MODES = {as_chain(CELLS[mode.lower()]).key: mode for mode in _CELLS}  # of each chain that is one of torch's cells
 _SHUT = 1e4  # beyond any sum of gates, and within float16
 
 
-def cell_step(mode: str, x: Tensor, state: tuple[Tensor, ...], weights: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-    """Return the state after one step by torch's cell function: x (B, I), states (B, H), weights without projection."""
-    ih, hh, bias_ih, bias_hh = weights["ih"], weights["hh"], weights.get("bias_ih"), weights.get("bias_hh")
-    if mode == "LSTM":
-        return tuple(torch._VF.lstm_cell(x, list(state), ih, hh, bias_ih, bias_hh))
-    return (_CELLS[mode](x, state[0], ih, hh, bias_ih, bias_hh),)
+def cell_step(mode: str, x: Tensor, state: Sequence[Tensor], *weights: Tensor | None) -> tuple[Tensor, ...]:
+    """Return the state after one step by torch's cell function.
+
+    Args:
+        mode: LSTM, GRU, RNN_TANH or RNN_RELU.
+        x: (B, I).
+        state: h, for an LSTM h and c, each (B, H).
+        weights: (G*H, I), (G*H, H) and, if there are any, the two biases (G*H,).
+    """
+    step = _CELLS[mode]
+    return tuple(step(x, state, *weights)) if mode == "LSTM" else (step(x, state[0], *weights),)
+
+
+def chain_step(
+    chain: Chain, x: Tensor, state: Sequence[Tensor], weights: Mapping[str, Tensor]
+) -> tuple[Tensor, ...] | None:
+    """Return the state after one step of a chain on x (B, I), None unless it is that of one of torch's cells."""
+    mode = _MODES.get(chain.key)
+    if mode is None or "ih" not in weights or weights["hh"].dim() == 3:  # of heads
+        return None
+    bias_ih, bias_hh = weights.get("bias_ih"), weights.get("bias_hh")
+    if bias_ih is not None and bias_hh is None:  # which only torch's CPU code takes
+        bias_hh = torch.zeros_like(bias_ih)
+    return cell_step(mode, x, state, weights["ih"], weights["hh"], bias_ih, bias_hh)
 
 
 def held(
