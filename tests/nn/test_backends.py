@@ -53,6 +53,15 @@ def test_backends_agree_on_one_state_dict(kind, options, backend):
 
 
 @every_kind
+def test_few_steps_are_torchs_own(kind):
+    layer = build(rnnlab.nn, kind, 3, 4)
+    for shape in ((1, 1, 3), (1, 3)):
+        assert ": aten (torch's layer" in rnnlab.nn.explain_backend(layer, torch.zeros(shape))
+    layer.batch_first = True
+    assert ": aten (torch's layer" in rnnlab.nn.explain_backend(layer, torch.zeros(64, 1, 3))
+
+
+@every_kind
 @every_other
 @pytest.mark.parametrize("lengths", [[2, 5, 3], [5, 3, 2]], ids=["unsorted", "sorted"])
 def test_packed_sequences_take_every_backend(kind, backend, lengths):

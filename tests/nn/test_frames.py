@@ -49,6 +49,22 @@ def test_frames_of_a_call_of_a_layer():
     assert 0 < frames(lambda: layer(x)).total() <= MOST_OF_LAYER
 
 
+@pytest.mark.parametrize(
+    ("make", "most"),
+    [
+        (lambda: rnnlab.nn.LSTM(4, 5), 15),
+        (lambda: rnnlab.nn.Recurrent(rnnlab.nn.LSTMCell(4, 5)), 40),
+        (lambda: rnnlab.nn.Recurrent(rnnlab.nn.GatedLSTMCell(4, 5)), 35),
+        (lambda: rnnlab.nn.Recurrent(rnnlab.nn.LayerNormLSTMCell(4, 5)), 60),
+    ],
+    ids=["LSTM", "LSTMCell", "GatedLSTMCell", "LayerNormLSTMCell"],
+)
+def test_frames_of_a_step(make, most):
+    layer, x = make(), torch.randn(1, 4)
+    _, state = layer.step(x)
+    assert 0 < frames(lambda: layer.step(x, state)).total() <= most
+
+
 @pytest.mark.parametrize("backend", ["eager", *(["auto", "fused"] if launch.has_numba() else [])])
 def test_frames_of_a_step_of_a_cell(backend):
     layer, x = rnnlab.nn.Recurrent(rnnlab.nn.LayerNormLSTMCell(4, 5), backend=backend), torch.randn(1, 2, 4)

@@ -200,3 +200,20 @@ def test_repr(kind, options):
 def test_repr_with_a_projection(options):
     ours, theirs = pair("LSTM", 3, 4, proj_size=2, **options)
     assert repr(ours) == repr(theirs)
+
+
+@every_kind
+def test_a_parametrised_weight_is_computed_once_a_call(kind):
+    class Counted(nn.Module):
+        seen = 0
+
+        def forward(self, weight):
+            self.seen += 1
+            return weight
+
+    layer, counted = build(rnnlab.nn, kind, 3, 4), Counted()
+    torch.nn.utils.parametrize.register_parametrization(layer, "weight_ih_l0", counted)
+    for call, x in ((layer, torch.randn(5, 2, 3)), (layer.step, torch.randn(2, 3))):
+        counted.seen = 0
+        call(x)
+        assert counted.seen == 1

@@ -5,8 +5,22 @@ import copy
 import pytest
 import torch
 
+from rnnlab.nn import GatedLSTMCell
 from rnnlab.nn.recurrent import Recurrent
-from tests.nn.plain import DTYPE, Leaky, Opaque, assert_close, every_kind, factory, flags, gradients, make, randn
+from tests.nn.plain import (
+    DTYPE,
+    KINDS,
+    Leaky,
+    Opaque,
+    assert_close,
+    every_kind,
+    factory,
+    flags,
+    gradients,
+    make,
+    randn,
+)
+from tests.nn.research_equations import ALL, H, I
 
 T, B = 6, 3
 
@@ -30,6 +44,85 @@ def test_steps_equal_one_call(kind, batch):
     assert [type(each) for each in state] == [type(each) for each in final]
     y, _ = layer.step(x[0], layer.initial_state(batch) if batch else None)
     assert_close(y, expected[0])
+
+
+@every_kind
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_steps_of_plain_cells_equal_one_call(kind, backend):
+    layer = Recurrent(factory(kind), 2, input_size=3, backend=backend)
+    x = randn(T, B, 3)
+    expected, final = layer(x)
+    wanted = gradients(layer, expected)
+    state, outputs = None, []
+    for x_t in x:
+        y_t, state = layer.step(x_t, state)
+        outputs.append(y_t)
+    assert_close(torch.stack(outputs), expected)
+    assert_close(tuples(state), tuples(final))
+    assert_close(gradients(layer, torch.stack(outputs)), wanted)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_steps_of_research_cells_equal_one_call(name):
+    make_cell, options = ALL[name]
+    layer = Recurrent(make_cell(I, H, **options, dtype=DTYPE))
+    x = randn(T, B, I)
+    expected, final = layer(x)
+    state, outputs = None, []
+    for x_t in x:
+        y_t, state = layer.step(x_t, state)
+        outputs.append(y_t)
+    assert_close(torch.stack(outputs), expected)
+    assert_close(tuples(state), tuples(final))
+
+
+@pytest.mark.parametrize("options", [{"bias": "single"}, {"bias": False}, {"num_heads": 2}, {"proj_size": 2}], ids=str)
+def test_steps_of_what_is_almost_torchs_cell(options):
+    layer = Recurrent(GatedLSTMCell(3, 4, **options, dtype=DTYPE))
+    x = randn(2, B, 3)
+    (first, state), (expected, _) = layer.step(x[0]), layer(x)
+    assert_close(torch.stack([first, layer.step(x[1], state)[0]]), expected)
+
+
+def test_a_step_reads_and_gives_out_as_the_cell_says():
+    class Framed(GatedLSTMCell):
+        def inputs(self, x):
+            return x + 1
+
+        def outputs(self, y):
+            return 2 * y
+
+    layer = Recurrent(Framed(3, 4, dtype=DTYPE))
+    x = randn(1, B, 3)
+    assert_close(layer.step(x[0])[0], layer(x)[0][0])
+
+
+def test_steps_with_hooks_and_wrong_states_of_a_cell():
+    class Short(Opaque):
+        def forward(self, x_t, state):
+            return state.h, (state.h,)
+
+    layer = Recurrent(Short(3, 4, dtype=DTYPE))
+    with pytest.raises(RuntimeError, match="Short took 2 states and returned 1"):
+        layer.step(randn(B, 3))
+    seen = []
+    layer = Recurrent(make("opaque"))
+    layer.cells[0].register_forward_pre_hook(lambda *_: seen.append(1))
+    layer.step(randn(B, 3))
+    assert seen == [1]
+    layer = Recurrent(make("torch-lstm"))
+    layer.cells[0].register_forward_pre_hook(lambda *_: None)
+    with pytest.raises(RuntimeError, match="hook before its forward"):
+        layer.step(randn(B, 3))
+
+
+def test_what_a_step_gives_out_is_the_callers():
+    for kind in KINDS:
+        layer = Recurrent(make(kind))
+        state = layer.initial_state(B)
+        y, new = layer.step(randn(B, 3), state)
+        addresses = [part.untyped_storage().data_ptr() for part in (y, *new[0], *state[0])]
+        assert len({*addresses}) == len(addresses), kind
 
 
 def test_gradients_flow_through_steps():
