@@ -27,7 +27,7 @@ FASTER_FROM = {
 
 LSTM_ROWS_FROM, LSTM_WEIGHTS_TO = 8, 1 << 18  # the same for an LSTM, whose own loop is oneDNN's
 # Steps up to which torch's own loop is done before a schedule of ours has begun (experiments/000_layers_cpu/small.py).
-FEW_STEPS = {"RNN_TANH": 8, "RNN_RELU": 8, "GRU": 4, "LSTM": 4}
+FEW_STEPS = {"RNN_TANH": 8, "RNN_RELU": 8, "GRU": 4, "LSTM": 16}
 
 # Backends of the kernels that do more than gate maths in a launch.
 OF_ONE_LAUNCH = ("step", "sequence")

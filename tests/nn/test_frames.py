@@ -52,7 +52,7 @@ def test_frames_of_a_call_of_a_layer():
 @pytest.mark.parametrize(
     ("make", "most"),
     [
-        (lambda: rnnlab.nn.LSTM(4, 5), 15),
+        (lambda: rnnlab.nn.LSTM(4, 5), 20),
         (lambda: rnnlab.nn.Recurrent(rnnlab.nn.LSTMCell(4, 5)), 40),
         (lambda: rnnlab.nn.Recurrent(rnnlab.nn.GatedLSTMCell(4, 5)), 35),
         (lambda: rnnlab.nn.Recurrent(rnnlab.nn.LayerNormLSTMCell(4, 5)), 60),
