@@ -220,7 +220,13 @@ def _prefer(call: Call) -> Choice:
             # Trained in batches, with recurrent weights that a core keeps near.
             is_batch = isinstance(call.batch, int) and call.batch >= LSTM_ROWS_FROM
             is_near = 4 * call.hidden_size**2 <= LSTM_WEIGHTS_TO
-            if is_batch and is_near and not _few_steps(call) and torch.is_grad_enabled() and not obstacle_of("fused", call):
+            if (
+                is_batch
+                and is_near
+                and not _few_steps(call)
+                and torch.is_grad_enabled()
+                and not obstacle_of("fused", call)
+            ):
                 return Choice("fused", "LSTM on CPU, forward and backward measured faster than oneDNN's fused layer")
             return Choice("aten", "LSTM on CPU, oneDNN's fused layer measured fastest")
     ours = "eager" if obstacle_of("fused", call) else "fused"
