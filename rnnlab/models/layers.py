@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rnnlab.models.symbols import PADDING
 from rnnlab.nn.init import initialise, recurrent_modules
 
 # `rnn(input_size=...)` gives a recurrent layer: a class of rnnlab.nn with everything else bound.
@@ -86,3 +87,37 @@ def initialise_all(layers: list[nn.Module], head: nn.Linear | None, init: Mappin
     if head is not None and "glorot" in (init.get("input"), init.get("recurrent")):
         nn.init.xavier_uniform_(head.weight)
         nn.init.zeros_(head.bias)
+
+
+def embedding_table(num_symbols: int, size: int, vectors: Tensor | None = None) -> nn.Embedding:
+    """Return a table of embeddings in which padding is zero, and the rest as given, or as small as after one layer.
+
+    Without vectors, elements are uniform with variance 1 / size (Ma and Hovy, 2016).
+
+    Raises:
+        ValueError: the vectors are not one for each symbol.
+    """
+    if vectors is not None and (vectors.dim() != 2 or len(vectors) != num_symbols):
+        raise ValueError(f"vectors must be ({num_symbols}, E), one for each word, got {tuple(vectors.shape)}")
+    table = nn.Embedding(num_symbols, size if vectors is None else vectors.shape[1], padding_idx=PADDING)
+    with torch.no_grad():
+        if vectors is None:
+            table.weight.uniform_(-((3 / size) ** 0.5), (3 / size) ** 0.5)
+        else:
+            table.weight.copy_(vectors)
+        table.weight[PADDING] = 0
+    return table
+
+
+def shared_embedding(table: nn.Embedding, num_symbols: int) -> nn.Embedding:
+    """Return a table of embeddings for another side with the same vocabulary.
+
+    Raises:
+        ValueError: that side has another number of symbols.
+    """
+    if table.num_embeddings != num_symbols:
+        raise ValueError(
+            "model.share_embeddings=true needs one vocabulary for both sides (data.shared_vocabulary=true), got "
+            f"{table.num_embeddings} source and {num_symbols} target symbols"
+        )
+    return table

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from rnnlab.models.crf import LinearChainCRF
-from rnnlab.models.layers import LockedDropout, RecurrentFactory, initialise_all, output_width
+from rnnlab.models.layers import LockedDropout, RecurrentFactory, embedding_table, initialise_all, output_width
+from rnnlab.models.symbols import PADDING, UNKNOWN
 from rnnlab.nn import LSTM
 
-PADDING, UNKNOWN = 0, 1  # numbers of these two among words and among characters
 # Words are read in groups of these lengths: 1 to 4 characters, 5 to 8, and so on. See `CharLSTM`.
 _GROUPS = (4, 8, 16)
 
@@ -74,7 +74,7 @@ class Tagger(nn.Module):
             raise ValueError(f"model.word_dropout must lie in [0, 1), got {word_dropout!r}")
         self.num_tags, self.word_dropout = num_tags, word_dropout
         self.dropout = LockedDropout(dropout)
-        self.words = _embedding(num_words, word_size, vectors)
+        self.words = embedding_table(num_words, word_size, vectors)
         self.characters: CharLSTM | CharCNN | None = None
         if char_encoder != "none":
             encoder = CharLSTM if char_encoder == "lstm" else CharCNN
@@ -124,7 +124,7 @@ class CharLSTM(nn.Module):
 
     def __init__(self, num_chars: int, char_size: int, char_hidden: int) -> None:
         super().__init__()
-        self.embedding = _embedding(num_chars, char_size)
+        self.embedding = embedding_table(num_chars, char_size)
         self.onwards, self.backwards = LSTM(char_size, char_hidden), LSTM(char_size, char_hidden)
         self.width = 2 * char_hidden
 
@@ -159,7 +159,7 @@ class CharCNN(nn.Module):
 
     def __init__(self, num_chars: int, char_size: int, char_hidden: int) -> None:
         super().__init__()
-        self.embedding = _embedding(num_chars, char_size)
+        self.embedding = embedding_table(num_chars, char_size)
         self.convolution = nn.Conv1d(char_size, char_hidden, kernel_size=3, padding=1)
         self.width = char_hidden
 
@@ -168,23 +168,3 @@ class CharCNN(nn.Module):
         answers = self.convolution(self.embedding(chars).transpose(1, 2))  # (W, F, C)
         beyond = torch.arange(chars.shape[1], device=chars.device) >= lengths.unsqueeze(1)
         return answers.masked_fill(beyond.unsqueeze(1), -torch.inf).amax(dim=2)
-
-
-def _embedding(num_symbols: int, size: int, vectors: Tensor | None = None) -> nn.Embedding:
-    """Return a table of embeddings in which padding is zero, and the rest as given, or as small as after one layer.
-
-    Without vectors, elements are uniform with variance 1 / size (Ma and Hovy, 2016).
-
-    Raises:
-        ValueError: the vectors are not one for each symbol.
-    """
-    if vectors is not None and (vectors.dim() != 2 or len(vectors) != num_symbols):
-        raise ValueError(f"vectors must be ({num_symbols}, E), one for each word, got {tuple(vectors.shape)}")
-    table = nn.Embedding(num_symbols, size if vectors is None else vectors.shape[1], padding_idx=PADDING)
-    with torch.no_grad():
-        if vectors is None:
-            table.weight.uniform_(-((3 / size) ** 0.5), (3 / size) ** 0.5)
-        else:
-            table.weight.copy_(vectors)
-        table.weight[PADDING] = 0
-    return table

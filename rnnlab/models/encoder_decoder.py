@@ -1,0 +1,237 @@
+"""A recurrent encoder and a recurrent decoder, with attention between them or without.
+
+Letters: B batch, S source symbols, U target symbols, V symbols of the target vocabulary, N rows of a step (B, or B*K
+for K hypotheses a source), E embedding, M width of the encoder's output, H of the decoder's.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rnnlab.models.attention import Attention
+from rnnlab.models.bridge import Bridge
+from rnnlab.models.layers import RecurrentFactory, embedding_table, initialise_all, output_width, shared_embedding
+from rnnlab.models.symbols import decoder_input
+
+
+class Memory(NamedTuple):
+    """What a decoder knows of B sources.
+
+    Attributes:
+        start: the decoder's first state.
+        keys, outputs: of the encoder's steps, (S, B, A) and (S, B, M), see `Attention`; None without attention.
+        mask: bool (S, B, 1), the steps that count; None if all do, or without attention.
+    """
+
+    start: Any
+    keys: Tensor | None
+    outputs: Tensor | None
+    mask: Tensor | None
+
+
+class DecoderState(NamedTuple):
+    """What moves from step to step: the recurrent layer's state and, with input feeding, what was attended to (N, F)."""
+
+    rnn: Any
+    fed: Tensor | None
+
+
+class EncoderDecoder(nn.Module):
+    """Source symbols -> encoder -> bridge -> decoder, attending to the encoder's steps -> logits of the next symbol.
+
+    Sutskever et al. (2014) without attention, where the last state says all; Luong et al. (2015) with it: the decoder's
+    output and the context it asks for make a vector tanh(W [context; output]), which is read out and, with input
+    feeding, joins the next symbol's embedding. As long as nothing of a step's output goes into the next step, neither
+    this vector nor a symbol of the model's own, the decoder reads the whole target in one call of its layer.
+
+    Args:
+        rnn: factory of recurrent layers of `rnnlab.nn`, called with `input_size` for the encoder.
+        source_size: symbols of the source vocabulary.
+        target_size: V.
+        decoder: the same for the decoder; None for a layer like the encoder's, in one direction.
+        embedding_size: E.
+        attention: "none", "additive", "dot", "general" or "concat", see `rnnlab.models.attention`.
+        attention_size: see there.
+        input_feeding: feed what was attended to into the next step; needs attention.
+        dropout: rate of dropout on embeddings and before the read-out.
+        share_embeddings: one table of embeddings for both sides, which must have one vocabulary.
+        tie_embeddings: the read-out's weight is the target's table (Press and Wolf, 2017). With attention, the vector
+            that is read out gets its width; without, the decoder must have it.
+        init: arguments of `rnnlab.nn.init.initialise` for both layers; None keeps torch's initialisation.
+
+    Raises:
+        ValueError: sides that do not fit together, each named; an option out of range.
+
+    Example:
+        >>> import functools, torch
+        >>> from rnnlab.nn import GRU
+        >>> model = EncoderDecoder(functools.partial(GRU, hidden_size=16), source_size=12, target_size=9)
+        >>> memory = model.encode(torch.tensor([[4, 5, 6], [7, 8, 0]]), torch.tensor([3, 2]))
+        >>> logits, state = model.step(torch.tensor([2, 2]), model.initial_state(memory), memory)
+        >>> logits.shape
+        torch.Size([2, 9])
+    """
+
+    def __init__(
+        self,
+        rnn: RecurrentFactory,
+        source_size: int,
+        target_size: int,
+        decoder: RecurrentFactory | None = None,
+        embedding_size: int = 64,
+        attention: str = "general",
+        attention_size: int | None = None,
+        input_feeding: bool = False,
+        dropout: float = 0.0,
+        share_embeddings: bool = False,
+        tie_embeddings: bool = False,
+        init: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if input_feeding and attention == "none":
+            raise ValueError("model.input_feeding=true feeds what was attended to: it needs model.attention")
+        if decoder is None:
+            decoder = functools.partial(rnn, bidirectional=False)
+        self.source_table = embedding_table(source_size, embedding_size)
+        self.target_table = shared_embedding(self.source_table, target_size) if share_embeddings else None
+        if self.target_table is None:
+            self.target_table = embedding_table(target_size, embedding_size)
+        self.encoder = rnn(input_size=embedding_size)
+        memory_width = output_width(self.encoder)
+        # The widths of a layer do not depend on its input.
+        width = output_width(decoder(input_size=embedding_size)) if input_feeding else None
+        fed = 0 if width is None else (embedding_size if tie_embeddings else width)
+        self.decoder = decoder(input_size=embedding_size + fed)
+        self.bridge = Bridge(self.encoder, self.decoder)
+        width = output_width(self.decoder)
+        self.attention: Attention | None = None
+        self.input_feeding = input_feeding
+        if attention == "none":
+            read = width
+        else:
+            self.attention = Attention(attention, width, memory_width, attention_size)
+            read = embedding_size if tie_embeddings else width
+            self.combine = nn.Linear(memory_width + width, read, bias=False)
+        self.read_size = read
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(read, target_size)
+        initialise_all([self.encoder, self.decoder], self.head, init)
+        if tie_embeddings:
+            if read != embedding_size:
+                raise ValueError(
+                    f"model.tie_embeddings=true without attention needs model.embedding_size={read}, the width of the "
+                    f"decoder's output, got {embedding_size}"
+                )
+            self.head.weight = self.target_table.weight
+
+    def encode(self, source: Tensor, lengths: Tensor) -> Memory:
+        """Read sources, int64 (B, S), of these lengths (B,)."""
+        x = self.dropout(self.source_table(source.t()))
+        # Batches are made of sources of one length where that can be; on a GPU, to ask would be to wait.
+        is_full = not lengths.is_cuda and bool((lengths == source.shape[1]).all())
+        outputs, state = self.encoder(x) if is_full else self.encoder(x, lengths=lengths)
+        start = self.bridge(state, self.decoder.initial_state(len(source)))
+        if self.attention is None:
+            return Memory(start, None, None, None)
+        steps = torch.arange(source.shape[1], device=source.device)
+        mask = None if is_full else (steps[:, None] < lengths).unsqueeze(2)
+        return Memory(start, self.attention.keys(outputs), outputs, mask)
+
+    def initial_state(self, memory: Memory) -> DecoderState:
+        """Return the state before the first symbol of each source."""
+        fed = None
+        if self.input_feeding:
+            assert memory.outputs is not None
+            fed = memory.outputs.new_zeros(memory.outputs.shape[1], self.read_size)
+        return DecoderState(memory.start, fed)
+
+    def step(self, token: Tensor, state: DecoderState, memory: Memory) -> tuple[Tensor, DecoderState]:
+        """Read one symbol.
+
+        Args:
+            token: int64 (N,); with N = B*K, rows b*K ... b*K+K-1 are hypotheses of source b.
+            state: of N rows.
+            memory: of B sources.
+
+        Returns:
+            Logits of the next symbol (N, V), and the state behind this one.
+        """
+        vector, state = self._advance(self.dropout(self.target_table(token)), state, memory)
+        return self.head(self.dropout(vector)), state
+
+    def forward(self, batch: Any, teacher_forcing: float = 1.0) -> Tensor:
+        """Return the logits of each target symbol, given those before it.
+
+        Args:
+            batch: with `source`, `source_lengths` and `target`, as `rnnlab.data.PairBatch`.
+            teacher_forcing: how likely each symbol that is read is the true one; the others are what the model itself
+                thinks most likely (Bengio et al., 2015).
+
+        Returns:
+            Logits (B, U, V).
+        """
+        memory = self.encode(batch.source, batch.source_lengths)
+        vectors = self._vectors(batch.target, memory, teacher_forcing)  # (U, B, F)
+        return self.head(self.dropout(vectors)).transpose(0, 1)
+
+    def attention_weights(self, batch: Any) -> Tensor:
+        """Return what each target symbol attended to, (B, U, S), rows adding up to one.
+
+        Raises:
+            ValueError: the model has no attention.
+        """
+        if self.attention is None:
+            raise ValueError("this model has no attention: model.attention=none")
+        memory = self.encode(batch.source, batch.source_lengths)
+        inputs, state = self.target_table(decoder_input(batch.target).t()), self.initial_state(memory)
+        weights = []
+        for x in inputs:
+            hidden, rnn = self._recur(x, state)
+            vector, found = self._attend(hidden.unsqueeze(0), memory)
+            state = DecoderState(rnn, vector[0] if self.input_feeding else None)
+            weights.append(found)
+        return torch.cat(weights, dim=1)
+
+    def _vectors(self, target: Tensor, memory: Memory, teacher_forcing: float) -> Tensor:
+        """Return what is read out at each step, (U, B, F)."""
+        tokens = decoder_input(target).t()
+        state = self.initial_state(memory)
+        x = self.dropout(self.target_table(tokens))  # (U, B, E)
+        if not self.input_feeding and teacher_forcing >= 1:
+            hidden, _ = self.decoder(x, state.rnn)
+            return hidden if self.attention is None else self._attend(hidden, memory)[0]
+        vectors: list[Tensor] = []
+        for x_t in x:
+            if vectors and teacher_forcing < 1:
+                with torch.no_grad():
+                    own = self.head(vectors[-1]).argmax(dim=1)
+                is_true = torch.rand(len(own), 1, device=own.device) < teacher_forcing
+                x_t = x_t.where(is_true, self.dropout(self.target_table(own)))
+            vector, state = self._advance(x_t, state, memory)
+            vectors.append(vector)
+        return torch.stack(vectors)
+
+    def _advance(self, x: Tensor, state: DecoderState, memory: Memory) -> tuple[Tensor, DecoderState]:
+        """Return what is read out (N, F) after the embedding x (N, E), and the state."""
+        hidden, rnn = self._recur(x, state)
+        if self.attention is None:
+            return hidden, DecoderState(rnn, None)
+        # The K hypotheses of a source are K queries to one memory.
+        assert memory.outputs is not None
+        queries = hidden.unflatten(0, (memory.outputs.shape[1], -1)).transpose(0, 1)  # (K, B, H)
+        vector = self._attend(queries, memory)[0].transpose(0, 1).flatten(0, 1)
+        return vector, DecoderState(rnn, vector if self.input_feeding else None)
+
+    def _recur(self, x: Tensor, state: DecoderState) -> tuple[Tensor, Any]:
+        return self.decoder.step(x if state.fed is None else torch.cat([x, state.fed], dim=1), state.rnn)
+
+    def _attend(self, hidden: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Return what is read out for outputs of the decoder (U, B, H), and the weights (B, U, S)."""
+        assert self.attention is not None and memory.keys is not None and memory.outputs is not None
+        context, weights = self.attention(hidden, memory.keys, memory.outputs, memory.mask)
+        return torch.tanh(self.combine(torch.cat([context, hidden], dim=2))), weights
