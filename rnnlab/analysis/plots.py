@@ -20,12 +20,18 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, told apart under all common forms of colour blindness.
 _BLUE, _ORANGE, _GREEN, _PURPLE, _GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C8C8C"
+PALETTE = (_BLUE, _ORANGE, _GREEN, _PURPLE, "black")
 _SPLIT_COLOURS = {"train": _BLUE, "val": _ORANGE, "test": _GREEN}
 _BASELINE_COLOURS = ("black", _GREY, _PURPLE)  # the best one first
 
 _LABELS = {
     "loss": "loss",
     "exact_match": "exact match (share of answers)",
+    "exact_match_unseen": "exact match on sources not in training",
+    "unseen_accuracy": "exact match on sources not in training",
+    "symbol_error": "symbol error rate",
+    "per": "phone error rate",
+    "wer": "word error rate",
     "char_accuracy": "character accuracy (padding counted)",
     "accuracy": "accuracy (share of tokens)",
     "accuracy_unseen": "accuracy on words not in training",

@@ -4,6 +4,7 @@ from rnnlab.callbacks.char_pictures import CharPictures
 from rnnlab.callbacks.checkpoint import LastAndBest
 from rnnlab.callbacks.clip_rate import ClipRate
 from rnnlab.callbacks.ledger import Ledger
+from rnnlab.callbacks.pairs import PairReport, PairSamples
 from rnnlab.callbacks.pictures import Forecasts, LearningCurves
 from rnnlab.callbacks.progress import EpochProgress
 from rnnlab.callbacks.prune import Prune
@@ -20,6 +21,8 @@ __all__ = [
     "LastAndBest",
     "LearningCurves",
     "Ledger",
+    "PairReport",
+    "PairSamples",
     "Prune",
     "Reseed",
     "Samples",

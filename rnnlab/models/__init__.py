@@ -3,7 +3,8 @@
 from rnnlab.models.adder import Adder
 from rnnlab.models.char_lm import CharLM
 from rnnlab.models.crf import LinearChainCRF
+from rnnlab.models.encoder_decoder import EncoderDecoder
 from rnnlab.models.forecaster import Forecaster
 from rnnlab.models.tagger import Tagger
 
-__all__ = ["Adder", "CharLM", "Forecaster", "LinearChainCRF", "Tagger"]
+__all__ = ["Adder", "CharLM", "EncoderDecoder", "Forecaster", "LinearChainCRF", "Tagger"]

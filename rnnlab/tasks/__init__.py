@@ -3,6 +3,7 @@
 from rnnlab.tasks.addition import AdditionTask
 from rnnlab.tasks.char_lm import CharLMTask
 from rnnlab.tasks.forecasting import ForecastingTask
+from rnnlab.tasks.seq2seq import Seq2SeqTask
 from rnnlab.tasks.tagging import TaggingTask
 
-__all__ = ["AdditionTask", "CharLMTask", "ForecastingTask", "TaggingTask"]
+__all__ = ["AdditionTask", "CharLMTask", "ForecastingTask", "Seq2SeqTask", "TaggingTask"]

@@ -23,10 +23,13 @@ class Means(nn.Module):
             {name: MeanMetric(nan_strategy="disable").set_dtype(torch.float64) for name in names}
         )
 
-    def update(self, **values: Tensor) -> None:
-        """Add every element of the given tensors, each of any shape, to the mean of its name."""
+    def update(self, weight: Tensor | float = 1.0, **values: Tensor) -> None:
+        """Add every element of the given tensors, each of any shape, to the mean of its name.
+
+        Each counts as often as the element of `weight` in its place, or all alike.
+        """
         for name, value in values.items():
-            self.metrics[name].update(value.double())
+            self.metrics[name].update(value.double(), weight)
 
     def report(self) -> dict[str, Tensor]:
         """Return the means of the names that were given anything, and start anew."""

@@ -1,0 +1,154 @@
+"""What a model makes of pairs of sequences: single answers after every epoch, and pictures at the end."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+
+from rnnlab.callbacks.console import can_print, say
+from rnnlab.callbacks.figures import run_name, save_figure
+from rnnlab.callbacks.files import write_text
+from rnnlab.callbacks.samples import MARKS, PLAIN_MARKS
+from rnnlab.callbacks.table import SampleTable
+from rnnlab.decoding.sampling import evaluating
+from rnnlab.models.symbols import END, PADDING
+
+if TYPE_CHECKING:
+    from rnnlab.analysis.alignment import Alignment
+
+
+class PairSamples(SampleTable):
+    """Print validation sources with their answers, a green or red mark beside each; keep them for a W&B table.
+
+    The sources change from epoch to epoch, as a function of the epoch alone.
+
+    Args:
+        num_samples: sources an epoch.
+    """
+
+    columns = ["epoch", "source", "answer", "prediction", "is_correct"]
+
+    def __init__(self, num_samples: int = 8) -> None:
+        super().__init__()
+        self.num_samples = num_samples
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        from rich.markup import escape
+
+        data: Any = trainer.datamodule
+        epoch, pairs = trainer.current_epoch, data.pairs["val"]
+        count = min(self.num_samples, len(pairs))
+        rows = np.random.default_rng(epoch).choice(len(pairs), count, replace=False).tolist()
+        answered = answer_rows(data, pl_module, rows)
+        sources = [data.source_text(one.source) for one in answered]
+        width = max(map(len, sources))
+        marks = MARKS if can_print("".join(MARKS.values())) else PLAIN_MARKS
+        for source, (_, ids, truth, is_correct) in zip(sources, answered, strict=True):
+            answer, colour = data.target_text(ids), "green" if is_correct else "red"
+            right = "" if is_correct else f"   right: {truth}"
+            say(f"    {escape(f'{source:<{width}}')}  [{colour}]{marks[is_correct]}[/{colour}] {escape(answer + right)}")
+            self.rows.append([epoch, source, truth, answer, is_correct])
+
+
+class PairReport(pl.Callback):
+    """Write lengths.csv and draw figures/by_length.png and, of a model that attends, figures/attention.png.
+
+    lengths.csv has the weight of right answers and of all for each length of a source, of the last part measured:
+    test or, where there is none, validation.
+
+    Args:
+        num_maps: validation sources in the picture of attention, chosen evenly by length.
+    """
+
+    def __init__(self, num_maps: int = 6) -> None:
+        self.num_maps = num_maps
+
+    def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
+        from rnnlab.analysis.alignment import attention_maps, score_by_length
+
+        split = "test" if "test" in task.by_length else "val"
+        counts = task.by_length[split]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["length", "right", "total"])
+        writer.writerows([length, right, total] for length, (right, total) in counts.items())
+        write_text(Path(trainer.default_root_dir) / "lengths.csv", text.getvalue())
+        name = run_name(trainer)
+        save_figure(trainer, "by_length", score_by_length({name: counts}, f"Exact match by length, {split} part"))
+        alignments = draw_alignments(trainer.datamodule, task, self.num_maps)
+        if alignments:
+            save_figure(trainer, "attention", attention_maps(alignments, f"Attention, validation part ({name})"))
+
+
+def draw_alignments(data: Any, task: Any, num_maps: int) -> list[Alignment]:
+    """Return what the answers to some validation sources looked at; nothing of a model without attention.
+
+    The sources are spread evenly over the part as it is ordered by length.
+    """
+    if getattr(task.model, "attention", True) is None:
+        return []
+    lengths = [len(pair.source) for pair in data.pairs["val"]]
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    places = np.linspace(0, len(order) - 1, min(num_maps, len(order))).astype(int)
+    answered = answer_rows(data, task, [order[place] for place in dict.fromkeys(places.tolist())])
+    return [_alignment(data, task, one) for one in answered]
+
+
+class Answered(NamedTuple):
+    """A validation source with the model's answer.
+
+    Attributes:
+        source, answer: ids.
+        truth: a right answer, as text.
+        is_correct: whether the answer is one of the right ones.
+    """
+
+    source: list[int]
+    answer: list[int]
+    truth: str
+    is_correct: bool
+
+
+def answer_rows(data: Any, task: Any, rows: Sequence[int]) -> list[Answered]:
+    """Return the answers of a task's model, one symbol after the other, to rows of the validation part."""
+    batch = move(data.splits["val"][list(rows)], task.device)
+    with evaluating(task.model), torch.inference_mode():
+        found = [best[0].ids for best in task.answers(batch, beam=1, n_best=1)]
+    result = []
+    for row, ids, right in zip(batch.source.tolist(), found, data.references("val", batch.rows), strict=True):
+        source = [symbol for symbol in row if symbol != PADDING]
+        result.append(Answered(source, list(ids), data.target_text(right[0]), list(ids) in right))
+    return result
+
+
+def _alignment(data: Any, task: Any, answered: Answered) -> Alignment:
+    from rnnlab.analysis.alignment import Alignment
+
+    source, target = torch.tensor([answered.source]), torch.tensor([[*answered.answer, END]])
+    batch = Asked(source.to(task.device), torch.tensor([source.shape[1]], device=task.device), target.to(task.device))
+    with evaluating(task.model), torch.inference_mode():
+        weights = task.model.attention_weights(batch)[0].float().cpu().numpy()
+    symbols = [*data.target_symbols.decode(answered.answer), "end"]
+    truth = None if answered.is_correct else answered.truth
+    return Alignment(data.source_symbols.decode(answered.source), symbols, weights, truth)
+
+
+class Asked(NamedTuple):
+    """What a model reads of a batch of pairs."""
+
+    source: Tensor
+    source_lengths: Tensor
+    target: Tensor
+
+
+def move(batch: Any, device: torch.device) -> Any:
+    """Return a batch on a device."""
+    return type(batch)(*(part.to(device) for part in batch))

@@ -1,0 +1,203 @@
+"""Training of encoders and decoders: cross-entropy of the next symbol, scored by whole answers.
+
+B batch, S source symbols, U target symbols, V symbols of the target vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from rnnlab.baselines.scores import nearest
+from rnnlab.data.pairs import PairBatch
+from rnnlab.decoding import Hypothesis, translate
+from rnnlab.decoding.sampling import check_integer, check_number
+from rnnlab.models.symbols import PADDING
+from rnnlab.tasks.means import EpochLoss, Means
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
+
+
+class Seq2SeqTask(pl.LightningModule):
+    """Learn to answer the sources of a data module of `rnnlab.data` whose batches are `PairBatch`.
+
+    Logged for 'val/' and 'test/', each pair counting as often as its weight says: 'loss' in nats a target symbol, the
+    end being one; 'exact_match', the share of answers that are one of the right ones; 'symbol_error', the edits to the
+    nearest right answer over its symbols; 'exact_match_unseen', over sources that never occur in training, left out
+    where all are or none is. Data may have names of their own for these in `metric_names`, as 'per'. 'train/loss' is
+    the mean over the epoch, while the weights move.
+
+    While a model trains, validation takes the likeliest symbol each time; `beam` is for what is measured at the end of a
+    run, by `rnnlab evaluate`, and for `predict`.
+
+    Args:
+        model: with `forward(batch)`, `encode`, `initial_state` and `step` as `rnnlab.models.EncoderDecoder` has them.
+        optim: `optim(params)` gives the optimiser.
+        schedule: `schedule(optimizer, total_steps=...)` gives a schedule by update; None keeps the rate.
+        label_smoothing: share of each symbol's probability that is spread over all (Szegedy et al., 2016), in training.
+        teacher_forcing: how likely the true symbol is read in training, and not what the model itself expects.
+        last_teacher_forcing: the same at the end of training, approached along a straight line; None keeps it.
+        beam: hypotheses of the search.
+        length_penalty: see `rnnlab.decoding.beam.normalisation`.
+        n_best: answers to a source in `predict_step`, at most `beam`.
+        max_length: symbols of an answer, at most; None for twice those of the longest source of a batch and 20 more.
+
+    Raises:
+        ValueError: an argument is out of range, or the model cannot be trained on symbols of its own.
+
+    Attributes:
+        monitor: the metric that picks the best checkpoint, and which way is up.
+        by_length: for each split measured so far, the weight of right answers and of all, by length of the source.
+    """
+
+    monitor = ("val/exact_match", "max")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optim: OptimiserFactory,
+        schedule: ScheduleFactory | None = None,
+        label_smoothing: float = 0.0,
+        teacher_forcing: float = 1.0,
+        last_teacher_forcing: float | None = None,
+        beam: int = 1,
+        length_penalty: float = 0.0,
+        n_best: int = 1,
+        max_length: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.optim, self.schedule = model, optim, schedule
+        self.label_smoothing = _check_share("label_smoothing", label_smoothing)
+        last = teacher_forcing if last_teacher_forcing is None else last_teacher_forcing
+        self.teacher_forcing = (
+            _check_share("teacher_forcing", teacher_forcing),
+            _check_share("last_teacher_forcing", last),
+        )
+        if min(self.teacher_forcing) < 1 and not getattr(model, "reads_own", False):
+            raise ValueError(f"task.teacher_forcing below 1 is for recurrent decoders, not for {type(model).__name__}")
+        check_integer("task.beam", beam, 1)
+        check_integer("task.n_best", n_best, 1)
+        check_number("task.length_penalty", length_penalty)
+        if n_best > beam:
+            raise ValueError(f"task.n_best must be at most task.beam, got {n_best} and {beam}")
+        if max_length is not None:
+            check_integer("task.max_length", max_length, 1)
+        self.beam, self.n_best, self.length_penalty, self.max_length = beam, n_best, length_penalty, max_length
+        names = ("loss", "exact_match", "exact_match_unseen", "symbol_error")
+        self.means = nn.ModuleDict({split: Means(*names) for split in ("val", "test")})
+        self.by_length: dict[str, dict[int, tuple[float, float]]] = {}
+        self._right: Counter[int] = Counter()
+        self._all: Counter[int] = Counter()
+        self.train_loss = EpochLoss()
+
+    def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
+        rate = self._teacher_forcing()
+        logits = self.model(batch) if rate == 1 else self.model(batch, teacher_forcing=rate)
+        losses, count = _losses(logits, batch.target, self.label_smoothing), (batch.target != PADDING).sum(dim=1)
+        total = (batch.weight * count).sum()
+        loss = (batch.weight * losses.sum(dim=1)).sum() / total
+        self.train_loss.add(self, loss, total)
+        return loss
+
+    def _teacher_forcing(self) -> float:
+        first, last = self.teacher_forcing
+        if first == last:
+            return first
+        return first + (last - first) * min(1.0, self.global_step / max(1, self.trainer.estimated_stepping_batches - 1))
+
+    def validation_step(self, batch: PairBatch, batch_index: int) -> None:
+        self._evaluation_step(batch, "val")
+
+    def test_step(self, batch: PairBatch, batch_index: int) -> None:
+        self._evaluation_step(batch, "test")
+
+    def check(self, batch: PairBatch) -> None:
+        """Raise ValueError unless the model's logits for a batch are one row for each symbol of the targets."""
+        logits = self.model(batch)
+        if logits.shape[:-1] != batch.target.shape:
+            raise ValueError(f"the model's logits are {tuple(logits.shape)}, for targets {tuple(batch.target.shape)}")
+
+    def _evaluation_step(self, batch: PairBatch, split: str) -> None:
+        data: Any = self.trainer.datamodule
+        losses = _losses(self.model(batch), batch.target)
+        weight, is_symbol = batch.weight.double(), batch.target != PADDING
+        self.means[split].update(loss=losses[is_symbol], weight=weight.unsqueeze(1).expand_as(losses)[is_symbol])
+        beam = 1 if self.trainer.state.fn == TrainerFn.FITTING else self.beam
+        answers = [best[0].ids for best in self.answers(batch, beam, 1)]
+        scores = [nearest(answer, right) for answer, right in zip(answers, data.references(split, batch.rows), strict=True)]
+        edits, sizes = (torch.tensor(values, dtype=torch.float64, device=self.device) for values in zip(*scores, strict=True))
+        is_right = edits == 0
+        self.means[split].update(exact_match=is_right, weight=weight)
+        self.means[split].update(symbol_error=edits / sizes, weight=weight * sizes)
+        if batch.unseen.any():
+            self.means[split].update(exact_match_unseen=is_right[batch.unseen], weight=weight[batch.unseen])
+        for length, right, share in zip(batch.source_lengths.tolist(), is_right.tolist(), weight.tolist(), strict=True):
+            self._right[length] += share * right
+            self._all[length] += share
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_means("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_means("test")
+
+    def _log_means(self, split: str) -> None:
+        data: Any = self.trainer.datamodule
+        values = self.means[split].report()
+        if not 0 < data.unseen_share(split) < 1:
+            values.pop("exact_match_unseen", None)
+        for name, value in list(values.items()):
+            if name in data.metric_names:
+                values[data.metric_names[name]] = value
+        if "word_error" in data.metric_names:
+            values[data.metric_names["word_error"]] = 1 - values["exact_match"]
+        self.log_dict({f"{split}/{name}": value for name, value in values.items()})
+        self.by_length[split] = {length: (self._right[length], self._all[length]) for length in sorted(self._all)}
+        self._right, self._all = Counter(), Counter()
+
+    def predict_step(self, batch: PairBatch, batch_index: int = 0) -> list[list[Hypothesis]]:
+        """Return the `n_best` best answers to each source, best first."""
+        return self.answers(batch, self.beam, self.n_best)
+
+    def answers(self, batch: PairBatch, beam: int, n_best: int) -> list[list[Hypothesis]]:
+        """Return the `n_best` best answers to each source by a search of that width, best first."""
+        limit = 2 * batch.source.shape[1] + 20 if self.max_length is None else self.max_length
+        return translate(
+            self.model,
+            batch.source,
+            batch.source_lengths,
+            max_length=limit,
+            beam=beam,
+            n_best=n_best,
+            length_penalty=self.length_penalty,
+        )
+
+    def on_train_start(self) -> None:
+        restore_position(self.trainer)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return complete_optimisers(self, self.optim, self.schedule)
+
+
+def _losses(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Return the cross-entropy of each symbol of targets (B, U) in nats, (B, U), zero in padding."""
+    losses = cross_entropy(
+        logits.flatten(0, 1).float(),
+        target.flatten(),
+        ignore_index=PADDING,
+        reduction="none",
+        label_smoothing=label_smoothing,
+    )
+    return losses.view_as(target)
+
+
+def _check_share(name: str, value: float) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(f"task.{name} must be a number from 0 to 1, got {value!r}")
+    return float(value)
