@@ -19,7 +19,7 @@ from rnnlab.callbacks.files import write_text
 from rnnlab.callbacks.samples import MARKS, PLAIN_MARKS
 from rnnlab.callbacks.table import SampleTable
 from rnnlab.decoding.sampling import evaluating
-from rnnlab.models.symbols import END, PADDING
+from rnnlab.decoding.symbols import END
 
 if TYPE_CHECKING:
     from rnnlab.analysis.alignment import Alignment
@@ -54,7 +54,8 @@ class PairSamples(SampleTable):
         for source, (_, ids, truth, is_correct) in zip(sources, answered, strict=True):
             answer, colour = data.target_text(ids), "green" if is_correct else "red"
             right = "" if is_correct else f"   right: {truth}"
-            say(f"    {escape(f'{source:<{width}}')}  [{colour}]{marks[is_correct]}[/{colour}] {escape(answer + right)}")
+            question = escape(f"{source:<{width}}")
+            say(f"    {question}  [{colour}]{marks[is_correct]}[/{colour}] {escape(answer + right)}")
             self.rows.append([epoch, source, truth, answer, is_correct])
 
 
@@ -83,23 +84,31 @@ class PairReport(pl.Callback):
         write_text(Path(trainer.default_root_dir) / "lengths.csv", text.getvalue())
         name = run_name(trainer)
         save_figure(trainer, "by_length", score_by_length({name: counts}, f"Exact match by length, {split} part"))
-        alignments = draw_alignments(trainer.datamodule, task, self.num_maps)
-        if alignments:
-            save_figure(trainer, "attention", attention_maps(alignments, f"Attention, validation part ({name})"))
+        maps = alignments(trainer.datamodule, task, self.num_maps)
+        if maps:
+            save_figure(trainer, "attention", attention_maps(maps, f"Attention, validation part ({name})"))
 
 
-def draw_alignments(data: Any, task: Any, num_maps: int) -> list[Alignment]:
-    """Return what the answers to some validation sources looked at; nothing of a model without attention.
+def alignments(data: Any, task: Any, num_maps: int, queries: Any = None) -> list[Alignment]:
+    """Return what the answers to some sources looked at; nothing of a model without attention.
 
-    The sources are spread evenly over the part as it is ordered by length.
+    Args:
+        data: a module of pairs, set up unless there are queries.
+        task: whose model answers.
+        num_maps: sources: the first ones of the queries or, without, of the validation part, spread evenly over it as
+            it is ordered by length.
+        queries: of `data.read_queries`.
     """
     if getattr(task.model, "attention", True) is None:
         return []
+    if queries is not None:
+        asked = [row for batch in data.query_batches(queries) for row in _rows(task, batch)]
+        return [_alignment(data, task, source, answer, None) for source, answer in asked[:num_maps]]
     lengths = [len(pair.source) for pair in data.pairs["val"]]
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     places = np.linspace(0, len(order) - 1, min(num_maps, len(order))).astype(int)
     answered = answer_rows(data, task, [order[place] for place in dict.fromkeys(places.tolist())])
-    return [_alignment(data, task, one) for one in answered]
+    return [_alignment(data, task, one.source, one.answer, None if one.is_correct else one.truth) for one in answered]
 
 
 class Answered(NamedTuple):
@@ -119,26 +128,29 @@ class Answered(NamedTuple):
 
 def answer_rows(data: Any, task: Any, rows: Sequence[int]) -> list[Answered]:
     """Return the answers of a task's model, one symbol after the other, to rows of the validation part."""
-    batch = move(data.splits["val"][list(rows)], task.device)
-    with evaluating(task.model), torch.inference_mode():
-        found = [best[0].ids for best in task.answers(batch, beam=1, n_best=1)]
+    batch = data.splits["val"][list(rows)]
     result = []
-    for row, ids, right in zip(batch.source.tolist(), found, data.references("val", batch.rows), strict=True):
-        source = [symbol for symbol in row if symbol != PADDING]
-        result.append(Answered(source, list(ids), data.target_text(right[0]), list(ids) in right))
+    for (source, answer), right in zip(_rows(task, batch), data.references("val", batch.rows), strict=True):
+        result.append(Answered(source, answer, data.target_text(right[0]), answer in right))
     return result
 
 
-def _alignment(data: Any, task: Any, answered: Answered) -> Alignment:
+def _rows(task: Any, batch: Any) -> list[tuple[list[int], list[int]]]:
+    """Return source and answer of each row of a batch, without padding and end."""
+    with evaluating(task.model), torch.inference_mode():
+        found = task.answers(_on(batch, task.device), beam=1, n_best=1)
+    sources = [row[:length] for row, length in zip(batch.source.tolist(), batch.source_lengths.tolist(), strict=True)]
+    return [(source, list(best[0].ids)) for source, best in zip(sources, found, strict=True)]
+
+
+def _alignment(data: Any, task: Any, source: list[int], answer: list[int], truth: str | None) -> Alignment:
     from rnnlab.analysis.alignment import Alignment
 
-    source, target = torch.tensor([answered.source]), torch.tensor([[*answered.answer, END]])
-    batch = Asked(source.to(task.device), torch.tensor([source.shape[1]], device=task.device), target.to(task.device))
+    batch = _on(Asked(torch.tensor([source]), torch.tensor([len(source)]), torch.tensor([[*answer, END]])), task.device)
     with evaluating(task.model), torch.inference_mode():
         weights = task.model.attention_weights(batch)[0].float().cpu().numpy()
-    symbols = [*data.target_symbols.decode(answered.answer), "end"]
-    truth = None if answered.is_correct else answered.truth
-    return Alignment(data.source_symbols.decode(answered.source), symbols, weights, truth)
+    symbols = [*data.target_symbols.decode(answer), "end"]
+    return Alignment(data.source_symbols.decode(source), symbols, weights, truth)
 
 
 class Asked(NamedTuple):
@@ -149,6 +161,6 @@ class Asked(NamedTuple):
     target: Tensor
 
 
-def move(batch: Any, device: torch.device) -> Any:
+def _on(batch: Any, device: torch.device) -> Any:
     """Return a batch on a device."""
     return type(batch)(*(part.to(device) for part in batch))

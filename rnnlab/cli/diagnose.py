@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = ("input", "length", "ckpt", "encoding")
 _LENGTH = 1000
+_MAPS = 6
 
 
 def main(words: list[str]) -> int:
@@ -54,11 +55,12 @@ def diagnose(
 
     A character model reads a passage: its learning curve in bits, how much each character surprised it, and the hidden
     units that follow quotes, brackets and the like. A tagger: learning curves, and which tags of the validation part
-    it takes for which. Any other run: learning curves.
+    it takes for which. A model of pairs: learning curves, and what it looks at while it answers. Any other run:
+    learning curves.
 
     Args:
         run_dir: an existing run.
-        source: file or pattern of files to take the passage from; None for the validation text.
+        source: file or pattern of files to take the passage from, or file of sources; None for the validation part.
         length: characters of the passage; None for 1000.
         ckpt: 'best', 'last' or the path of a checkpoint.
         overrides: `key=value` words that change the run's configuration.
@@ -86,8 +88,12 @@ def diagnose(
     data, task, checkpoint = load(run_dir, ckpt, overrides)
     name = checkpoint["rnnlab"]["config"]["name"]
     is_character_model = getattr(data, "vocabulary", None) is not None
-    if not is_character_model and (source is not None or length is not None):
-        raise UsageError(f"input and length are for character models, run_dir={run_dir} holds a run of {name}")
+    has_pairs = hasattr(data, "pairs")
+    if (not is_character_model and length is not None) or (
+        not (is_character_model or has_pairs) and source is not None
+    ):
+        option, kinds = ("length", "") if length is not None else ("input", " and models of pairs")
+        raise UsageError(f"{option} is for character models{kinds}, run_dir={run_dir} holds a run of {name}")
     numbers = _final_numbers(run_dir)
     try:
         if is_character_model:
@@ -101,6 +107,8 @@ def diagnose(
             figures = {"learning_curves": learning_curves(rows, numbers, f"Learning curves of {name}")}
             if hasattr(data, "tags"):
                 figures["confusion"] = _confusion(data, task.model, name)
+            elif has_pairs:
+                figures |= _attention(data, task, name, source, encoding)
             else:
                 console.print(f"{name}: learning curves are all there is for this task", markup=False)
     except (ValueError, OSError) as error:
@@ -139,6 +147,22 @@ def _confusion(data: Any, model: Any, name: str) -> Figure:
             counts += torch.bincount(pairs, minlength=len(counts))
     title = f"Tags of the validation part ({name})"
     return confusion_matrix(counts.view(num_tags, num_tags).numpy(), data.tags.symbols, title)
+
+
+def _attention(data: Any, task: Any, name: str, source: str | None, encoding: str | None) -> dict[str, Figure]:
+    """Draw what a model looks at while it answers the first sources of a file, or some of the validation part."""
+    from rnnlab.analysis.alignment import attention_maps
+    from rnnlab.callbacks.console import console
+    from rnnlab.callbacks.pairs import alignments
+
+    if source is None:
+        data.setup()
+    queries = None if source is None else data.read_queries(source, encoding)
+    maps = alignments(data, task, _MAPS, queries)
+    if not maps:
+        console.print(f"{name}: no picture of attention, the model has none", markup=False)
+        return {}
+    return {"attention": attention_maps(maps, f"Attention, {source or 'validation part'} ({name})")}
 
 
 def _save(folder: Path, name: str, figure: Figure) -> Path:

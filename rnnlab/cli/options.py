@@ -38,6 +38,17 @@ def take(
     return options, rest
 
 
+def count(name: str, text: str) -> int:
+    """Return the number that `name=TEXT` stands for.
+
+    Raises:
+        UsageError: it is no integer of at least 1.
+    """
+    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
+        raise UsageError(f"{name} must be an integer of at least 1, got '{text}'")
+    return int(text)
+
+
 def results_dir(run_dir: Path) -> Path:
     """Return where results about a run go: its own directory, or `NAME_results` here if that cannot be written.
 

@@ -9,16 +9,20 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rnnlab.cli.errors import UsageError
-from rnnlab.cli.options import check_output, take
+from rnnlab.cli.options import check_output, count, take
 
 
 def main(words: list[str]) -> int:
     """Run `rnnlab predict run_dir=DIR input=FILE output=FILE [ckpt=best|last|FILE] [encoding=utf-8]`.
 
+    Models of pairs of sequences take `n_best=N` and `beam=K` too: how many answers are given, and searched among.
+
     `-` is stdin as input and stdout as output, where nothing but answers goes. Answers are UTF-8, whatever the encoding
     of the input. Return the exit code.
     """
-    options, overrides = take(words, required=("run_dir", "input", "output"), optional=("ckpt", "encoding"))
+    options, overrides = take(
+        words, required=("run_dir", "input", "output"), optional=("ckpt", "encoding", "n_best", "beam")
+    )
     predict(
         Path(options["run_dir"]),
         None if options["input"] == "-" else Path(options["input"]),
@@ -26,6 +30,7 @@ def main(words: list[str]) -> int:
         options.get("ckpt", "best"),
         overrides,
         options.get("encoding"),
+        {name: count(name, options[name]) for name in ("n_best", "beam") if name in options},
     )
     return 0
 
@@ -37,6 +42,7 @@ def predict(
     ckpt: str,
     overrides: list[str],
     encoding: str | None = None,
+    search: dict[str, int] | None = None,
 ) -> None:
     """Read queries from one file and write their answers to another, all of them or none.
 
@@ -45,6 +51,7 @@ def predict(
         source: file of queries; None for stdin.
         target: file of answers; None for stdout.
         encoding: of the queries, as Python names it; None for that of the data.
+        search: `n_best` and `beam` of a task that searches, in place of its own; a beam is at least as wide as n_best.
 
     Raises:
         UsageError: no such run, file or checkpoint, or a line that is no query ("file:line: what is wrong").
@@ -57,6 +64,8 @@ def predict(
 
     with redirect_stdout(sys.stderr if target is None else sys.stdout):
         data, task, _ = load(run_dir, ckpt, overrides)
+        if search:
+            _set_search(task, search, run_dir)
         queries = _read_stdin(data, encoding) if source is None else _read(data, source, encoding)
         with torch.inference_mode():
             outputs = [task.predict_step(batch, 0) for batch in data.query_batches(queries)]
@@ -67,6 +76,20 @@ def predict(
         return
     write_text(target, answers)
     console.print(f"{len(queries.inputs)} answers in {target}", markup=False)
+
+
+def _set_search(task: Any, search: dict[str, int], run_dir: Path) -> None:
+    """Set how a task searches for answers.
+
+    Raises:
+        UsageError: it does not search, or is to give more answers than it searches among.
+    """
+    if not hasattr(task, "n_best"):
+        raise UsageError(f"{' and '.join(search)} are for models of pairs of sequences, run_dir={run_dir} holds none")
+    task.n_best = search.get("n_best", task.n_best)
+    task.beam = search.get("beam", max(task.beam, task.n_best))
+    if task.n_best > task.beam:
+        raise UsageError(f"n_best must be at most beam, got {task.n_best} and {task.beam}")
 
 
 def _read(data: Any, source: Path, encoding: str | None) -> Any:

@@ -56,9 +56,7 @@ class Attention(nn.Module):
         """Return what queries are compared with, once a source: (S, B, A), or (S, B, H) for products."""
         return memory if self.key is None else self.key(memory)
 
-    def forward(
-        self, query: Tensor, keys: Tensor, memory: Tensor, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, query: Tensor, keys: Tensor, memory: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Attend.
 
         Args:

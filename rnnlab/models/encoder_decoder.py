@@ -15,8 +15,14 @@ from torch import Tensor, nn
 
 from rnnlab.models.attention import Attention
 from rnnlab.models.bridge import Bridge
-from rnnlab.models.layers import RecurrentFactory, embedding_table, initialise_all, output_width, shared_embedding
-from rnnlab.models.symbols import decoder_input
+from rnnlab.models.layers import (
+    RecurrentFactory,
+    decoder_input,
+    embedding_table,
+    initialise_all,
+    output_width,
+    shared_embedding,
+)
 
 
 class Memory(NamedTuple):
@@ -35,7 +41,7 @@ class Memory(NamedTuple):
 
 
 class DecoderState(NamedTuple):
-    """What moves from step to step: the recurrent layer's state and, with input feeding, what was attended to (N, F)."""
+    """What moves from step to step: the layer's state and, with input feeding, the vector that was read out (N, F)."""
 
     rnn: Any
     fed: Tensor | None
@@ -76,6 +82,8 @@ class EncoderDecoder(nn.Module):
         >>> logits.shape
         torch.Size([2, 9])
     """
+
+    reads_own = True  # in training, where it is asked to
 
     def __init__(
         self,

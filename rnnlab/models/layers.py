@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rnnlab.models.symbols import PADDING
+from rnnlab.decoding.symbols import PADDING, START
 from rnnlab.nn.init import initialise, recurrent_modules
 
 # `rnn(input_size=...)` gives a recurrent layer: a class of rnnlab.nn with everything else bound.
@@ -121,3 +121,8 @@ def shared_embedding(table: nn.Embedding, num_symbols: int) -> nn.Embedding:
             f"{table.num_embeddings} source and {num_symbols} target symbols"
         )
     return table
+
+
+def decoder_input(target: Tensor) -> Tensor:
+    """Return what is read before each symbol of a target (B, U): START, and then the target but for its last one."""
+    return torch.cat([target.new_full((len(target), 1), START), target[:, :-1]], dim=1)

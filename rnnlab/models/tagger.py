@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from rnnlab.decoding.symbols import PADDING, UNKNOWN
 from rnnlab.models.crf import LinearChainCRF
 from rnnlab.models.layers import LockedDropout, RecurrentFactory, embedding_table, initialise_all, output_width
-from rnnlab.models.symbols import PADDING, UNKNOWN
 from rnnlab.nn import LSTM
 
 # Words are read in groups of these lengths: 1 to 4 characters, 5 to 8, and so on. See `CharLSTM`.

@@ -19,7 +19,7 @@ from rnnlab.baselines.scores import nearest
 from rnnlab.data.pairs import PairBatch
 from rnnlab.decoding import Hypothesis, translate
 from rnnlab.decoding.sampling import check_integer, check_number
-from rnnlab.models.symbols import PADDING
+from rnnlab.decoding.symbols import PADDING
 from rnnlab.tasks.means import EpochLoss, Means
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
 
@@ -33,8 +33,8 @@ class Seq2SeqTask(pl.LightningModule):
     where all are or none is. Data may have names of their own for these in `metric_names`, as 'per'. 'train/loss' is
     the mean over the epoch, while the weights move.
 
-    While a model trains, validation takes the likeliest symbol each time; `beam` is for what is measured at the end of a
-    run, by `rnnlab evaluate`, and for `predict`.
+    While a model trains, validation takes the likeliest symbol each time; `beam` is for what is measured at the end of
+    a run, by `rnnlab evaluate`, and for `predict`.
 
     Args:
         model: with `forward(batch)`, `encode`, `initial_state` and `step` as `rnnlab.models.EncoderDecoder` has them.
@@ -130,8 +130,9 @@ class Seq2SeqTask(pl.LightningModule):
         self.means[split].update(loss=losses[is_symbol], weight=weight.unsqueeze(1).expand_as(losses)[is_symbol])
         beam = 1 if self.trainer.state.fn == TrainerFn.FITTING else self.beam
         answers = [best[0].ids for best in self.answers(batch, beam, 1)]
-        scores = [nearest(answer, right) for answer, right in zip(answers, data.references(split, batch.rows), strict=True)]
-        edits, sizes = (torch.tensor(values, dtype=torch.float64, device=self.device) for values in zip(*scores, strict=True))
+        truths = data.references(split, batch.rows)
+        scores = [nearest(answer, right) for answer, right in zip(answers, truths, strict=True)]
+        edits, sizes = torch.tensor(scores, dtype=torch.float64, device=self.device).unbind(dim=1)
         is_right = edits == 0
         self.means[split].update(exact_match=is_right, weight=weight)
         self.means[split].update(symbol_error=edits / sizes, weight=weight * sizes)

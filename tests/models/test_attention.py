@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from rnnlab.models.attention import Attention
+
+S, U, B, H, M = 4, 3, 2, 5, 6
+
+
+def by_hand(layer: Attention, query: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+    """Return the score of one query (H,) and one step (M,), as the papers write it."""
+    if layer.kind == "dot":
+        return query @ memory
+    if layer.kind == "general":
+        return query @ (layer.key.weight @ memory)
+    weight = torch.cat([layer.query.weight, layer.key.weight], dim=1)  # of [query; memory]
+    inside = weight @ torch.cat([query, memory])
+    inside = inside if layer.key.bias is None else inside + layer.key.bias
+    return layer.score.weight[0] @ torch.tanh(inside)
+
+
+@pytest.mark.parametrize("kind", ["additive", "dot", "general", "concat"])
+def test_weights_are_the_softmax_of_the_paper_s_scores(kind):
+    torch.manual_seed(0)
+    width = H if kind == "dot" else M
+    layer = Attention(kind, H, width).double()
+    query, memory = torch.randn(U, B, H).double(), torch.randn(S, B, width).double()
+    lengths = [4, 2]
+    mask = (torch.arange(S)[:, None] < torch.tensor(lengths)).unsqueeze(2)
+    context, weights = layer(query, layer.keys(memory), memory, mask)
+    for b, length in enumerate(lengths):
+        for u in range(U):
+            scores = torch.stack([by_hand(layer, query[u, b], memory[s, b]) for s in range(length)])
+            expected = scores.softmax(0)
+            torch.testing.assert_close(weights[b, u, :length], expected)
+            torch.testing.assert_close(context[u, b], expected @ memory[:length, b])
+            assert (weights[b, u, length:] == 0).all()
+
+
+def test_what_cannot_be():
+    with pytest.raises(ValueError, match="model.attention must be none, additive, dot, general or concat, got 'mlp'"):
+        Attention("mlp", H, M)
+    with pytest.raises(ValueError, match="dot needs an encoder as wide as the decoder, got 6 and 5; general"):
+        Attention("dot", H, M)
+    with pytest.raises(ValueError, match="attention_size must be an integer of at least 1 or null, got 0"):
+        Attention("additive", H, M, 0)
