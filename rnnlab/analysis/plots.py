@@ -27,7 +27,6 @@ _BASELINE_COLOURS = ("black", _GREY, _PURPLE)  # the best one first
 _LABELS = {
     "loss": "loss",
     "exact_match": "exact match (share of answers)",
-    "exact_match_unseen": "exact match on sources not in training",
     "unseen_accuracy": "exact match on sources not in training",
     "symbol_error": "symbol error rate",
     "per": "phone error rate",

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from rnnlab.baselines.scores import nearest
+from rnnlab.baselines import score_answer
 from rnnlab.data.pairs import PairBatch
 from rnnlab.decoding import Hypothesis, translate
 from rnnlab.decoding.sampling import check_integer, check_number
@@ -29,9 +29,10 @@ class Seq2SeqTask(pl.LightningModule):
 
     Logged for 'val/' and 'test/', each pair counting as often as its weight says: 'loss' in nats a target symbol, the
     end being one; 'exact_match', the share of answers that are one of the right ones; 'symbol_error', the edits to the
-    nearest right answer over its symbols; 'exact_match_unseen', over sources that never occur in training, left out
-    where all are or none is. Data may have names of their own for these in `metric_names`, as 'per'. 'train/loss' is
-    the mean over the epoch, while the weights move.
+    nearest right answer over its symbols; 'unseen_accuracy', the share of right answers to sources that never occur in
+    training, left out where all are such or none is. Where the data's `error_names` says so, the share of wrong answers
+    and the symbol error have these two names, as 'wer' and 'per' of pronunciations. 'train/loss' is the mean over the
+    epoch, while the weights move.
 
     While a model trains, validation takes the likeliest symbol each time; `beam` is for what is measured at the end of
     a run, by `rnnlab evaluate`, and for `predict`.
@@ -89,7 +90,7 @@ class Seq2SeqTask(pl.LightningModule):
         if max_length is not None:
             check_integer("task.max_length", max_length, 1)
         self.beam, self.n_best, self.length_penalty, self.max_length = beam, n_best, length_penalty, max_length
-        names = ("loss", "exact_match", "exact_match_unseen", "symbol_error")
+        names = ("loss", "exact_match", "unseen_accuracy", "symbol_error", "unseen")
         self.means = nn.ModuleDict({split: Means(*names) for split in ("val", "test")})
         self.by_length: dict[str, dict[int, tuple[float, float]]] = {}
         self._right: Counter[int] = Counter()
@@ -131,13 +132,13 @@ class Seq2SeqTask(pl.LightningModule):
         beam = 1 if self.trainer.state.fn == TrainerFn.FITTING else self.beam
         answers = [best[0].ids for best in self.answers(batch, beam, 1)]
         truths = data.references(split, batch.rows)
-        scores = [nearest(answer, right) for answer, right in zip(answers, truths, strict=True)]
-        edits, sizes = torch.tensor(scores, dtype=torch.float64, device=self.device).unbind(dim=1)
-        is_right = edits == 0
-        self.means[split].update(exact_match=is_right, weight=weight)
-        self.means[split].update(symbol_error=edits / sizes, weight=weight * sizes)
+        scores = [score_answer(answer, right) for answer, right in zip(answers, truths, strict=True)]
+        is_right, edits, sizes = torch.tensor(scores, dtype=torch.float64, device=self.device).unbind(dim=1)
+        means = self.means[split]
+        means.update(exact_match=is_right, unseen=batch.unseen, weight=weight)
+        means.update(symbol_error=edits / sizes.clamp(min=1), weight=weight * sizes)
         if batch.unseen.any():
-            self.means[split].update(exact_match_unseen=is_right[batch.unseen], weight=weight[batch.unseen])
+            means.update(unseen_accuracy=is_right[batch.unseen], weight=weight[batch.unseen])
         for length, right, share in zip(batch.source_lengths.tolist(), is_right.tolist(), weight.tolist(), strict=True):
             self._right[length] += share * right
             self._all[length] += share
@@ -151,13 +152,11 @@ class Seq2SeqTask(pl.LightningModule):
     def _log_means(self, split: str) -> None:
         data: Any = self.trainer.datamodule
         values = self.means[split].report()
-        if not 0 < data.unseen_share(split) < 1:
-            values.pop("exact_match_unseen", None)
-        for name, value in list(values.items()):
-            if name in data.metric_names:
-                values[data.metric_names[name]] = value
-        if "word_error" in data.metric_names:
-            values[data.metric_names["word_error"]] = 1 - values["exact_match"]
+        if not 0 < values.pop("unseen") < 1:
+            values.pop("unseen_accuracy", None)
+        if data.error_names:
+            of_answers, of_symbols = data.error_names
+            values |= {of_answers: 1 - values["exact_match"], of_symbols: values.pop("symbol_error")}
         self.log_dict({f"{split}/{name}": value for name, value in values.items()})
         self.by_length[split] = {length: (self._right[length], self._all[length]) for length in sorted(self._all)}
         self._right, self._all = Counter(), Counter()
