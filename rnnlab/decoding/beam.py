@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,9 @@ from rnnlab.decoding.sampling import (
     check_not_empty,
     check_number,
     evaluating,
-    mask_banned,
     prime,
 )
-from rnnlab.decoding.state import select_rows
+from rnnlab.decoding.search import Found, search
 
 
 class Hypothesis(NamedTuple):
@@ -28,17 +27,12 @@ class Hypothesis(NamedTuple):
     Attributes:
         ids: its symbols, without the prompt.
         log_prob: their log-probability under the model, in nats.
-        score: `log_prob` divided by the length penalty, see `normalisation`.
+        score: `log_prob` divided by the length penalty, see `rnnlab.decoding.search.normalisation`.
     """
 
     ids: tuple[int, ...]
     log_prob: float
     score: float
-
-
-def normalisation(length: int, alpha: float) -> float:
-    """Return the factor of the log-probability of n symbols: one over ((5 + n) / 6) ** alpha (Wu et al., 2016)."""
-    return ((5 + length) / 6) ** -alpha
 
 
 def check_beam(length: int, beam: int = 5, length_penalty: float = 0.0) -> None:
@@ -84,47 +78,32 @@ def beam_search(
     """
     check_beam(length, beam, length_penalty)
     check_not_empty("stop", stop)
-    ending = None if stop is None else torch.tensor(list(stop))
-    finished: list[Hypothesis] = []
-    ids, totals = torch.empty(1, 0, dtype=torch.int64), torch.zeros(1, dtype=torch.float64)  # of the live ones
     device = next(model.parameters()).device
+
+    def step(symbols: Tensor, state: Any, memory: None) -> tuple[Tensor, Any]:
+        logits, state = advance(model, symbols.to(device), state)
+        return logits.cpu().double(), state
+
     with evaluating(model):
         logits, state = prime(model, [prompt], device)
-        for step in range(length):
-            log_probs = mask_banned(logits.cpu().double().log_softmax(-1), banned)  # (K, V)
-            totals, parents, symbols = _best(totals.unsqueeze(1) + log_probs, beam - len(finished))
-            ids = torch.cat([ids[parents], symbols.unsqueeze(1)], dim=1)
-            if ending is not None and step + 1 >= len(ending):
-                is_over = (ids[:, -len(ending) :] == ending).all(1)
-                finished += _hypotheses(ids[is_over], totals[is_over], length_penalty)
-                ids, totals, parents = ids[~is_over], totals[~is_over], parents[~is_over]
-                if not len(ids) or _is_settled(finished, float(totals[0]), length, length_penalty):
-                    return _sorted(finished)
-            if step + 1 < length:
-                logits, state = advance(model, ids[:, -1].to(device), select_rows(state, parents))
-    return _sorted([*finished, *_hypotheses(ids, totals, length_penalty)])
+        found = search(
+            step,
+            logits.cpu().double(),
+            state,
+            None,
+            torch.tensor([length]),
+            beam=beam,
+            length_penalty=length_penalty,
+            ending=stop,
+            banned=banned,
+        )
+    return hypotheses(found)[0]
 
 
-def _best(totals: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the totals, rows and symbols of the `width` best entries of (K, V), by falling total, first ones first."""
-    values, places = totals.flatten().sort(descending=True, stable=True)
-    width = min(width, int((values > -torch.inf).sum()))
-    return values[:width], places[:width] // totals.shape[1], places[:width] % totals.shape[1]
-
-
-def _hypotheses(ids: Tensor, totals: Tensor, alpha: float) -> list[Hypothesis]:
-    """Return the hypotheses with symbols (K, N) and log-probabilities (K,)."""
-    factor = normalisation(ids.shape[1], alpha)
+def hypotheses(found: Found) -> list[list[Hypothesis]]:
+    """Return the hypotheses of each source as lists."""
+    rows = zip(*(part.tolist() for part in found), strict=True)
     return [
-        Hypothesis(tuple(row), total, total * factor) for row, total in zip(ids.tolist(), totals.tolist(), strict=True)
+        [Hypothesis(tuple(ids[:n]), log_prob, score) for ids, n, log_prob, score in zip(*row, strict=True) if n]
+        for row in rows
     ]
-
-
-def _is_settled(finished: list[Hypothesis], best_live: float, length: int, alpha: float) -> bool:
-    """Tell whether no live hypothesis can win: a total only falls, and the full length divides it by the most."""
-    bound = best_live * normalisation(length, alpha)
-    return any(hypothesis.score >= bound for hypothesis in finished)
-
-
-def _sorted(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
-    return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)

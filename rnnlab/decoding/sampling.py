@@ -98,16 +98,29 @@ def advance(model: nn.Module, ids: Tensor, state: Any) -> tuple[Tensor, Any]:
     return logits[:, -1], state
 
 
-def mask_banned(logits: Tensor, banned: Sequence[int]) -> Tensor:
+def mask_banned(logits: Tensor, banned: Sequence[int] | Tensor, is_over: Tensor | None = None) -> Tensor:
     """Return logits or log-probabilities (B, V) with those of banned symbols at minus infinity.
 
+    Args:
+        logits: (B, V).
+        banned: numbers of symbols.
+        is_over: bool (B,), rows of which nothing is chosen any more, whatever stands in them; None for none.
+
     Raises:
-        ValueError: a row has no finite maximum: its model diverged, or every symbol is banned.
+        ValueError: another row has no finite maximum: its model diverged, or every symbol is banned.
     """
-    logits = logits.index_fill(-1, torch.tensor(list(banned), dtype=torch.int64, device=logits.device), -math.inf)
-    if not logits.amax(-1).isfinite().all():
-        raise ValueError("no symbol to choose: the model's logits are not finite, or every symbol is banned")
+    if not isinstance(banned, Tensor):
+        banned = torch.tensor(list(banned), dtype=torch.int64, device=logits.device)
+    logits = logits.index_fill(-1, banned, -math.inf)
+    can_choose = logits.amax(-1).isfinite()
+    check_choice(can_choose if is_over is None else can_choose | is_over)
     return logits
+
+
+def check_choice(can_choose: Tensor) -> None:
+    """Raise ValueError unless there is a symbol to choose in every row."""
+    if not can_choose.all():
+        raise ValueError("no symbol to choose: the model's logits are not finite, or every symbol is banned")
 
 
 def next_distribution(
