@@ -222,9 +222,9 @@ def _steps(
     device = next(model.parameters()).device
     with evaluating(model):
         logits, state = prime(model, prompts, device)
-        for step, uniform in zip(range(length), _uniform(seed, len(prompts)), strict=False):
+        for step, numbers in zip(range(length), uniform_numbers(seed, len(prompts)), strict=False):
             # A few numbers: chosen on the CPU, where they have to go anyway, and alike for all devices.
-            ids = _draw(next_distribution(logits.cpu(), **options), uniform)
+            ids = draw(next_distribution(logits.cpu(), **options), numbers)
             yield ids.masked_fill(is_over, FINISHED)
             latest.append(ids)
             if ending is not None and len(latest) == len(ending):
@@ -234,7 +234,7 @@ def _steps(
             logits, state = advance(model, ids.to(device), state)
 
 
-def _uniform(seed: int, num_rows: int) -> Iterator[Tensor]:
+def uniform_numbers(seed: int, num_rows: int) -> Iterator[Tensor]:
     """Yield numbers in [0, 1), float64 (B,), without end: a function of the seed, the row and the step alone."""
     seeds = torch.randint(2**32, (num_rows,), generator=torch.Generator().manual_seed(seed)).tolist()
     rows = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -242,7 +242,7 @@ def _uniform(seed: int, num_rows: int) -> Iterator[Tensor]:
         yield from torch.stack([torch.rand(_BLOCK, generator=row, dtype=torch.float64) for row in rows], dim=1)
 
 
-def _draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
+def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """Return the symbols (B,) at which the cumulative probabilities (B, V) first exceed uniform numbers (B,)."""
     cumulative = probabilities.cumsum(-1)
     # Below the last entry, also when rounded, as a number below one is at most 1 - 2**-53; and "exceed" leaves out

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rnnlab.decoding import FINISHED, next_distribution, prime, sample
-from rnnlab.decoding.sampling import START, UNKNOWN, _draw, advance
+from rnnlab.decoding.sampling import START, UNKNOWN, advance, draw
 from tests.decoding.models import RNNS, VOCAB_SIZE, Constant, char_lm
 from tests.tolerances import FLOAT64
 
@@ -171,7 +171,7 @@ def test_each_symbol_is_drawn_given_all_before_it():
 def test_only_what_is_possible_is_drawn(weights):
     """At both ends of the range of random numbers, whatever the sum of the probabilities is rounded to."""
     weights = torch.tensor([weights, weights], dtype=torch.float64)
-    ids = _draw(weights / weights.sum(-1, keepdim=True), torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64))
+    ids = draw(weights / weights.sum(-1, keepdim=True), torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64))
     possible = weights[0].nonzero().flatten()
     assert ids.tolist() == [possible[0], possible[-1]]
 
