@@ -66,7 +66,8 @@ def run_jobs(words: list[str], job: Callable[[dict[str, Any]], None]) -> list[Ex
 def composed(config: DictConfig) -> dict[str, Any]:
     """Return a configuration that Hydra composed as plain data.
 
-    `rnn.hidden_size` sizes a cell that is configured apart, `rnn.cell`, by interpolation, and is no setting beside it.
+    The `hidden_size` of a layer, `rnn` or one within `model`, sizes a cell that is configured apart, its `cell`, by
+    interpolation, and is no setting beside it.
 
     Raises:
         UsageError: as `to_plain`, or a part is missing that a run needs, or one is there that nothing reads.
@@ -79,8 +80,9 @@ def composed(config: DictConfig) -> dict[str, Any]:
         if not re.search(rf"\$\{{{re.escape(str(key))}\b", unresolved):
             raise UsageError(f"nothing reads {key}{nearest(str(key), needed)}")
     plain = to_plain(config)
-    if isinstance(plain["rnn"], dict) and isinstance(plain["rnn"].get("cell"), dict):
-        plain["rnn"].pop("hidden_size", None)
+    for layer in (plain["rnn"], *(plain["model"] or {}).values()):
+        if isinstance(layer, dict) and isinstance(layer.get("cell"), dict):
+            layer.pop("hidden_size", None)
     return plain
 
 
