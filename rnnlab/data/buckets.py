@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from rnnlab.data.batches import InMemoryData
 from rnnlab.data.checks import check_integer
 
 
@@ -23,6 +24,9 @@ class LengthBucketBatchSampler(DistributedSampler[list[int]]):
     equal within a sixteenth, so that long sequences, too, change their company. Where the cuts lie depends on lengths
     alone: an epoch always has as many batches, as a schedule by steps needs it. Without `shuffle` lengths are taken as
     they are, and the batches come in one order, the shortest sequences first.
+
+    An `even` sampler cuts where the length changes, too, once a batch is half full: most batches then have no padding,
+    which a recurrence on a CPU rewards.
 
     Every rank has the same number of batches. Where they cannot be dealt evenly, the batches with most sequences are
     cut in two until they can.
@@ -39,6 +43,7 @@ class LengthBucketBatchSampler(DistributedSampler[list[int]]):
         num_replicas: processes that train together.
         rank: which of them this is.
         max_sentences: largest number of sequences in a batch; None for no limit.
+        even: whether a change of length ends a batch that is half full.
 
     Raises:
         ValueError: an argument is out of range, or there are too few sequences for every rank to have a batch.
@@ -53,6 +58,7 @@ class LengthBucketBatchSampler(DistributedSampler[list[int]]):
         num_replicas: int = 1,
         rank: int = 0,
         max_sentences: int | None = None,
+        even: bool = False,
     ) -> None:
         check_integer("num_replicas", num_replicas, 1)
         check_integer("rank", rank, 0, num_replicas - 1)
@@ -64,7 +70,7 @@ class LengthBucketBatchSampler(DistributedSampler[list[int]]):
         if not len(exact) or exact.min() < 1:
             raise ValueError("lengths must be those of one sequence or more, each at least 1")
         self._keys = _rounded(exact) if shuffle else exact
-        self._cuts = _cuts(np.sort(self._keys), max_tokens, max_sentences or len(exact), num_replicas)
+        self._cuts = _cuts(np.sort(self._keys), max_tokens, max_sentences or len(exact), num_replicas, even)
         self._num_served = 0  # batches of the running epoch, of this rank
         self._resume_from: dict[str, int] | None = None
 
@@ -106,13 +112,16 @@ def _rounded(lengths: np.ndarray) -> np.ndarray:
     return -(-lengths // step) * step
 
 
-def _cuts(lengths: np.ndarray, max_tokens: int, max_sentences: int, num_replicas: int) -> list[int]:
+def _cuts(lengths: np.ndarray, max_tokens: int, max_sentences: int, num_replicas: int, even: bool) -> list[int]:
     """Return where to cut sequences of these ascending lengths, so that `num_replicas` divides the number of parts."""
-    borders = [0]
+    borders, before = [0], 0
     for index, length in enumerate(lengths.tolist()):
         count = index - borders[-1]
-        if count and ((count + 1) * length > max_tokens or count == max_sentences):
+        is_full = (count + 1) * length > max_tokens or count == max_sentences
+        is_half_full = 2 * count * before >= max_tokens or 2 * count >= max_sentences
+        if count and (is_full or (even and is_half_full and length > before)):
             borders.append(index)
+        before = length
     borders.append(len(lengths))
     while (len(borders) - 1) % num_replicas:
         sizes = np.diff(borders)
@@ -151,3 +160,58 @@ def bucket_loader(dataset: Dataset, sampler: LengthBucketBatchSampler) -> Bucket
 
 def _identity(batch: Any) -> Any:
     return batch
+
+
+class BucketData(InMemoryData):
+    """Base of data modules of sequences that differ in length; a subclass writes `make_splits`.
+
+    A part has `lengths`, the steps of each of its sequences (N,), and answers a list of indices with a batch. Training
+    reads sequences of similar length together, in an order drawn anew each epoch, validation and test from the shortest
+    to the longest.
+
+    Attributes:
+        even: see `LengthBucketBatchSampler`.
+
+    Args:
+        max_tokens: padded size of a training batch, sequences times steps.
+        eval_max_tokens: the same of all other batches.
+        seed: decides the order of training.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    splits: dict[str, Any]
+    even = False
+
+    def __init__(self, max_tokens: int, eval_max_tokens: int, seed: int) -> None:
+        super().__init__(check_integer("max_tokens", max_tokens, 1), seed)  # the size of a batch is counted in tokens
+        self.eval_max_tokens = check_integer("eval_max_tokens", eval_max_tokens, 1)
+
+    def rehearsal_batch(self) -> Any:
+        return self.splits["train"][[0, len(self.splits["train"]) - 1]]
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader("train", self.batch_size)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader("val", self.eval_max_tokens)
+
+    def test_dataloader(self) -> DataLoader:
+        return self._loader("test", self.eval_max_tokens)
+
+    def _loader(self, part: str, max_tokens: int) -> DataLoader:
+        sequences = self.splits[part]
+        if self.trainer is not None and self.trainer.overfit_batches:
+            # Fixed batches, whose sampler Lightning has no reason to replace.
+            batches = self._fixed_batches(sequences, max_tokens)
+            return DataLoader([sequences[indices] for indices in batches], batch_size=None)
+        ranks = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        sampler = LengthBucketBatchSampler(
+            sequences.lengths, max_tokens, self.shuffle_seed, part == "train", *ranks, even=self.even
+        )
+        return bucket_loader(sequences, sampler)
+
+    def _fixed_batches(self, sequences: Any, max_tokens: int) -> list[list[int]]:
+        """Return the indices of sequences in batches, from the shortest to the longest."""
+        return list(LengthBucketBatchSampler(sequences.lengths, max_tokens, shuffle=False, even=self.even))

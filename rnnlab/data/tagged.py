@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from rnnlab.baselines import hmm, most_frequent, score_tags, suffix_backoff
-from rnnlab.data.batches import InMemoryData, Queries
-from rnnlab.data.buckets import LengthBucketBatchSampler, bucket_loader
+from rnnlab.data.batches import Queries
+from rnnlab.data.buckets import BucketData
 from rnnlab.data.checks import check_encoding, check_integer
 from rnnlab.data.conllu_text import Sentence, check_column, fill_column, from_plain_text, is_conllu, parse_sentences
 from rnnlab.data.corpora import dev_file
@@ -27,12 +26,11 @@ from rnnlab.data.vectors import read_vectors
 _MOST_HMM_TAGS = 100
 
 
-class SentenceData(InMemoryData):
+class SentenceData(BucketData):
     """Base of the data modules of taggers; a subclass writes `read_parts`.
 
-    A batch is a `TaggedBatch`. Training reads sentences of similar length together, in an order drawn anew each epoch,
-    validation and test from the shortest to the longest. Words, characters and tags are known from training alone: a
-    word that has another tag counts as an error, in validation and test alike, and `notes` tells how many there are.
+    A batch is a `TaggedBatch`. Words, characters and tags are known from training alone: a word that has another tag
+    counts as an error, in validation and test alike, and `notes` tells how many there are.
 
     Attributes:
         sentences: those of each part, known after `setup`.
@@ -69,12 +67,11 @@ class SentenceData(InMemoryData):
         seed: int,
         encoding: str = "utf-8",
     ) -> None:
-        super().__init__(check_integer("max_tokens", max_tokens, 1), seed)  # the size of a batch is counted in tokens
+        super().__init__(max_tokens, eval_max_tokens, seed)
         self.column = check_column(column)
         self.min_count = check_integer("min_count", min_count, 1)
         self.lowercase = lowercase
         self.max_chars = check_integer("max_chars", max_chars, 1)
-        self.eval_max_tokens = check_integer("eval_max_tokens", eval_max_tokens, 1)
         self.vectors = vectors
         self.encoding = check_encoding(encoding)
         self.sentences: dict[str, list[Sentence]] = {}
@@ -162,32 +159,6 @@ class SentenceData(InMemoryData):
     def epoch_size(self) -> int:
         return self.splits["train"].num_tokens
 
-    def rehearsal_batch(self) -> TaggedBatch:
-        return self.splits["train"][[0, len(self.splits["train"]) - 1]]
-
-    def train_dataloader(self) -> DataLoader:
-        return self._loader("train", self.batch_size)
-
-    def val_dataloader(self) -> DataLoader:
-        return self._loader("val", self.eval_max_tokens)
-
-    def test_dataloader(self) -> DataLoader:
-        return self._loader("test", self.eval_max_tokens)
-
-    def _loader(self, part: str, max_tokens: int) -> DataLoader:
-        if self.trainer is not None and self.trainer.overfit_batches:
-            return self._unshuffled(part, max_tokens)
-        ranks = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        sentences = self.splits[part]
-        sampler = LengthBucketBatchSampler(sentences.lengths, max_tokens, self.shuffle_seed, part == "train", *ranks)
-        return bucket_loader(sentences, sampler)
-
-    def _unshuffled(self, part: str, max_tokens: int) -> DataLoader:
-        """Return a loader of fixed batches, whose sampler Lightning has no reason to replace."""
-        sentences = self.splits[part]
-        batches = LengthBucketBatchSampler(sentences.lengths, max_tokens, shuffle=False)
-        return DataLoader([sentences[indices] for indices in batches], batch_size=None)
-
     def baselines(self) -> dict[str, float]:
         """Return the accuracy of taggers that count, learnt from the training part.
 
@@ -225,8 +196,7 @@ class SentenceData(InMemoryData):
             if not sentences:
                 raise ValueError(f"{file}: is empty, a sentence a line is expected")
         inputs = TaggedSentences(sentences, self._symbols)
-        batches = list(LengthBucketBatchSampler(inputs.lengths, self.eval_max_tokens, shuffle=False))
-        return Queries(inputs, (text, sentences, batches))
+        return Queries(inputs, (text, sentences, self._fixed_batches(inputs, self.eval_max_tokens)))
 
     def query_batches(self, queries: Queries) -> list[TaggedBatch]:
         """Return the sentences in batches, from the shortest to the longest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-PADDING, UNKNOWN, START = "<pad>", "<unk>", "<start>"
+PADDING, UNKNOWN, START, END = "<pad>", "<unk>", "<start>", "<end>"
 
 
 class Vocabulary:

@@ -21,11 +21,12 @@ SIZES = {
     "seed": st.integers(0, 3),
     "epoch": st.integers(0, 3),
     "max_sentences": st.none() | st.integers(1, 9),
+    "even": st.booleans(),
 }
 
 
-def make(lengths, max_tokens, shuffle, seed, epoch, max_sentences, num_replicas=1, rank=0):
-    sampler = LengthBucketBatchSampler(lengths, max_tokens, seed, shuffle, num_replicas, rank, max_sentences)
+def make(lengths, max_tokens, shuffle, seed, epoch, max_sentences, even=False, num_replicas=1, rank=0):
+    sampler = LengthBucketBatchSampler(lengths, max_tokens, seed, shuffle, num_replicas, rank, max_sentences, even)
     sampler.set_epoch(epoch)
     return sampler
 
@@ -162,3 +163,16 @@ def test_a_loader_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     list(Recorder().train_dataloader())
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_even_batches_end_where_the_length_changes_once_they_are_half_full():
+    lengths = [1] * 2 + [2] * 3 + [3] * 5
+
+    def served(even):
+        return [[lengths[index] for index in batch] for batch in make(lengths, 12, False, 0, 0, None, even)]
+
+    assert served(even=False) == [[1, 1, 2, 2, 2], [3, 3, 3, 3], [3]]
+    assert served(even=True) == [[1, 1, 2, 2, 2], [3, 3, 3, 3], [3]]
+    lengths = [2] * 3 + [3] * 5
+    assert served(even=False) == [[2, 2, 2, 3], [3, 3, 3, 3]]
+    assert served(even=True) == [[2, 2, 2], [3, 3, 3, 3], [3]]
