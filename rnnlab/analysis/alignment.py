@@ -5,7 +5,6 @@ Letters: S source symbols, U symbols of an answer, its end included.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLUMNS = 3
+_ROWS = 2  # of panels
+_CELL = 0.2  # inches for a symbol
 
 
 class Alignment(NamedTuple):
@@ -50,18 +50,22 @@ def attention_maps(alignments: Sequence[Alignment], title: str = "Attention") ->
     for source, answer, weights, _ in alignments:
         if weights.shape != (len(answer), len(source)):
             raise ValueError(f"weights must be ({len(answer)}, {len(source)}), got {weights.shape}")
-    columns = min(_COLUMNS, len(alignments))
-    rows = math.ceil(len(alignments) / columns)
-    width = 1.2 + 0.24 * max(len(alignment.source) for alignment in alignments)
-    height = 1.1 + 0.24 * max(len(alignment.answer) for alignment in alignments)
-    size = (columns * max(2.6, width), rows * max(2.0, height) + 0.5)
+    # Down the columns, so that a column of short sources is a narrow one.
+    num_rows = min(_ROWS, len(alignments))
+    columns = [alignments[first : first + num_rows] for first in range(0, len(alignments), num_rows)]
+    rows = [[column[row] for column in columns if row < len(column)] for row in range(num_rows)]
+    widths = [max(10, *(len(one.source) for one in column)) for column in columns]
+    heights = [max(6, *(len(one.answer) for one in row)) for row in rows]
+    size = (1.5 + 0.7 * len(columns) + _CELL * sum(widths), 0.7 + 0.8 * num_rows + _CELL * sum(heights))
     figure = Figure(figsize=size, layout="constrained", dpi=120)
     figure.suptitle(title, fontsize=11)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    ratios = {"width_ratios": widths, "height_ratios": heights}
+    axes = figure.subplots(num_rows, len(columns), squeeze=False, **ratios).T.ravel()
     for axis, (source, answer, weights, truth) in zip(axes, alignments, strict=False):
         image = axis.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="equal")
         axis.set_xticks(range(len(source)), [_visible(symbol) for symbol in source], fontsize=8)
         axis.set_yticks(range(len(answer)), [_visible(symbol) for symbol in answer], fontsize=8)
+        axis.set_anchor("NW")
         axis.xaxis.tick_top()
         axis.tick_params(length=0)
         if truth is not None:
