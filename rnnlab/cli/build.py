@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import nn
 
 from rnnlab.callbacks import LastAndBest, Ledger, Reseed, reseed
 from rnnlab.cli import checkpoints, naming, plugins, rundir
@@ -26,6 +28,7 @@ from rnnlab.cli.rehearse import (
     rehearse_update,
 )
 from rnnlab.cli.threads import use_threads
+from rnnlab.models.layers import RecurrentFactory
 
 # Of the W&B logger: where its records are, and what they hold.
 _RECORD_KEYS = {"save_dir", "dir", "id", "version", "config"}
@@ -119,7 +122,8 @@ def _data_and_task(
             data.load_state_dict(checkpoints.data_state(checkpoint, data))
         if reads or not remembers:
             data.setup()
-        model = instantiate(config["model"])(rnn=instantiate(config["rnn"]), **data.sizes)
+        rnn = instantiate(config["rnn"]) if config["rnn"] else None
+        model = build_model(instantiate(config["model"]), rnn, data.sizes)
         schedule = instantiate(config["schedule"]) if config["schedule"] else None
         task = instantiate(config["task"])(model=model, optim=instantiate(config["optim"]), schedule=schedule)
     except UsageError:
@@ -127,6 +131,29 @@ def _data_and_task(
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
         raise UsageError(str(root_cause(error))) from error
     return data, task
+
+
+def build_model(make: Callable[..., nn.Module], rnn: RecurrentFactory | None, sizes: dict[str, Any]) -> nn.Module:
+    """Build a model, out of recurrent layers if its constructor names `rnn`.
+
+    Args:
+        make: the constructor, with what `conf/` says of the model bound.
+        rnn: what makes its recurrent layers, or None.
+        sizes: arguments that depend on the data.
+
+    Raises:
+        UsageError: the constructor does not name `rnn`, and one is there; it must have one, and none is there.
+    """
+    name = getattr(getattr(make, "func", make), "__name__", "the model")
+    parameters = inspect.signature(make).parameters
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    if rnn is not None:
+        if "rnn" not in parameters and not takes_any:
+            raise UsageError(f"{name} has no recurrent layers: it needs rnn=none")
+        return make(rnn=rnn, **sizes)
+    if "rnn" in parameters and parameters["rnn"].default is inspect.Parameter.empty:
+        raise UsageError(f"{name} is made of recurrent layers: it needs rnn=lstm, gru, rnn or cells/NAME, got none")
+    return make(**sizes)
 
 
 def _trainer(config: dict[str, Any], callbacks: list, loggers: list, run_dir: Path | None = None) -> pl.Trainer:

@@ -43,6 +43,7 @@ REFUSED = [
     ("rnn.backend=cuda", "backend"),
     ("seed=-1", "seed must be an integer >= 0, got -1"),
     ("seed=null", "seed must be an integer >= 0, got None"),
+    ("rnn=none", "Adder is made of recurrent layers: it needs rnn=lstm, gru, rnn or cells/NAME, got none"),
     ("model._target_=os.system", "'os.system' is not allowed"),
     ("model._target_=rnnlab.models.Addr", "rnnlab.models.Addr"),
     ("model.init.recurrent=orthodox", "orthodox"),

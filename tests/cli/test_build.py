@@ -1,0 +1,43 @@
+"""Recurrent layers go to the models that are made of them."""
+
+from functools import partial
+
+import pytest
+
+from rnnlab.cli.build import build_model
+from rnnlab.cli.errors import UsageError
+
+
+def recurrent(rnn, size, width=1):
+    return rnn, size, width
+
+
+def either(size, rnn="its own"):
+    return rnn, size
+
+
+def others(size, **options):
+    return options.get("rnn"), size
+
+
+def feed_forward(size):
+    return size
+
+
+def test_a_model_gets_the_layers_that_it_names():
+    assert build_model(partial(recurrent, width=3), "layers", {"size": 2}) == ("layers", 2, 3)
+    assert build_model(either, "layers", {"size": 2}) == ("layers", 2)
+    assert build_model(others, "layers", {"size": 2}) == ("layers", 2)
+
+
+def test_without_layers_it_gets_none():
+    assert build_model(either, None, {"size": 2}) == ("its own", 2)
+    assert build_model(others, None, {"size": 2}) == (None, 2)
+    assert build_model(partial(feed_forward, size=1), None, {"size": 2}) == 2
+
+
+def test_layers_that_are_not_wanted_or_are_missing_are_refused():
+    with pytest.raises(UsageError, match="feed_forward has no recurrent layers: it needs rnn=none"):
+        build_model(partial(feed_forward), "layers", {"size": 2})
+    with pytest.raises(UsageError, match="recurrent is made of recurrent layers: it needs rnn=lstm"):
+        build_model(partial(recurrent), None, {"size": 2})
