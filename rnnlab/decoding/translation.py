@@ -21,17 +21,8 @@ from rnnlab.decoding.sampling import (
     uniform_numbers,
 )
 from rnnlab.decoding.search import Found, normalisation, search
-from rnnlab.decoding.walk import (
-    END,
-    PADDING,
-    START,
-    UNKNOWN,
-    Limit,
-    check_max_length,
-    likeliest,
-    row_limits,
-    walk,
-)
+from rnnlab.decoding.symbols import END, PADDING, START, UNKNOWN
+from rnnlab.decoding.walk import Limit, check_max_length, likeliest, row_limits, walk
 
 BANNED = (PADDING, UNKNOWN, START)
 

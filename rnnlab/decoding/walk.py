@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from rnnlab.decoding.sampling import check_choice, check_integer, evaluating
 from rnnlab.decoding.state import select_rows
-
-PADDING, UNKNOWN, START, END = range(4)  # the first numbers of a vocabulary of targets
+from rnnlab.decoding.symbols import END, PADDING, START
 
 Limit = int | Sequence[int] | Tensor
 Choose = Callable[[Tensor, Tensor, Tensor], Tensor]  # logits (R, V), numbers of rows (R,), over (R,) to symbols (R,)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rnnlab.models.attention import Attention
 from rnnlab.models.bridge import Bridge
 from rnnlab.models.layers import (
+    LockedDropout,
     RecurrentFactory,
     decoder_input,
     embedding_table,
@@ -64,7 +65,7 @@ class EncoderDecoder(nn.Module):
         attention: "none", "additive", "dot", "general" or "concat", see `rnnlab.models.attention`.
         attention_size: see there.
         input_feeding: feed what was attended to into the next step; needs attention.
-        dropout: rate of dropout on embeddings and before the read-out.
+        dropout: rate of dropout on embeddings and before the read-out, with one mask for all steps of a call.
         share_embeddings: one table of embeddings for both sides, which must have one vocabulary.
         tie_embeddings: the read-out's weight is the target's table (Press and Wolf, 2017). With attention, the vector
             that is read out gets its width; without, the decoder must have it.
@@ -106,8 +107,9 @@ class EncoderDecoder(nn.Module):
         if decoder is None:
             decoder = functools.partial(rnn, bidirectional=False)
         self.source_table = embedding_table(source_size, embedding_size)
-        self.target_table = shared_embedding(self.source_table, target_size) if share_embeddings else None
-        if self.target_table is None:
+        if share_embeddings:
+            self.target_table = shared_embedding(self.source_table, target_size)
+        else:
             self.target_table = embedding_table(target_size, embedding_size)
         self.encoder = rnn(input_size=embedding_size)
         memory_width = output_width(self.encoder)
@@ -126,7 +128,7 @@ class EncoderDecoder(nn.Module):
             read = embedding_size if tie_embeddings else width
             self.combine = nn.Linear(memory_width + width, read, bias=False)
         self.read_size = read
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = LockedDropout(dropout)
         self.head = nn.Linear(read, target_size)
         initialise_all([self.encoder, self.decoder], self.head, init)
         if tie_embeddings:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from rnnlab.models.layers import LockedDropout
+from rnnlab.decoding.symbols import PADDING
+from rnnlab.models.layers import LockedDropout, decoder_input, shared_embedding
 from rnnlab.models.transformer_layers import (
     ACTIVATIONS,
     DecoderLayer,
@@ -23,7 +23,6 @@ from rnnlab.models.transformer_layers import (
     split_heads,
 )
 
-PADDING, START = 0, 2  # numbers of these two in both vocabularies
 POSITIONS = ("sinusoidal", "learned")
 
 
@@ -104,14 +103,12 @@ class TransformerSeq2Seq(nn.Module):
         for name, value, allowed in (("positions", positions, POSITIONS), ("activation", activation, ACTIVATIONS)):
             if value not in allowed:
                 raise ValueError(f"model.{name} must be {' or '.join(allowed)}, got {value!r}")
-        if share_embeddings and source_size != target_size:
-            raise ValueError(
-                "model.share_embeddings=true needs one vocabulary for both sides, got "
-                f"source_size={source_size}, target_size={target_size}"
-            )
         self.scale = width**0.5
         self.source_embedding = _embedding(source_size, width)
-        self.target_embedding = self.source_embedding if share_embeddings else _embedding(target_size, width)
+        if share_embeddings:
+            self.target_embedding = shared_embedding(self.source_embedding, target_size)
+        else:
+            self.target_embedding = _embedding(target_size, width)
         is_learned = positions == "learned"
         self.source_positions = LearnedPositions(max_length, width) if is_learned else None
         self.target_positions = LearnedPositions(max_length, width) if is_learned else None
@@ -130,7 +127,7 @@ class TransformerSeq2Seq(nn.Module):
         """Return logits (B, U, V) with teacher forcing: those of step u have read START and target[:, :u]."""
         memory = self.encode(batch.source, batch.source_lengths)
         state = self.initial_state(memory)
-        x = self._embed_target(_shifted(batch.target), 0)
+        x = self._embed_target(decoder_input(batch.target).t(), 0)
         for layer, past, source in zip(self.decoder, state, memory.keys_values, strict=True):
             x, _ = layer(x, past, source, memory.is_symbol)
         return self.head(self.decoder_norm(x)).transpose(0, 1)
@@ -188,7 +185,7 @@ class TransformerSeq2Seq(nn.Module):
         """
         memory = self.encode(batch.source, batch.source_lengths)
         state = self.initial_state(memory)
-        x = self._embed_target(_shifted(batch.target), 0)
+        x = self._embed_target(decoder_input(batch.target).t(), 0)
         for layer, past, source in zip(self.decoder[:-1], state, memory.keys_values, strict=False):
             x, _ = layer(x, past, source, memory.is_symbol)
         last, rows = self.decoder[-1], x.shape[1]
@@ -210,11 +207,6 @@ class TransformerSeq2Seq(nn.Module):
         stop = start + len(ids)
         where = sinusoids(start, stop, like=x) if positions is None else positions(start, stop)
         return self.dropout(x + where.unsqueeze(1))
-
-
-def _shifted(target: Tensor) -> Tensor:
-    """Return what is read while a target (B, U) is written: START and all but its last symbol, (U, B)."""
-    return pad(target[:, :-1], (1, 0), value=START).t()
 
 
 def _embedding(num_symbols: int, width: int) -> nn.Embedding:

@@ -53,6 +53,8 @@ def recurrences():
     found = {}
     for path in sorted((conf_dir() / "rnn").rglob("*.yaml")):
         config = OmegaConf.create({"rnn": OmegaConf.load(path)})
+        if not config.rnn:  # none
+            continue
         config.rnn.hidden_size = 6
         if OmegaConf.select(config, "rnn.cell.proj_size"):
             config.rnn.cell.proj_size = 3

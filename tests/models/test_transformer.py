@@ -259,7 +259,7 @@ def test_sinusoids():
         ({"num_layers": 0}, "model.num_layers must be an integer of at least 1, got 0"),
         ({"width": 12.0}, "model.width must be an integer of at least 1, got 12.0"),
         ({"dropout": 1.0}, r"model.dropout must lie in \[0, 1\), got 1.0"),
-        ({"share_embeddings": True}, "model.share_embeddings=true .* got source_size=11, target_size=9"),
+        ({"share_embeddings": True}, "model.share_embeddings=true .* got 11 source and 9 target symbols"),
     ],
 )
 def test_what_cannot_be_built_is_refused(options, message):
