@@ -1,19 +1,27 @@
 """What a network must beat: plain numpy functions from known values to forecasts, symbols and tags."""
 
+from rnnlab.baselines.answers import AnswerScore, AnswerScores, edit_distance, score_answer, score_answers
 from rnnlab.baselines.arima import arima
 from rnnlab.baselines.linear import LinearForecast, fit_ols
 from rnnlab.baselines.naive import naive, seasonal_naive
 from rnnlab.baselines.ngram import witten_bell
+from rnnlab.baselines.pairs import copy
 from rnnlab.baselines.tags import TagScores, hmm, most_frequent, score_tags, suffix_backoff
 
 __all__ = [
+    "AnswerScore",
+    "AnswerScores",
     "LinearForecast",
     "TagScores",
     "arima",
+    "copy",
+    "edit_distance",
     "fit_ols",
     "hmm",
     "most_frequent",
     "naive",
+    "score_answer",
+    "score_answers",
     "score_tags",
     "seasonal_naive",
     "suffix_backoff",

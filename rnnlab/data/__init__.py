@@ -2,7 +2,9 @@
 
 from rnnlab.data.addition import AdditionData, decode, encode
 from rnnlab.data.batches import EpochSampler, InMemoryData, Queries
+from rnnlab.data.dates import DateData
 from rnnlab.data.generated import GeneratedTaggerData
+from rnnlab.data.pairs import Pair, PairBatch, PairData
 from rnnlab.data.sentences import TaggedBatch
 from rnnlab.data.series import CSVData
 from rnnlab.data.sines import TwoSineData
@@ -13,9 +15,13 @@ from rnnlab.data.text import TextData
 __all__ = [
     "AdditionData",
     "CSVData",
+    "DateData",
     "EpochSampler",
     "GeneratedTaggerData",
     "InMemoryData",
+    "Pair",
+    "PairBatch",
+    "PairData",
     "Queries",
     "TaggedBatch",
     "TaggerData",

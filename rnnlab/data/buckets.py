@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -70,7 +71,7 @@ class LengthBucketBatchSampler(DistributedSampler[list[int]]):
         if not len(exact) or exact.min() < 1:
             raise ValueError("lengths must be those of one sequence or more, each at least 1")
         self._keys = _rounded(exact) if shuffle else exact
-        self._cuts = _cuts(np.sort(self._keys), max_tokens, max_sentences or len(exact), num_replicas, even)
+        self._cuts = _cuts(np.sort(self._keys), max_tokens, max_sentences or math.inf, num_replicas, even)
         self._num_served = 0  # batches of the running epoch, of this rank
         self._resume_from: dict[str, int] | None = None
 
@@ -112,7 +113,7 @@ def _rounded(lengths: np.ndarray) -> np.ndarray:
     return -(-lengths // step) * step
 
 
-def _cuts(lengths: np.ndarray, max_tokens: int, max_sentences: int, num_replicas: int, even: bool) -> list[int]:
+def _cuts(lengths: np.ndarray, max_tokens: int, max_sentences: float, num_replicas: int, even: bool) -> list[int]:
     """Return where to cut sequences of these ascending lengths, so that `num_replicas` divides the number of parts."""
     borders, before = [0], 0
     for index, length in enumerate(lengths.tolist()):
