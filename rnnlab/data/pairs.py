@@ -139,6 +139,7 @@ class PairData(BucketData):
     Attributes:
         pairs: those of each part, known after `setup`.
         source_symbols, target_symbols: the vocabularies, the same one if they are shared.
+        error_names: what the share of wrong answers and the rate of wrong symbols are called, if by names of their own.
 
     Args:
         source_tokens, target_tokens: what a source and a target are sequences of: 'characters', or 'words' between
@@ -157,6 +158,7 @@ class PairData(BucketData):
     remembers = True
     unit = "target symbols"
     even = True
+    error_names: tuple[str, str] | None = None
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
+from torchmetrics import SumMetric
 
 
 class Means(nn.Module):
@@ -19,8 +19,9 @@ class Means(nn.Module):
 
     def __init__(self, *names: str) -> None:
         super().__init__()
-        self.metrics = nn.ModuleDict(
-            {name: MeanMetric(nan_strategy="disable").set_dtype(torch.float64) for name in names}
+        self.totals, self.counts = (
+            nn.ModuleDict({name: SumMetric(nan_strategy="disable").set_dtype(torch.float64) for name in names})
+            for _ in range(2)
         )
 
     def update(self, weight: Tensor | float = 1.0, **values: Tensor) -> None:
@@ -28,13 +29,17 @@ class Means(nn.Module):
 
         Each counts as often as the element of `weight` in its place, or all alike.
         """
+        # Not MeanMetric: without its search for NaN, torchmetrics 1.9 takes all weights for one.
         for name, value in values.items():
-            self.metrics[name].update(value.double(), weight)
+            weights = torch.as_tensor(weight, dtype=torch.float64, device=value.device).expand(value.shape)
+            self.totals[name].update((value * weights).sum())
+            self.counts[name].update(weights.sum())
 
     def report(self) -> dict[str, Tensor]:
         """Return the means of the names that were given anything, and start anew."""
-        result = {name: metric.compute() for name, metric in self.metrics.items() if metric.update_called}
-        for metric in self.metrics.values():
+        given = [name for name, metric in self.totals.items() if metric.update_called]
+        result = {name: self.totals[name].compute() / self.counts[name].compute() for name in given}
+        for metric in (*self.totals.values(), *self.counts.values()):
             metric.reset()
         return result
 

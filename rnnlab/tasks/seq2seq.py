@@ -98,19 +98,18 @@ class Seq2SeqTask(pl.LightningModule):
         self.train_loss = EpochLoss()
 
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
-        rate = self._teacher_forcing()
+        first, last = self.teacher_forcing
+        rate = (
+            first
+            if first == last
+            else on_a_line(first, last, self.global_step, self.trainer.estimated_stepping_batches)
+        )
         logits = self.model(batch) if rate == 1 else self.model(batch, teacher_forcing=rate)
         losses, count = _losses(logits, batch.target, self.label_smoothing), (batch.target != PADDING).sum(dim=1)
         total = (batch.weight * count).sum()
         loss = (batch.weight * losses.sum(dim=1)).sum() / total
         self.train_loss.add(self, loss, total)
         return loss
-
-    def _teacher_forcing(self) -> float:
-        first, last = self.teacher_forcing
-        if first == last:
-            return first
-        return first + (last - first) * min(1.0, self.global_step / max(1, self.trainer.estimated_stepping_batches - 1))
 
     def validation_step(self, batch: PairBatch, batch_index: int) -> None:
         self._evaluation_step(batch, "val")
@@ -183,6 +182,11 @@ class Seq2SeqTask(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return complete_optimisers(self, self.optim, self.schedule)
+
+
+def on_a_line(first: float, last: float, step: int, num_steps: float) -> float:
+    """Return the value at a step, counted from 0, of `num_steps`, on the way from the first to the last."""
+    return first + (last - first) * min(1.0, step / max(1.0, num_steps - 1))
 
 
 def _losses(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from rnnlab.decoding import Hypothesis, greedy, sample_translations, translate
 from rnnlab.decoding.search import largest, normalisation
-from rnnlab.decoding.translation import BANNED
 from rnnlab.decoding.symbols import END, PADDING, START
+from rnnlab.decoding.translation import BANNED
 from tests.decoding.models import Fixed, Translator
 
 VOCABULARY = 8

@@ -18,3 +18,10 @@ def test_a_mean_with_a_nan_is_nan_and_starts_anew():
     assert means.report()["a"].isnan()
     means.update(a=torch.tensor([1.0]))
     assert means.report()["a"] == 1
+
+
+def test_elements_count_by_weight():
+    means = Means("loss", "right")
+    means.update(loss=torch.tensor([1.0, 4.0]), right=torch.tensor([True, False]), weight=torch.tensor([3.0, 1.0]))
+    means.update(loss=torch.tensor([2.0]))
+    assert means.report() == {"loss": (3 + 4 + 2) / 5, "right": 0.75}
