@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rnnlab.decoding.sampling import mask_banned
-from rnnlab.decoding.state import select_rows
+from rnnlab.decoding.state import is_worth_dropping, select_rows
 
 # (symbols int64 (B*W,), state of B*W rows, memory of B rows) to (logits (B*W, V), state)
 Step = Callable[[Tensor, Any, Any], tuple[Tensor, Any]]
@@ -61,7 +61,7 @@ def search(
     wide; of equally likely ones, those of the better hypothesis, then the lower numbers. One that ends with `ending` is
     finished: it is set aside with its place in the beam and never extended. A source is settled when no place is left,
     at its limit, or when no live hypothesis can still get among the `n_best` finished ones; the live ones are then left
-    out. Settled sources leave the batch when they are half of it: what is found depends on nothing beside a source, but
+    out. Settled sources leave the batch: what is found depends on nothing beside a source, but
     for rounding in the model's products.
 
     Args:
@@ -122,7 +122,7 @@ def search(
         if not num_live:
             break
         origins = torch.arange(len(rows), device=device).unsqueeze(1) * width + parents
-        if 2 * num_live <= len(rows):
+        if is_worth_dropping(num_live, len(rows)):
             kept = is_live.nonzero().squeeze(1)
             rows, limits, bounds, best = rows[kept], limits[kept], bounds[kept], best[kept]
             totals, recent, symbols, origins = totals[kept], recent[kept], symbols[kept], origins[kept]

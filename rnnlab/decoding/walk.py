@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnlab.decoding.sampling import check_choice, check_integer, evaluating
-from rnnlab.decoding.state import select_rows
+from rnnlab.decoding.state import is_worth_dropping, select_rows
 from rnnlab.decoding.symbols import END, PADDING, START
 
 Limit = int | Sequence[int] | Tensor
@@ -46,9 +46,7 @@ def walk(
     banned: Sequence[int],
     scored: bool = False,
 ) -> Walk:
-    """Choose symbols until each answer has END or as many as its limit.
-
-    Rows that are over leave the batch when they are half of it.
+    """Choose symbols until each answer has END or as many as its limit; rows that are over leave the batch.
 
     Args:
         model, source, lengths, banned: see `rnnlab.decoding.translate`.
@@ -90,7 +88,7 @@ def walk(
             num_live = len(rows) - int(is_over.sum())
             if not num_live:
                 break
-            if 2 * num_live <= len(rows):
+            if is_worth_dropping(num_live, len(rows)):
                 kept = is_over.logical_not().nonzero().squeeze(1)
                 rows, limits, symbols = rows[kept], limits[kept], symbols[kept]
                 is_over, can_choose = is_over[kept], can_choose[kept]

@@ -189,7 +189,7 @@ def test_the_largest_are_those_of_a_stable_sort(rows, count):
 
 
 def test_what_is_settled_leaves_the_batch():
-    """Rows go when half are over: those of the memory with them, which `Fixed` would show."""
+    """Rows go when a quarter are over: those of the memory with them, which `Fixed` would show."""
     rows = [[0.98, 0.01, 0.01], [0.96, 0.02, 0.02], [0.97, 0.02, 0.01], [0.0, 0.6, 0.4], [0.0, 0.3, 0.7]]
     model, source, lengths = table(*rows)
     limits = [9, 9, 9, 5, 3]
