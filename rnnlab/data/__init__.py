@@ -4,6 +4,7 @@ from rnnlab.data.addition import AdditionData, decode, encode
 from rnnlab.data.batches import EpochSampler, InMemoryData, Queries
 from rnnlab.data.dates import DateData
 from rnnlab.data.generated import GeneratedTaggerData
+from rnnlab.data.pair_files import TSVPairs
 from rnnlab.data.pairs import Pair, PairBatch, PairData
 from rnnlab.data.sentences import TaggedBatch
 from rnnlab.data.series import CSVData
@@ -23,6 +24,7 @@ __all__ = [
     "PairBatch",
     "PairData",
     "Queries",
+    "TSVPairs",
     "TaggedBatch",
     "TaggerData",
     "TextData",

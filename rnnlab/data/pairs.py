@@ -25,7 +25,9 @@ from rnnlab.data.vocabulary import END, PADDING, START, UNKNOWN, Vocabulary
 
 SPECIAL = (PADDING, UNKNOWN, START, END)  # the first symbols of both vocabularies
 IMPOSSIBLE = -1  # a symbol of a right answer that no answer can have
-TOKENS = {"characters": "", "words": " "}  # what a text is cut into, and what joins the parts again
+JOINTS = {"characters": "", "words": " "}  # what a text is cut into, and what joins the parts again
+
+Tokens = tuple[str, ...]
 
 _MOST_NAMED = 10  # symbols in a note
 
@@ -39,8 +41,8 @@ class Pair(NamedTuple):
         weight: how much it counts: in the loss, where it is trained on, or in scores, as occurrences it stands for.
     """
 
-    source: tuple[str, ...]
-    targets: tuple[tuple[str, ...], ...]
+    source: Tokens
+    targets: tuple[Tokens, ...]
     weight: float = 1.0
 
 
@@ -81,7 +83,7 @@ class PairRows(Dataset):
         pairs: Sequence[Pair],
         source_symbols: Vocabulary,
         target_symbols: Vocabulary,
-        known: Collection[tuple[str, ...]] | None = None,
+        known: Collection[Tokens] | None = None,
     ) -> None:
         self.lengths = np.array([len(pair.source) for pair in pairs], dtype=np.int64)
         self._target_lengths = np.array([len(pair.targets[0]) + 1 for pair in pairs], dtype=np.int64)
@@ -172,8 +174,8 @@ class PairData(BucketData):
         encoding: str = "utf-8",
     ) -> None:
         super().__init__(max_tokens, eval_max_tokens, seed)
-        self.source_tokens = check_choice("source_tokens", source_tokens, TOKENS)
-        self.target_tokens = check_choice("target_tokens", target_tokens, TOKENS)
+        self.source_tokens = check_choice("source_tokens", source_tokens, JOINTS)
+        self.target_tokens = check_choice("target_tokens", target_tokens, JOINTS)
         self.shared_vocabulary = shared_vocabulary
         self.min_count = check_integer("min_count", min_count, 1)
         self.encoding = check_encoding(encoding)
@@ -305,13 +307,13 @@ class PairData(BucketData):
 
     def join_source(self, symbols: Iterable[str]) -> str:
         """Return the text of a source."""
-        return TOKENS[self.source_tokens].join(symbols)
+        return JOINTS[self.source_tokens].join(symbols)
 
     def join_target(self, symbols: Iterable[str]) -> str:
         """Return the text of a target."""
-        return TOKENS[self.target_tokens].join(symbols)
+        return JOINTS[self.target_tokens].join(symbols)
 
-    def parse_source(self, line: str, place: str) -> tuple[str, ...]:
+    def parse_source(self, line: str, place: str) -> Tokens:
         """Return the symbols of a line that asks for an answer.
 
         Raises:
@@ -363,21 +365,24 @@ class PairData(BucketData):
             for answer in hypotheses
         )
 
-    def score_baseline(
-        self, name: str, answer: Callable[[list[tuple[str, ...]]], Sequence[Sequence[str]]]
-    ) -> dict[str, float]:
-        """Return 'baseline/<name>/<part>/exact_match' of what answers sources, for validation and test."""
+    def score_baseline(self, name: str, answer: Callable[[list[Tokens]], Sequence[Sequence[str]]]) -> dict[str, float]:
+        """Return 'baseline/<name>/<part>/<metric>' of what answers sources, for validation and test."""
         result = {}
         for part in ("val", "test"):
             pairs = self.pairs.get(part)
             if pairs:
                 answers = answer([pair.source for pair in pairs])
-                scores = score_answers(answers, [pair.targets for pair in pairs], [pair.weight for pair in pairs])
-                result[f"baseline/{name}/{part}/exact_match"] = scores.exact_match
+                metrics = self.measure_answers(pairs, answers)
+                result |= {f"baseline/{name}/{part}/{metric}": value for metric, value in metrics.items()}
         return result
 
+    def measure_answers(self, pairs: Sequence[Pair], answers: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Return the metrics of answers to pairs, one or more, by name."""
+        scores = score_answers(answers, [pair.targets for pair in pairs], [pair.weight for pair in pairs])
+        return {"exact_match": scores.exact_match}
 
-def cut(text: str, tokens: str) -> tuple[str, ...]:
+
+def cut(text: str, tokens: str) -> Tokens:
     """Return the symbols of a text: its characters, without spaces around it, or its 'words'."""
     return tuple(text.strip() if tokens == "characters" else text.split())
 

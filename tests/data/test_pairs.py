@@ -1,11 +1,13 @@
 """Data of sequence-to-sequence models: symbols of training alone, batches in numbers and back, files of one's own."""
 
+import gzip
+import zlib
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from rnnlab.data import Pair, PairBatch, PairData
+from rnnlab.data import Pair, PairBatch, PairData, TSVPairs
 from rnnlab.data.pairs import IMPOSSIBLE, SPECIAL
 
 TRAIN = [("ab", ["x y"]), ("b", ["y", "z z"]), ("abab", ["x <end> y"])]
@@ -156,3 +158,100 @@ def test_broken_questions_are_refused(tmp_path, text, message):
 def test_what_cannot_be_learnt_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         made(Listed(**arguments))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_text(name, text, encoding="utf-8"):
+        content = text.encode(encoding)
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        return tmp_path / name
+
+    return write_text
+
+
+def listed(data, part):
+    return [(data.join_source(pair.source), *map(data.join_target, pair.targets)) for pair in made(data).pairs[part]]
+
+
+@pytest.mark.parametrize("name", ["train.tsv", "train.tsv.gz"])
+def test_files_are_read_line_by_line(write, name):
+    text = "\ufeffein Haus\ta house\r\nHund\tdog\r\n ein  Haus\tone house\r\nHund\tdog \r\n\r\n"
+    train = write(name, text, "utf-16")
+    data = TSVPairs(train, write("val.tsv", "Hund\tthe dog\nKatze\tcat", "utf-16"), tokens="words", encoding="utf-16")
+    assert listed(data, "train") == [("ein Haus", "a house", "one house"), ("Hund", "dog")]
+    assert data.source_symbols.symbols[4:] == ("Haus", "Hund", "ein") and "test" not in data.pairs
+    assert data.notes == [
+        f"{train}: 1 of 4 rows come again and are read once, the first in line 4",
+        f"{train}: 1 of 2 sources have several right answers, the first of which is trained on",
+        "val: 1 of 2 sources are in train too, as 'Hund'; they do not show what is learnt of new ones",
+        "val: 1 of 2 sources have a symbol that training lacks ('Katze'), which is read as unknown",
+        "val: 2 of 2 pairs have no right answer without a symbol that training lacks ('cat', 'the'); each counts as "
+        "wrong",
+    ]
+
+
+def test_sides_may_be_cut_differently_and_long_rows_are_left_out(write):
+    train = write("t.tsv", "ab c\tx y\nabcd\tx\nab\tx y z\n")
+    data = TSVPairs(train, train, source_tokens="words", target_tokens="characters", max_source=2, max_target=4)
+    assert made(data).pairs["train"] == [Pair(("ab", "c"), (tuple("x y"),)), Pair(("abcd",), (("x",),))]
+    assert data.notes[0] == f"{train}: 1 of 3 rows are longer than max_source=2 or max_target=4 and left out, " + (
+        "the first in line 3"
+    )
+    assert data.baselines() == {"baseline/copy/val/exact_match": 0}
+
+
+def test_without_a_validation_file_a_hash_of_the_source_decides(write):
+    train = write("t.tsv", "".join(f"w{number}\t{number}\nw{number}\tx\n" for number in range(400)))
+    data = made(TSVPairs(train, val_percent=10, test_percent=20))
+    sources = {part: {pair.source for pair in pairs} for part, pairs in data.pairs.items()}
+    assert sources["test"] == {tuple(f"w{n}") for n in range(400) if zlib.crc32(f"w{n}".encode()) % 100 < 20}
+    assert sources["val"] == {tuple(f"w{n}") for n in range(400) if 20 <= zlib.crc32(f"w{n}".encode()) % 100 < 30}
+    assert sum(map(len, sources.values())) == 400
+    sizes = [len(sources[part]) for part in ("train", "val", "test")]
+    assert data.notes[1] == (
+        f"{train}: is split by a hash of the source: {sizes[0]} train, {sizes[1]} val, {sizes[2]} test"
+    )
+    # Whoever measures it on another file compares it with what learnt from the same pairs.
+    other = TSVPairs(train, val_percent=50, test=write("other.tsv", "w1\t1"))
+    other.load_state_dict(data.state_dict())
+    assert made(other).pairs["train"] == data.pairs["train"] and len(other.pairs["test"]) == 1
+    whole = made(TSVPairs(train, train))
+    assert len(whole.pairs["train"]) == 400
+    again = TSVPairs(train)
+    again.load_state_dict(whole.state_dict())
+    with pytest.raises(ValueError, match="trained on all of its training file, and there is no val: give val=FILE"):
+        again.setup()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\tb\nab\n", r"t\.tsv:2: expected a source, one tab and a target, got 0 tabs: 'ab'"),
+        ("a\tb\tc\n", r"t\.tsv:1: expected a source, one tab and a target, got 2 tabs"),
+        ("a\tb\n\nc\td", r"t\.tsv:2: expected a source, one tab and a target, got 0 tabs: ''"),
+        ("a\tb\n \tb", r"t\.tsv:2: the source is empty"),
+        ("a\tb\na\t ", r"t\.tsv:2: the target is empty"),
+        ("", "the train part has no pair"),
+        ("a\tb", r"are validation, by a hash: of its 1 that is 1, and 0 are train; give val=FILE"),
+    ],
+)
+def test_broken_files_are_refused(write, text, message):
+    path = write("t.tsv", text)
+    with pytest.raises(ValueError, match=message):
+        made(TSVPairs(path, None if "hash" in message else path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"val_percent": 0}, "val_percent must be an integer from 1 to 99, got 0"),
+        ({"test_percent": 95}, "test_percent must be an integer from 0 to 94, got 95"),
+        ({"max_source": 0}, "max_source must be an integer of at least 1, got 0"),
+        ({"tokens": "bytes"}, "source_tokens must be one of characters, words, got 'bytes'"),
+        ({}, "no file of pairs at absent.tsv"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        made(TSVPairs("absent.tsv", **arguments))
