@@ -1,5 +1,6 @@
 """Answers of encoder-decoder models, against a plain search of one source at a time and the enumeration of all."""
 
+import functools
 import itertools
 import math
 
@@ -8,11 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rnnlab.nn
 from rnnlab.decoding import Hypothesis, greedy, sample_translations, translate
 from rnnlab.decoding.search import largest, normalisation
 from rnnlab.decoding.symbols import END, PADDING, START
 from rnnlab.decoding.translation import BANNED
-from tests.decoding.models import Fixed, Translator
+from rnnlab.models import EncoderDecoder, TransformerSeq2Seq
+from tests.decoding.models import Fixed, Translator, recurrent
 
 VOCABULARY = 8
 SOURCE = torch.tensor(
@@ -83,6 +86,29 @@ def test_a_batch_finds_what_a_plain_search_finds_in_each_row(seed, beam, data, a
         assert_same(found[row], plain_beam(model, source, limit, beam, alpha, n_best))
         alone = translate(model, source[None], LENGTHS[row : row + 1], max_length=limit, **options)
         assert_same(found[row], alone[0])
+
+
+LSTM = functools.partial(rnnlab.nn.LSTM, hidden_size=6, num_layers=2)
+MODELS = {
+    "state alone": lambda: EncoderDecoder(LSTM, 8, 8, attention="none"),
+    "input feeding": lambda: EncoderDecoder(LSTM, 8, 8, attention="additive", input_feeding=True),
+    "complex state": lambda: EncoderDecoder(LSTM, 8, 8, recurrent(rnnlab.nn.LRUCell), attention="general"),
+    "transformer": lambda: TransformerSeq2Seq(8, 8, width=16, feed_forward=16, num_layers=2),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_of_every_kind_are_searched_alike(name):
+    torch.manual_seed(0)
+    model = MODELS[name]().double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)  # else all symbols are equally likely
+    limits = [7, 7, 7, 2, 4, 7]
+    for beam, n_best in ((1, 1), (3, 1), (9, 4)):
+        found = translate(model, SOURCE, LENGTHS, max_length=limits, beam=beam, n_best=n_best, length_penalty=0.6)
+        for row, (source, limit) in enumerate(zip(sources(), limits, strict=True)):
+            assert_same(found[row], plain_beam(model, source, limit, beam, 0.6, n_best))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.7])
