@@ -1,6 +1,7 @@
 """Fixtures and markers for all tests, and the short set of them."""
 
 import dataclasses
+import itertools
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -109,4 +110,13 @@ def conllu_file(tmp_path_factory):
         sentences.append("\n".join(rows) + "\n\n")
     path = tmp_path_factory.mktemp("treebank") / "small.conllu"
     path.write_text("".join(sentences))
+    return path
+
+
+@pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory):
+    """Words of two to four of the letters a to e, and the same in capitals."""
+    words = ["".join(letters) for size in (2, 3, 4) for letters in itertools.product("abcde", repeat=size)]
+    path = tmp_path_factory.mktemp("pairs") / "pairs.tsv"
+    path.write_text("".join(f"{word}\t{word.upper()}\n" for word in words[::2]))
     return path

@@ -112,3 +112,20 @@ def tagger_run(tmp_path_factory, conllu_file):
         "trainer.max_epochs=12",
         "logger=csv",
     )
+
+
+@pytest.fixture(scope="session")
+def pairs_run(tmp_path_factory, pairs_file):
+    """A finished run on the user's own pairs, with W&B offline."""
+    return finished_run(
+        tmp_path_factory,
+        "pairs",
+        "experiment=seq2seq/dates",
+        "data=pairs",
+        f"data.train={pairs_file}",
+        "data.max_tokens=60",
+        "rnn.hidden_size=16",
+        "model.embedding_size=12",
+        "trainer.max_epochs=16",
+        "callbacks.samples.num_samples=2",
+    )
