@@ -99,15 +99,15 @@ class TSVPairs(PairData):
         parts: dict[str, list[Pair]] = {"train": [], "val": [], "test": []}
         for pair in pairs:
             parts[part_of(self.join_source(pair.source), test_percent, val_percent)].append(pair)
-        if not parts["val"] or not parts["train"]:
+        sizes = {part: len(found) for part, found in parts.items()}
+        if not sizes["val"] or not sizes["train"]:
             raise ValueError(
-                f"without val, {val_percent} percent of the sources of {self.paths['train']} are validation, by a hash: "
-                f"of its {len(pairs)} that is {len(parts['val'])}, and {len(parts['train'])} are train; give val=FILE"
+                f"without val, {val_percent} percent of the sources of {self.paths['train']} are validation, by a "
+                f"hash: of its {len(pairs)} that is {sizes['val']}, and {sizes['train']} are train; give val=FILE"
             )
-        parts = {part: found for part, found in parts.items() if found}
-        sizes = ", ".join(f"{len(found)} {part}" for part, found in parts.items())
-        self._reading_notes.append(f"{self.paths['train']}: is split by a hash of the source: {sizes}")
-        return parts
+        told = ", ".join(f"{size} {part}" for part, size in sizes.items() if size)
+        self._reading_notes.append(f"{self.paths['train']}: is split by a hash of the source: {told}")
+        return {part: found for part, found in parts.items() if found}
 
     def _read(self, path: str | Path) -> list[Pair]:
         """Return the pairs of a file, in the order of their sources' first lines."""
