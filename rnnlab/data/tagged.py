@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -17,9 +16,9 @@ from rnnlab.data.batches import Queries
 from rnnlab.data.buckets import BucketData
 from rnnlab.data.checks import check_encoding, check_integer
 from rnnlab.data.conllu_text import Sentence, check_column, fill_column, from_plain_text, is_conllu, parse_sentences
-from rnnlab.data.corpora import dev_file
 from rnnlab.data.files import read_as_it_is
 from rnnlab.data.sentences import Symbols, TaggedBatch, TaggedSentences
+from rnnlab.data.treebanks import read_treebank, treebank_paths
 from rnnlab.data.vectors import read_vectors
 
 # The time of an HMM's search grows with the cube of their number.
@@ -77,7 +76,7 @@ class SentenceData(BucketData):
         self.sentences: dict[str, list[Sentence]] = {}
         self.num_vectors = 0
         self._state: dict[str, Any] = {}
-        self._split_note = ""
+        self._reading_notes: list[str] = []
 
     def read_parts(self) -> tuple[dict[str, list[Sentence]], dict[str, Any]]:
         """Return the sentences of 'train', 'val' and perhaps 'test', and what a run remembers of where they are from.
@@ -119,7 +118,7 @@ class SentenceData(BucketData):
 
     def _encode(self) -> dict[str, TaggedSentences]:
         """Return the sentences in numbers, and note which tags are not known."""
-        self.notes = [self._split_note] if self._split_note else []
+        self.notes = list(self._reading_notes)
         for part, sentences in self.sentences.items():
             found = _tags(sentences)
             if sum(found[tag] for tag in self.tags) == 0 or (part == "train" and len(found) < 2):
@@ -250,34 +249,12 @@ class TaggerData(SentenceData):
         encoding: str = "utf-8",
     ) -> None:
         super().__init__(column, min_count, lowercase, max_chars, max_tokens, eval_max_tokens, vectors, seed, encoding)
-        paths = {"train": train, "val": dev_file(str(train)) if val is None else val, "test": test}
-        self.paths = {part: path for part, path in paths.items() if path is not None}
+        self.paths = treebank_paths(train, val, test)
 
     def read_parts(self) -> tuple[dict[str, list[Sentence]], dict[str, Any]]:
-        parts, hashes = {}, {}
-        for part, path in self.paths.items():
-            file, text = read_as_it_is(path, "CoNLL-U file", self.encoding)
-            parts[part] = parse_sentences(text, str(file), self.column)
-            hashes[part] = hashlib.sha256(text.encode("utf-8")).hexdigest()
-        state = {"sha256": hashes["train"]}
-        # Who was not trained on a tenth is not to be taken to have been, whatever is validated on now.
-        if self._state.get("spares_tenth", "val" not in parts and not self._state):
-            spared = parts["train"][9::10]
-            if not spared:
-                raise ValueError(
-                    f"without val, each tenth sentence of {self.paths['train']} is validation, and it has "
-                    f"{len(parts['train'])}: give val=FILE"
-                )
-            del parts["train"][9::10]
-            state["spares_tenth"] = True
-            if "val" not in parts:
-                parts["val"] = spared
-                self._split_note = (
-                    f"val: no file is given, and it is {len(spared)} of the sentences of {self.paths['train']}, each "
-                    f"tenth; the other {len(parts['train'])} are train"
-                )
-        elif "val" not in parts:
-            raise ValueError("the run was trained on all of its training file, and there is no val: give val=FILE")
+        parts, state, self._reading_notes = read_treebank(
+            self.paths, self.encoding, lambda text, place: parse_sentences(text, place, self.column), self._state
+        )
         return parts, state
 
 
