@@ -2,10 +2,12 @@
 
 from rnnlab.baselines.answers import AnswerScore, AnswerScores, edit_distance, score_answer, score_answers
 from rnnlab.baselines.arima import arima
+from rnnlab.baselines.joint_ngram import joint_ngram
+from rnnlab.baselines.letters import align, letter_table
 from rnnlab.baselines.linear import LinearForecast, fit_ols
 from rnnlab.baselines.naive import naive, seasonal_naive
 from rnnlab.baselines.ngram import witten_bell
-from rnnlab.baselines.pairs import copy
+from rnnlab.baselines.pairs import copy, most_frequent_answer
 from rnnlab.baselines.tags import TagScores, hmm, most_frequent, score_tags, suffix_backoff
 
 __all__ = [
@@ -13,12 +15,16 @@ __all__ = [
     "AnswerScores",
     "LinearForecast",
     "TagScores",
+    "align",
     "arima",
     "copy",
     "edit_distance",
     "fit_ols",
     "hmm",
     "most_frequent",
+    "most_frequent_answer",
+    "joint_ngram",
+    "letter_table",
     "naive",
     "score_answer",
     "score_answers",

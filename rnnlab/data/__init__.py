@@ -4,8 +4,10 @@ from rnnlab.data.addition import AdditionData, decode, encode
 from rnnlab.data.batches import EpochSampler, InMemoryData, Queries
 from rnnlab.data.dates import DateData
 from rnnlab.data.generated import GeneratedTaggerData
+from rnnlab.data.lemmas import LemmaData
 from rnnlab.data.pair_files import TSVPairs
 from rnnlab.data.pairs import Pair, PairBatch, PairData
+from rnnlab.data.pronunciations import PronunciationData
 from rnnlab.data.sentences import TaggedBatch
 from rnnlab.data.series import CSVData
 from rnnlab.data.sines import TwoSineData
@@ -20,9 +22,11 @@ __all__ = [
     "EpochSampler",
     "GeneratedTaggerData",
     "InMemoryData",
+    "LemmaData",
     "Pair",
     "PairBatch",
     "PairData",
+    "PronunciationData",
     "Queries",
     "TSVPairs",
     "TaggedBatch",

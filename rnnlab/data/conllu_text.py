@@ -15,7 +15,7 @@ from typing import NamedTuple
 from rnnlab.data.files import read_text, with_plain_line_ends
 
 _NUM_COLUMNS = 10
-_FORM, _FEATS = 1, 5
+_FORM, _LEMMA, _FEATS = 1, 2, 5
 _TAG_COLUMNS = {"upos": 3, "xpos": 4}
 _FEATURE_PREFIX = "feats."
 _ID = re.compile(r"\d+([-.]\d+)?")
@@ -101,6 +101,26 @@ def parse_sentences(text: str, place: str, column: str | None) -> list[Sentence]
     if not sentences:
         raise ValueError(f"{place}: holds no sentence")
     return sentences
+
+
+def lemmas(text: str, place: str, sentences: Sequence[Sentence]) -> list[list[str]]:
+    """Return the lemma of each word, as it stands: '_' is that of a word without one.
+
+    Args:
+        text: the whole file.
+        place: name of the file, for messages.
+        sentences: what `parse_sentences` found in it.
+
+    Raises:
+        ValueError: a lemma is empty ("file:line: what is wrong").
+    """
+    lines = with_plain_line_ends(text).split("\n")
+    result = [[lines[number - 1].split("\t")[_LEMMA] for number in sentence.lines] for sentence in sentences]
+    for sentence, row in zip(sentences, result, strict=True):
+        for number, lemma in zip(sentence.lines, row, strict=True):
+            if not lemma.strip(" "):
+                raise ValueError(f"{place}:{number}: the lemma, column {_LEMMA + 1}, is empty; none is '_'")
+    return result
 
 
 def fill_column(text: str, sentences: Sequence[Sentence], tags: Sequence[Sequence[str]], column: str = "upos") -> str:

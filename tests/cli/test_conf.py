@@ -88,6 +88,8 @@ def test_option_composes(group, option):
         ("data", "csv"): ["data.path=x.csv", "data.column=y"],
         ("data", "text"): ["data.path=x.txt"],
         ("data", "conllu"): ["data.train=x.conllu", "data.val=y.conllu"],
+        ("data", "lemma"): ["data.train=x.conllu"],
+        ("data", "pairs"): ["data.train=x.tsv"],
     }.get((group, option), [])
     config = composed(f"{group}={option}", *needed)
     assert config["name"] == "addition/lstm"
