@@ -40,6 +40,8 @@ class PronunciationData(PairData):
             wrong"), or the package is missing.
     """
 
+    error_names = ("wer", "per")
+
     def __init__(
         self,
         path: str | Path | None = None,
