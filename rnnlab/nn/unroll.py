@@ -11,6 +11,7 @@ T time, B batch, W width of a state.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -26,6 +27,7 @@ from rnnlab_kernels.cells.chain import Chain, giving
 from rnnlab_kernels.schedules.additions import PLAIN, Additions, clip_gradient, draw_masks, take_part
 from rnnlab_kernels.schedules.layout import step_order, unread_states, walked, work, zero_padding
 from rnnlab_kernels.schedules.library.aten import chain_step
+from rnnlab_kernels.schedules.node import nothing_kept
 from rnnlab_kernels.schedules.reference import one_step
 from rnnlab_kernels.schedules.scan.linear_scan import linear_scan
 
@@ -144,11 +146,14 @@ def _run_windows(side: Side, x: Tensor, mask: Tensor | None, checkpoint_steps: i
         arguments: tuple[Any, ...] = (_at(side.additions, part), None if mask is None else mask[part], x[part], *state)
         if torch.is_grad_enabled():
             # Masks come from a counter, but a cell of the user's may draw from torch's generators.
-            window = run
+            window, options = run, dict[str, Any]()
             if not torch.compiler.is_compiling():
                 cell = getattr(side.cell, "cell", side.cell)  # torch's cells are behind a view
                 window = partial(_same_again, run, cell, [])
-            result = checkpoint(window, *arguments, use_reentrant=False, preserve_rng_state=True)
+                # No code of the user's runs within a chain, whose own hooks would get what is saved.
+                if side.kind == "chain":
+                    options["context_fn"] = _contexts
+            result = checkpoint(window, *arguments, use_reentrant=False, preserve_rng_state=True, **options)
         else:
             result = run(*arguments)
         y, state, states = result
@@ -165,6 +170,11 @@ def _run_windows(side: Side, x: Tensor, mask: Tensor | None, checkpoint_steps: i
 def _held(rows: Tensor, before: Tensors, after: Tensors) -> Tensors:
     """Return the last states, where no step was walked those before."""
     return tuple(torch.where(rows, old.to(new.dtype), new) for old, new in zip(before, after, strict=True))
+
+
+def _contexts() -> tuple[Any, Any]:
+    """Return those of a window's first pass, of which nothing is kept, and of its second."""
+    return nothing_kept(), nullcontext()
 
 
 def _run(side: Side, collect: bool, additions: Additions, mask: Tensor | None, x: Tensor, *state: Tensor) -> Result:

@@ -1,13 +1,17 @@
 """`checkpoint_steps`: less is kept until backward, and no number changes."""
 
 import copy
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from rnnlab.nn import cells
 from rnnlab.nn.cells import GatedGRUCell
 from rnnlab.nn.recurrent import Recurrent
+from rnnlab_kernels.schedules.node import nothing_kept
 from tests.nn.plain import (
     CHAINS,
     DTYPE,
@@ -97,3 +101,54 @@ def test_checkpointing_keeps_less_until_backward():
             layer(randn(64, B, 3))
         kept_numbers.append(count)
     assert kept_numbers[1] < kept_numbers[0] / 4
+
+
+SINGLE = {
+    "lstm": lambda: cells.GatedLSTMCell(3, 4),
+    "projection": lambda: cells.GatedLSTMCell(3, 4, proj_size=2),
+    "layer norm": lambda: cells.LayerNormLSTMCell(3, 4),
+    "reset before": lambda: cells.GatedGRUCell(3, 4, reset_after=False),
+    "jordan": lambda: cells.JordanCell(3, 4),
+    "indrnn": lambda: cells.IndRNNCell(3, 4),
+    "min_gru": lambda: cells.MinGRUCell(3, 4),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_compiled_windows_give_the_numbers_of_the_whole(name, reverse):
+    layer, x, found = Recurrent(SINGLE[name](), zoneout=P, bidirectional=reverse), torch.randn(T, B, 3), []
+    mask, reset = flags(T, B), flags(T, B, p=0.3)
+    for steps in (None, 1, 2):
+        layer.checkpoint_steps = steps
+        torch.manual_seed(0)
+        leaf = x.clone().requires_grad_()
+        output, state = layer(leaf, mask=mask, reset=reset)
+        grads = gradients(layer, output, *(part for each in state for part in each))
+        found.append((output, [tuple(each) for each in state], grads, leaf.grad))
+    for windows in found[1:]:
+        assert torch.equal(windows[0], found[0][0])
+        assert_close(windows, found[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_nothing_is_kept_of_a_pass_that_is_run_again(name):
+    layer, steps = Recurrent(SINGLE[name]()), 64
+    found = []
+    for context in (nullcontext, nothing_kept):
+        kept: dict[int, int] = {}
+        shapes: list[tuple[torch.Size, torch.dtype]] = []
+
+        def pack(tensor: Tensor, kept: dict[int, int] = kept, shapes: list[Any] = shapes) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            shapes.append((tensor.shape, tensor.dtype))
+            return tensor
+
+        x = torch.randn(steps, B, 3, generator=torch.Generator().manual_seed(0))
+        with context(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output = layer(x)[0]
+        found.append((output, shapes, sum(kept.values())))
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+    assert found[1][2] <= found[0][2] - steps * B * 4 * 4  # the states at least

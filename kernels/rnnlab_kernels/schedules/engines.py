@@ -81,6 +81,11 @@ class Engine:
         """Return the results and, with `call.keep`, what backward needs."""
         raise NotImplementedError
 
+    def unkept(self, call: Call, inputs: Tensors) -> Kept | None:
+        """Return, in place of what `forward` keeps, tensors of those shapes and dtypes that take no memory; None if
+        there is no other way than to keep it."""
+        return None
+
     def fake(self, call: Call, inputs: Tensors) -> list[Tensor]:
         """Return results and what is kept by shapes and dtypes, any values; lists as tensors (T, ...). No plan."""
         raise NotImplementedError

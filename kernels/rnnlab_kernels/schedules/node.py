@@ -1,5 +1,8 @@
 """The one autograd node: an engine in eager mode. Under torch.compile and torch.export the same call is an operator."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
 
@@ -11,6 +14,21 @@ from rnnlab_kernels.schedules.layout import settled
 
 Tensors = tuple[Tensor, ...]
 _REQUIRES_GRAD = attrgetter("requires_grad")
+_mode = threading.local()
+
+
+@contextmanager
+def nothing_kept() -> Iterator[None]:
+    """Let calls of this thread keep tensors without memory for backward, where an engine can.
+
+    For passes whose saved tensors go to hooks that drop them, as a checkpoint's first does: what was kept would be
+    written for nobody, and leave holes between what stays.
+    """
+    before, _mode.keeps_nothing = getattr(_mode, "keeps_nothing", False), True
+    try:
+        yield
+    finally:
+        _mode.keeps_nothing = before
 
 
 class _Node(torch.autograd.Function):
@@ -19,7 +37,9 @@ class _Node(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         engine = ENGINES[call.engine]
         call = engine.planned(call, inputs)
-        results, kept = engine.forward(call, inputs)
+        unkept = engine.unkept(call, inputs) if call.keep and getattr(_mode, "keeps_nothing", False) else None
+        results, kept = engine.forward(call if unkept is None else call._replace(keep=False), inputs)
+        kept = kept if unkept is None else unkept
         if call.keep:
             parts = [*results, *kept] if engine.keeps_results else kept
             flat: list[Tensor] = []

@@ -32,6 +32,7 @@ class CompiledStep:
     """A gate update of a recurrence whose passes are compiled as a whole; see `frame.Step`."""
 
     differentiable = True
+    keeps_tensors = True
     run_forward, run_backward = staticmethod(run_forward), staticmethod(run_backward)
 
     def __init__(self, cell: Cell, first: int) -> None:

@@ -32,6 +32,7 @@ class Step(Protocol):
 
     cell: Cell
     differentiable: bool  # may gradients be recomputed on the plain loop when a graph of them is asked for?
+    keeps_tensors: bool  # of all steps, in place of a list of one a step?
 
     def fwd(self, gates_x: Tensor | None, gates_h: Tensor | None, carried: Tensors, out: Tensors) -> Tensors:
         """Write the new values into `out` and return what backward needs.

@@ -19,6 +19,7 @@ class TorchStep:
     """Gate maths by torch operators; see `recurrence.Step`."""
 
     differentiable = True
+    keeps_tensors = False
     run_forward, run_backward = staticmethod(run_forward), staticmethod(run_backward)
 
     def __init__(self, cell: Cell, first: int) -> None:

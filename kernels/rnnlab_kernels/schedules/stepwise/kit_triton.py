@@ -139,6 +139,7 @@ class PointwiseStep:
     """Gate maths by one Triton launch; see `recurrence.Step`."""
 
     differentiable = False
+    keeps_tensors = False
     run_forward, run_backward = staticmethod(run_forward), staticmethod(run_backward)
     norm_keeps, norm_fwd, norm_bwd = TorchStep.norm_keeps, TorchStep.norm_fwd, TorchStep.norm_bwd
 

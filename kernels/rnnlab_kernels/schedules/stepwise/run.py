@@ -24,7 +24,7 @@ plain loop, which can be differentiated any number of times.
 """
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -85,25 +85,36 @@ class Stepwise(Engine):
 
     def fake(self, call: Call, inputs: Sequence[Tensor]) -> list[Tensor]:
         plan = self.planned(call, inputs, make_plan).plan  # sizes may be any: nothing to look up
-        x, state_0, chain, kit = inputs[0], inputs[1 + len(call.names) :], plan.chain, plan.kit
-        num_steps, batch = x.shape[:2]
-        found = [x.new_empty(num_steps, batch, plan.width[chain.output])]
+        x, state_0 = inputs[0], inputs[1 + len(call.names) :]
+        found = [x.new_empty(*x.shape[:2], plan.width[plan.chain.output])]
         found += [x.new_empty(value.shape) for value in state_0]
-        if not call.keep:
-            return found
-        for name, value in zip(chain.states, state_0, strict=True):
-            found.append(x.new_empty(num_steps + 1, *value.shape, dtype=plan.dtype_of(name)))
+        if call.keep:
+            found += [x.new_empty(shape, dtype=dtype) for shape, dtype in self._kept(plan, x)]
+        return found
+
+    def unkept(self, call: Call, inputs: Sequence[Tensor]) -> Kept | None:
+        x, plan = inputs[0], call.plan
+        if not plan.kit.keeps_tensors:
+            return None
+        return [x.new_empty((), dtype=dtype).expand(shape) for shape, dtype in self._kept(plan, x)]
+
+    @staticmethod
+    def _kept(plan: Plan, x: Tensor) -> Iterator[tuple[tuple[int, ...], torch.dtype]]:
+        """Yield shapes and dtypes of what is kept, lists as tensors (T, ...)."""
+        kit, (num_steps, batch) = plan.kit, x.shape[:2]
+        for name in plan.chain.states:
+            yield (num_steps + 1, batch, plan.width[f"{name}_prev"]), plan.dtype_of(name)
         for name in plan.stored:
-            found.append(x.new_empty(num_steps, batch, plan.width[name], dtype=plan.dtype_of(name)))
-        for stage, step in zip(chain.stages, plan.steps, strict=True):
+            yield (num_steps, batch, plan.width[name]), plan.dtype_of(name)
+        for stage, step in zip(plan.chain.stages, plan.steps, strict=True):
             kept: list[tuple[tuple[int, ...], torch.dtype]] = []
             if isinstance(stage, Norm):
                 outlasts = stage.source in plan.outlasting
                 kept = [(shape, plan.work) for shape in kit.norm_keeps(batch, plan.width[stage.source], outlasts)]
             elif isinstance(stage, Gates) and step is not None:
                 kept = kit.keeps(step.cell, batch, plan.width[stage.out[0]], x.dtype)
-            found += [x.new_empty(num_steps, *shape, dtype=dtype) for shape, dtype in kept]
-        return found
+            for shape, dtype in kept:
+                yield (num_steps, *shape), dtype
 
     def backward(
         self,
