@@ -113,6 +113,13 @@ def zero_padding(x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, x, x.new_zeros(()))
 
 
+def zero_rows(rows: Tensor, mask: Tensor) -> Tensor:
+    """Return rows (R, N) on a CPU with zeros where the mask (R,) is not set, written into them: faster than
+    `zero_padding`, and without gradients."""
+    outside = (~mask).nonzero().squeeze(1)
+    return rows.index_fill_(0, outside, 0) if len(outside) else rows
+
+
 def work(x: Tensor) -> Tensor:
     """Return `x` in the dtype in which the recurrence is computed: fp32 for half precision, else its own."""
     return x.float() if x.dtype in HALF else x

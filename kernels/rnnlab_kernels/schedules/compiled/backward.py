@@ -19,7 +19,8 @@ def backward_recipe(plan: Plan, sizes: Sizes) -> Recipe:
     """Return the program of a backward pass.
 
     Memory by names, beside that of the forward pass: doutput; `last NAME` and `first NAME`, gradients of the last and
-    of the initial states (B, W); dx and `d NAME`, of pre-activations (T, B, W); `unclipped NAME` (T, B, W). Sums by the
+    of the initial states (B, W); dx and `d NAME`, of pre-activations (T, B, W), or (R, W) of the rows that are gone
+    over, but for dx that is the input's own; `unclipped NAME` (T, B, W). Sums by the
     names of constants, gains and shifts, and as `columns NAME` of the rows of dx and `d NAME`. Where gradients are
     joined, in place of dx and `d NAME` sums as `weight K NAME`, of the product with source K, and dinput (T, B, I).
     """
@@ -88,8 +89,12 @@ class _Backward:
             if chain.output not in self.d:
                 self.d[chain.output] = program.tile(1, width)
                 program.zero(self.d[chain.output])
-            source, into = program.over_time("doutput", width, steps=(sizes.x[0], sizes.x[1])), self.d[chain.output]
-            program.emit("rows.add_rows", *(mask or NOTHING), *source.operand, *into.operand, source.row, width)
+            steps, numbers = (sizes.x[0], sizes.x[1]), NOTHING
+            if sizes.ordered:
+                steps, numbers = (sizes.x[0], 0), program.numbers()
+            source, into = program.over_time("doutput", width, steps=steps), self.d[chain.output]
+            operands = *(mask or NOTHING), *source.operand, *numbers, *into.operand
+            program.emit("rows.add_rows", *operands, FLOAT * sizes.x[1], width)
         for name, part in zip(chain.states, sizes.update, strict=False):
             if part is not None:
                 width, drawn = coming[name].columns, part is True
@@ -138,10 +143,12 @@ class _Backward:
 
     def _buffer(self, name: str, first: int = 0) -> At:
         """Return the gradient of pre-activations over time from a column on, as rows (R, W)."""
-        plan = self.plan
-        if name == "dx" or name in plan.into_dx:
-            return self.program.over_time("dx", plan.num_columns, offset=first)
-        return self.program.over_time(f"d {name}", plan.width[name], offset=first)
+        plan, program = self.plan, self.program
+        is_dx = name == "dx" or name in plan.into_dx
+        name, width = ("dx", plan.num_columns) if is_dx else (f"d {name}", plan.width[name])
+        if self.sizes.packed and ("ih" in self.strides or not is_dx):
+            return program.packed_over_time(name, width, first)
+        return program.over_time(name, width, offset=first)
 
     def _scatter(self, part: At, name: str, first: int = 0) -> None:
         """Write blocks into a gradient of pre-activations over time, and sum them where a bias needs that."""

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.compiled.keep import address_of
-from rnnlab_kernels.schedules.compiled.program import NOTHING, At, Program, Recipe, bits
+from rnnlab_kernels.schedules.compiled.program import FLOAT, NOTHING, At, Program, Recipe, bits
 from rnnlab_kernels.schedules.compiled.terms import AT_AFTER, AT_BEFORE
 from rnnlab_kernels.schedules.stepwise.frame import Plan, Step
 
@@ -26,6 +26,8 @@ class Sizes(NamedTuple):
         given: whether there is a gradient of the output, and of each last state.
         joined: whether gradients of weights are formed in the pass, not after it.
         input, num_features, dinput: then strides and width of the input, and whether it has a gradient, too.
+        ordered: whether rows of the input and of the output have numbers.
+        packed: whether gradients of pre-activations have memory for rows that are gone over alone.
     """
 
     num_steps: int
@@ -46,6 +48,8 @@ class Sizes(NamedTuple):
     input: tuple[int, ...] = ()
     num_features: int = 0
     dinput: bool = False
+    ordered: bool = False
+    packed: bool = False
 
 
 def blocks_of(plan: Plan) -> dict[str, int]:
@@ -84,6 +88,8 @@ class _Forward:
         num_slots = num_steps + 1 if keep else 2
         self.program = program = Program(num_steps, batch, sizes.reverse, False, sizes.rows, num_slots)
 
+        mask = self.mask = program.ragged() if sizes.mask else NOTHING
+        self.order = program.numbers() if sizes.ordered else None
         self.at: dict[str, At] = {}
         after: dict[str, At] = {}
         reset = program.flags("reset") if sizes.reset else None
@@ -123,13 +129,20 @@ class _Forward:
                 words = (*self.at[f"{name}_prev"].operand, *self.at[name].operand, *weight, *after[name].operand)
                 program.emit("rows.mix", *words, width, 0 if drawn else bits(part))
         shown = after.get(chain.output) or self.at[chain.output]
-        out = program.over_time(program.new("output", num_steps, batch, shown.columns), shown.columns)
-        program.copy(shown, out)
+        width, steps = shown.columns, (batch * shown.columns, 0 if sizes.ordered else shown.columns)
+        out = program.over_time(program.new("output", num_steps, batch, width), width, steps=steps)
+        if self.order is None:
+            program.copy(shown, out)
+        else:
+            program.emit("rows.put_rows", *NOTHING, *shown.operand, *self.order, *out.operand, width, FLOAT * width)
         if sizes.mask:
-            mask = program.ragged()
             for name in chain.states:
                 program.choose(mask, after[name], self.at[f"{name}_prev"], after[name], "HOLD")
-            program.choose(mask, out, None, out, "HOLD")
+            if self.order is None:
+                program.choose(mask, out, None, out, "HOLD")
+            else:
+                words = *mask, *NOTHING, *self.order, *out.operand, width, FLOAT * width
+                program.emit("rows.put_rows", *words, into="HOLD")
 
     def _input_part(self, num_features: int) -> None:
         """Put the input part of the gates where those read it, the biases of products that are added to it in it."""
@@ -140,7 +153,12 @@ class _Forward:
         onto = next((self.at[stage.out] for stage in merged if stage.out in self.at), None)
         self.at["x"] = out = program.tile(blocks, columns) if onto is None else onto
         stride_t, stride_b, _ = self.sizes.x
-        source = program.over_time("x", num_features, steps=(stride_t, stride_b))
+        if self.order is None:
+            source = program.over_time("x", num_features, steps=(stride_t, stride_b))
+        else:
+            rows, source = program.over_time("x", num_features, steps=(stride_t, 0)), program.tile(1, num_features)
+            words = *self.mask, *rows.operand, *self.order, *source.operand, num_features, FLOAT * stride_b
+            program.emit("rows.take_rows", *words)
         if "ih" in self.strides:
             biases += ["bias_ih"] if "bias_ih" in self.strides else []
             weight = program.packed("ih", self.strides["ih"], num_features, blocks, columns, 0)

@@ -6,9 +6,11 @@ takes the next tile. Programs are as terms.py says.
 
 from rnnlab_kernels.schedules.compiled.terms import (
     ACTIVE,
+    AHEAD,
     AT_AFTER,
     AT_BEFORE,
     AT_OTHER,
+    AT_PACKED,
     AT_PARITY,
     AT_STEP,
     AT_TILE,
@@ -45,7 +47,9 @@ def locate(program, tile, position, t):
     """Write the addresses of all places at a step to the start of the tile's scratch."""
     reverse, slots, first_row = word(program, REVERSE), word(program, SLOTS), tile * word(program, ROWS)
     scratch = word(program, SCRATCH) + tile * word(program, TILE_BYTES)
-    i = word(program, FIRST_PLACE)
+    i, ahead = word(program, FIRST_PLACE), 0
+    if word(program, AHEAD) >= 0:
+        ahead = word(word(program, i + PLACE * word(program, AHEAD) + 1), t * word(program, TILES) + tile)
     for n in range(word(program, PLACES)):
         kind, base, slot, row = word(program, i), word(program, i + 1), word(program, i + 2), word(program, i + 3)
         if kind == AT_STEP:
@@ -60,6 +64,8 @@ def locate(program, tile, position, t):
             address = scratch + base + (1 - position % 2) * slot
         elif kind == AT_TILE:
             address = scratch + base
+        elif kind == AT_PACKED:
+            address = base + ahead * row
         else:
             address = base + first_row * row
         set_word(scratch, n, address)

@@ -17,7 +17,16 @@ from torch import Tensor
 
 from rnnlab_kernels.schedules.compiled import terms
 from rnnlab_kernels.schedules.compiled.keep import address_of
-from rnnlab_kernels.schedules.compiled.terms import AT_ALL, AT_STEP, AT_TILE, HEAD, LANES, MAX_PLACES, packed_size
+from rnnlab_kernels.schedules.compiled.terms import (
+    AT_ALL,
+    AT_PACKED,
+    AT_STEP,
+    AT_TILE,
+    HEAD,
+    LANES,
+    MAX_PLACES,
+    packed_size,
+)
 from rnnlab_kernels.schedules.stepwise.products import scratch
 
 FLOAT = 4  # bytes
@@ -119,7 +128,7 @@ class Program:
         self.head[terms.TILES] = self.num_tiles
         self.head[terms.ROWS], self.head[terms.STEPS], self.head[terms.BATCH] = rows, num_steps, batch
         self.head[terms.REVERSE], self.head[terms.BACKWARDS] = int(reverse), int(backwards)
-        self.head[terms.SLOTS], self.head[terms.ACTIVE] = num_slots, -1
+        self.head[terms.SLOTS], self.head[terms.ACTIVE], self.head[terms.AHEAD] = num_slots, -1, -1
         self.places: list[int] = []
         self.code: dict[str, list[int]] = {"PREPARE": [], "START": [], "STEP": [], "END": [], "SPLIT": [], "HOLD": []}
         self.into = "STEP"  # where instructions go
@@ -165,6 +174,14 @@ class Program:
         place = self.place(kind, FLOAT * offset, 0 if fixed else FLOAT * slot, FLOAT * row, name)
         return At(place, blocks, columns, FLOAT * row, FLOAT * self.batch * columns)
 
+    def packed_over_time(self, name: str, columns: int, offset: int = 0) -> At:
+        """Return a value in memory (R, H) of the R rows that are gone over, one after the other, as memory `ahead`
+        says; `offset` as above."""
+        if self.head[terms.AHEAD] < 0:
+            self.head[terms.AHEAD] = self.place(AT_ALL, 0, 0, 0, "ahead")
+        row = FLOAT * columns
+        return At(self.place(AT_PACKED, FLOAT * offset, 0, row, name), 1, columns, row, row)
+
     def at_rows(self, name: str, columns: int) -> At:
         """Return a value in memory (B, W), the same at all steps."""
         row = FLOAT * columns
@@ -177,6 +194,10 @@ class Program:
     def flags(self, name: str) -> tuple[int, int]:
         """Return flags (T, B) of bytes as an operand."""
         return self.place(AT_STEP, 0, self.batch, 1, name), 0
+
+    def numbers(self) -> tuple[int, int]:
+        """Return the numbers of rows in memory whose order is not that of the tiles as an operand."""
+        return self.place(AT_ALL, 0, 0, 8, "order"), 0
 
     def ragged(self) -> tuple[int, int]:
         """Let steps go over rows inside their length only, as memory `active` says; return the mask as an operand."""

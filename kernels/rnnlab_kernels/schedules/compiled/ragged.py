@@ -2,13 +2,15 @@
 
 With the longest rows first, those that are inside their length at a step are the first ones, of each tile and of the
 batch. A step then goes over that many rows of a tile; what holds the states of the others is instructions of its own
-(machine.py). The order is that of the call's memory between forward and backward, and nobody else's.
+(machine.py). The order is that of the call's memory between forward and backward, and nobody else's: rows of the input
+and of the output are read and written by their numbers.
 
 T time, B batch, R rows of a tile.
 """
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,10 +25,12 @@ class Rows(NamedTuple):
 
     Attributes:
         active: for each step and tile (T, tiles) over how many of its first rows it goes, -1 where all are inside.
-        inside: the places of rows inside the mask among T*B; None if all are gone over.
+        ahead: for each step and tile how many rows of those before it, tile by tile and step by step, are gone over.
+        inside: the places among T*B of the rows that are gone over; None if those are all.
     """
 
     active: Tensor
+    ahead: Tensor | None
     inside: Tensor | None
 
 
@@ -39,12 +43,19 @@ def in_order(frame: Frame) -> Tensor | None:
     mask = frame.call.mask
     if mask is None or frame.batch == 1 or _is_small(frame):
         return None
-    lengths = mask.expand(-1, -1, 1).sum((0, 2))
+    lengths = mask.expand(-1, frame.batch, 1).squeeze(-1).numpy().sum(0)
     if int(lengths.sum()) > WORTH * frame.num_steps * frame.batch:
         return None
-    order = lengths.argsort(descending=True, stable=True)
+    order = torch.from_numpy((-lengths).argsort(kind="stable"))
     _reorder(frame, order)
     return order
+
+
+def back_from(order: Tensor) -> Tensor:
+    """Return where each row stands in an order."""
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order))
+    return back
 
 
 def rows_of(frame: Frame, rows: int) -> Rows | None:
@@ -54,15 +65,18 @@ def rows_of(frame: Frame, rows: int) -> Rows | None:
         return None
     num_tiles = -(-batch // rows)
     if _is_small(frame):
-        return Rows(torch.full((num_steps, num_tiles), rows), None)
-    flags = torch.zeros(num_steps, num_tiles * rows, dtype=torch.int64)
-    flags[:, :batch] = mask.squeeze(-1)
-    tiles = flags.view(num_steps, num_tiles, rows)
-    there = torch.full((num_tiles,), rows)
+        return Rows(torch.full((num_steps, num_tiles), rows), None, None)
+    flags = np.zeros((num_steps, num_tiles * rows), np.bool_)
+    flags[:, :batch] = mask.expand(-1, batch, 1).squeeze(-1).numpy()
+    tiles = flags.reshape(num_steps, num_tiles, rows)
+    there = np.full(num_tiles, rows)
     there[-1:] = batch - rows * (num_tiles - 1)
-    last = (tiles * torch.arange(1, rows + 1)).amax(-1)
-    active = torch.where(tiles.sum(-1) == there, -1, last)
-    return Rows(active, flags[:, :batch].flatten().nonzero().squeeze(1))
+    count = np.where(tiles.any(-1), rows - tiles[:, :, ::-1].argmax(-1), 0)
+    active = np.where(tiles.sum(-1) == there, -1, count)
+    ahead = count.cumsum().reshape(count.shape) - count
+    gone_over = (np.arange(rows) < count[:, :, None]).reshape(flags.shape)[:, :batch]
+    inside = np.flatnonzero(gone_over)
+    return Rows(*map(torch.from_numpy, (active, ahead, inside)))
 
 
 def _reorder(frame: Frame, order: Tensor) -> None:
@@ -74,7 +88,7 @@ def _reorder(frame: Frame, order: Tensor) -> None:
         reset = reset.expand(-1, len(order), -1).index_select(1, order)
     mask = call.mask.expand(-1, len(order), -1).index_select(1, order)
     frame.call = call._replace(mask=mask, additions=call.additions._replace(reset=reset))
-    frame.x = frame.x.index_select(1, order)
+    frame.order = order
     frame.state_0 = tuple(value.index_select(0, order) for value in frame.state_0)
     frame.candidate = [part.index_select(1, order) for part in frame.candidate]
     frame.masks = masks._replace(

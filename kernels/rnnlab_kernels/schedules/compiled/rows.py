@@ -143,16 +143,45 @@ def choose(words, scratch, rows):
                 write(into + 4 * c, columns - c, value)
 
 
-def add_rows(words, scratch, rows):
-    """P flags or none, P rows that are added where the flag is set, P to what, bytes between the former, W."""
+def take_rows(words, scratch, rows):
+    """P flags, P rows of memory, P their numbers, P out, W, bytes between the former; zeros where no flag is set."""
     apart()
-    flags, source, out = at(words, scratch, 0), at(words, scratch, 2), at(words, scratch, 4)
-    source_row, columns = listed(words, 6), listed(words, 7)
+    flags, source, numbers = at(words, scratch, 0), at(words, scratch, 2), at(words, scratch, 4)
+    out, columns, source_row = at(words, scratch, 6), listed(words, 8), listed(words, 9)
+    for r in range(rows):
+        own = source + listed(numbers, r) * source_row
+        for c in range(0, columns, LANES):
+            there = columns - c
+            write(out + 4 * (r * columns + c), there, read(own + 4 * c, there) if flag(flags, r) else spread(F(0.0)))
+
+
+def put_rows(words, scratch, rows):
+    """P flags or none, P rows or none for zeros, P their numbers, P memory, W, bytes between rows of memory: all rows
+    without flags, those whose flag is not set with them."""
+    apart()
+    flags, source, numbers = at(words, scratch, 0), at(words, scratch, 2), at(words, scratch, 4)
+    out, columns, out_row = at(words, scratch, 6), listed(words, 8), listed(words, 9)
+    for r in range(rows):
+        if not flags or not flag(flags, r):
+            into = out + listed(numbers, r) * out_row
+            for c in range(0, columns, LANES):
+                there = columns - c
+                value = read(source + 4 * (r * columns + c), there) if source else spread(F(0.0))
+                write(into + 4 * c, there, value)
+
+
+def add_rows(words, scratch, rows):
+    """P flags or none, P rows that are added where the flag is set, P their numbers or none, P to what, bytes between
+    the former, W."""
+    apart()
+    flags, source, numbers = at(words, scratch, 0), at(words, scratch, 2), at(words, scratch, 4)
+    out, source_row, columns = at(words, scratch, 6), listed(words, 8), listed(words, 9)
     for r in range(rows):
         if not flags or flag(flags, r):
+            own = source + (listed(numbers, r) if numbers else r) * source_row
             for c in range(0, columns, LANES):
                 into, there = out + 4 * (r * columns + c), columns - c
-                write(into, there, plus(read(into, there), read(source + r * source_row + 4 * c, there)))
+                write(into, there, plus(read(into, there), read(own + 4 * c, there)))
 
 
 def clip(words, scratch, rows):

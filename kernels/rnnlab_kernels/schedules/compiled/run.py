@@ -9,7 +9,7 @@ from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.compiled.backward import backward_recipe
 from rnnlab_kernels.schedules.compiled.forward import Sizes, forward_recipe
 from rnnlab_kernels.schedules.compiled.program import Recipe
-from rnnlab_kernels.schedules.compiled.ragged import in_order, rows_of
+from rnnlab_kernels.schedules.compiled.ragged import back_from, in_order, rows_of
 from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import as_bytes, zero_padding
 from rnnlab_kernels.schedules.stepwise.backward import Gradients
@@ -40,6 +40,7 @@ def _sizes(frame: Frame, order: Tensor | None, x: tuple[int, ...], given: tuple[
         call.additions.clip if given else None,
         call.additions.counter is not None,
         given,
+        ordered=order is not None,
     )
 
 
@@ -70,7 +71,7 @@ def _recipe(frame: Frame, sizes: Sizes) -> Recipe:
         if sizes.given:
             found = backward_recipe(frame.plan, sizes)
         else:
-            found = forward_recipe(frame.plan, sizes, frame.x.shape[2])
+            found = forward_recipe(frame.plan, sizes, frame.given.shape[2])
         made[sizes] = found
     return found
 
@@ -109,12 +110,14 @@ def _names(frame: Frame) -> list[str]:
 def run_forward(frame: Frame) -> tuple[Tensor, list[Tensor], Kept]:
     """Run all steps; return the output, the last states, and what backward needs."""
     order = in_order(frame)
-    x, chain, memory = frame.x, frame.chain, _memory(frame)
+    x, chain, memory = frame.x if order is None else frame.given, frame.chain, _memory(frame)
     if x.stride(2) != 1:
         x = x.contiguous()
     sizes = _sizes(frame, order, x.stride())
     recipe = _recipe(frame, sizes)
     memory["x"] = x
+    if order is not None:
+        memory["order"] = order
     if (rows := rows_of(frame, sizes.rows)) is not None:
         memory["active"] = rows.active
     for name, shape in recipe.buffers:
@@ -129,8 +132,8 @@ def run_forward(frame: Frame) -> tuple[Tensor, list[Tensor], Kept]:
         state_n.append(buffer[last % len(buffer)].clone())
     output, kept = memory["output"], [memory[name] for name in _names(frame)] if frame.call.keep else []
     if order is not None:
-        back = order.argsort()
-        output, state_n = output.index_select(1, back), [value.index_select(0, back) for value in state_n]
+        back = back_from(order)
+        state_n = [value.index_select(0, back) for value in state_n]
     return output, state_n, kept
 
 
@@ -144,9 +147,10 @@ def run_backward(
     """Go back over time writing gate gradients only, then form all other gradients from them at once."""
     order = in_order(frame)
     if order is not None:
-        doutput = None if doutput is None else doutput.index_select(1, order)
         dstate_n = tuple(None if grad is None else grad.index_select(0, order) for grad in dstate_n)
     call, chain, plan, memory = frame.call, frame.chain, frame.plan, _memory(frame)
+    if order is not None:
+        memory["order"] = order
     memory |= zip(_names(frame), kept, strict=True)
     stride: tuple[int, ...] = ()
     if doutput is not None:
@@ -157,22 +161,28 @@ def run_backward(
         if grad is not None:
             memory[f"last {name}"] = grad.contiguous()
     joined = _joins(frame, needed)
-    gradients = Gradients(frame, joined)
+    sizes = _sizes(frame, order, stride, (doutput is not None, *[grad is not None for grad in dstate_n]))
+    rows = rows_of(frame, sizes.rows)
+    inside = None if rows is None or joined else rows.inside
+    gradients = Gradients(frame, joined, inside)
     if joined:
         memory["x"] = frame.x if frame.x.stride(2) == 1 else frame.x.contiguous()
     else:
         memory["dx"] = gradients.dx
     for name, grad in gradients.dpre.items():
         memory[f"d {name}"] = grad
-    sizes = _sizes(frame, order, stride, (doutput is not None, *[grad is not None for grad in dstate_n]))
     if joined:
         sizes = sizes._replace(joined=True, input=memory["x"].stride(), num_features=frame.x.shape[2], dinput=needed[0])
+    elif inside is not None:
+        sizes = sizes._replace(packed=True)
     recipe = _recipe(frame, sizes)
-    if (rows := rows_of(frame, sizes.rows)) is not None:
+    if rows is not None:
         memory["active"] = rows.active
+        if inside is not None and rows.ahead is not None:
+            memory["ahead"] = rows.ahead
     for name, shape in recipe.buffers:
-        memory[name] = frame.x.new_empty(shape)
-    tiles = recipe.run(memory, frame.x)
+        memory[name] = frame.given.new_empty(shape)
+    tiles = recipe.run(memory, frame.given)
     parts: dict[str, list[Tensor]] = {}  # of products' gradients, source by source
     for name, (first, count) in recipe.sums.items():
         part = tiles[:, first : first + count]
@@ -196,11 +206,12 @@ def run_backward(
         named[f"{name}_prev"] = before if call.additions.reset is None else zero_padding(before, ~call.additions.reset)
     for name in plan.stored:
         named[name] = memory[f"value {name}"]
-    dx, *found = gradients.finish(named, needed, None if rows is None else rows.inside)
+    dx, *found = gradients.finish(named, needed)
     dstate_0 = [memory[f"first {name}"] for name in chain.states]
     if order is not None:
-        back = order.argsort()
-        dx = None if dx is None else dx.index_select(1, back)
+        back = back_from(order)
+        if dx is not None and not gradients.is_in_order:
+            dx = dx.index_select(1, back)
         dstate_0 = [grad.index_select(0, back) for grad in dstate_0]
     return [dx, *found, *dstate_0]
 

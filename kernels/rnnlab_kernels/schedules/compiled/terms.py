@@ -12,11 +12,13 @@ A program (program.py) is memory of int64: a head, places, instructions.
 | STEP, END | likewise of a step, and after the last |
 | SPLIT, HOLD | before and after a step of a tile of which some rows are outside their length: over all its rows |
 | ACTIVE | the place of a table (T, tiles): over how many rows a step goes, -1 where all are inside; -1 for no table |
+| AHEAD | the place of a table (T, tiles): how many rows of earlier steps and tiles were gone over; -1 for no table |
 | SCRATCH, TILE_BYTES | scratch, and how much of it each tile has |
 
 A place is where a value stands: kind, base, bytes from slot to slot, bytes from row to row. Its slot is, by kind, the
 step, the state before it, the state after it, the parity of its position, the other parity, or none; scratch counts
-from a tile's own, memory from the tile's first row. A tile's scratch begins with the addresses of all places.
+from a tile's own, memory from the tile's first row, or, where rows that are not gone over have no memory, from what is
+ahead. A tile's scratch begins with the addresses of all places.
 
 An instruction is the address of a C function, how many words it has in all, and the function's own (rows.py, gates.py,
 products.py). It gets their address, the tile's scratch and the number of its rows.
@@ -48,11 +50,12 @@ from llvmlite.binding import get_host_cpu_features
     HOLD,
     HOLD_LENGTH,
     ACTIVE,
+    AHEAD,
     SCRATCH,
     TILE_BYTES,
     HEAD,
-) = range(26)
-AT_STEP, AT_BEFORE, AT_AFTER, AT_PARITY, AT_OTHER, AT_TILE, AT_ALL = range(7)
+) = range(27)
+AT_STEP, AT_BEFORE, AT_AFTER, AT_PARITY, AT_OTHER, AT_TILE, AT_ALL, AT_PACKED = range(8)
 PLACE = 4  # words
 MAX_PLACES = 128
 

@@ -4,6 +4,7 @@ T time, B batch, N columns of the input part, W width of a value.
 """
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from itertools import repeat
 from operator import getitem
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.additions import clamped
 from rnnlab_kernels.schedules.engines import Kept
-from rnnlab_kernels.schedules.layout import step_order, zero_padding
+from rnnlab_kernels.schedules.layout import step_order, zero_padding, zero_rows
 from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, Tensors
 from rnnlab_kernels.schedules.stepwise.products import bind_product, scratch, weight_gradient
 
@@ -101,15 +102,18 @@ class Gradients:
         dconstants: (R, H), any rows, which are summed.
         dweights: of norms, summed already.
         sums: of dx by that name and of dpre, over all rows, those that have been made.
+        inside: the places among T*B of the rows that dx and dpre have, then as (R, W): the gradients of the others are
+            zeros. None if they have all.
+        is_in_order: whether the gradient of x has its rows in the order of x as it was given, not in the frame's.
         joined: whether the loop itself forms those of weights and of the input, `dinput`: then there is nothing of dx
             and dpre but sums.
     """
 
-    def __init__(self, frame: Frame, joined: bool = False) -> None:
-        self.frame, self.joined = frame, joined
+    def __init__(self, frame: Frame, joined: bool = False, inside: Tensor | None = None) -> None:
+        self.frame, self.joined, self.inside, self.is_in_order = frame, joined, inside, False
         self.dinput: Tensor | None = None
-        chain, x = frame.chain, frame.x
-        shape = (frame.num_steps, frame.batch)
+        chain, x = frame.chain, frame.given
+        shape = (frame.num_steps, frame.batch) if inside is None else (len(inside),)
         self.dpre: dict[str, Tensor] = {}
         self.dconstants: dict[str, Tensor] = {}
         self.dweights: dict[str, Tensor] = {}
@@ -133,22 +137,20 @@ class Gradients:
             self.sums[name] = grad.sum(0, dtype=self.frame.work)
         return self.sums[name]
 
-    def finish(
-        self, named: Mapping[str, Tensor], needed: tuple[bool, ...], inside: Tensor | None = None
-    ) -> list[Tensor | None]:
+    def finish(self, named: Mapping[str, Tensor], needed: tuple[bool, ...]) -> list[Tensor | None]:
         """Return the gradients of x and of the weights, in the order of `call.names`.
 
         Args:
             named: values at all steps (T, B, W).
             needed: for x, the weights and the initial states.
-            inside: the places of rows among T*B that have gradients of pre-activations; of the others there are none,
-                not even zeros.
         """
-        frame, weights, x = self.frame, self.frame.weights, self.frame.x
+        frame, weights, inside = self.frame, self.frame.weights, self.inside
 
         def flat(value: Tensor, name: str) -> Tensor:
+            if value.dim() == 2:
+                return value
             rows = value.flatten(0, 1)
-            if inside is None or len(inside) == len(rows):
+            if inside is None or self._has_all():
                 return rows
             room = scratch(f"inside {name}", rows, len(inside), rows.shape[1])
             return torch.index_select(rows, 0, inside, out=room)
@@ -166,12 +168,9 @@ class Gradients:
             dinput = self.dx
         else:
             if needed[0]:
-                dinput = bind_product(weights["ih"].t(), len(flat_dx))(flat_dx)
-                if len(dinput) < x.shape[0] * x.shape[1] and inside is not None:
-                    dinput = x.new_zeros(x.shape).flatten(0, 1).index_copy_(0, inside, dinput)
-                dinput = dinput.view_as(x)
+                dinput = self._spread(bind_product(weights["ih"].t(), len(flat_dx))(flat_dx))
             if wanted["ih"]:
-                parts.append(("ih", weight_gradient(flat_dx, flat(x, "x"))))
+                parts.append(("ih", weight_gradient(flat_dx, self._input())))
             if wanted.get("bias_ih"):
                 parts.append(("bias_ih", self._sum("dx", flat_dx)))
         for stage in frame.chain.stages:
@@ -203,13 +202,39 @@ class Gradients:
             grads.append(grad)
         return grads
 
+    def _has_all(self) -> bool:
+        return self.inside is None or len(self.inside) == self.frame.num_steps * self.frame.batch
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """Return where the rows that are inside stand in x as it was given."""
+        inside, order, batch = self.inside, self.frame.order, self.frame.batch
+        assert inside is not None
+        return inside if order is None else inside - inside % batch + order[inside % batch]
+
+    def _spread(self, rows: Tensor) -> Tensor:
+        """Return the gradient of x (T, B, I) from its rows."""
+        shape = self.frame.given.shape
+        if self._has_all():
+            return rows.view(shape)
+        self.is_in_order = True
+        return rows.new_zeros(shape).flatten(0, 1).index_copy_(0, self._places, rows).view(shape)
+
+    def _input(self) -> Tensor:
+        """Return the rows of x that are inside (R, I)."""
+        frame, mask = self.frame, self.frame.call.mask
+        if self._has_all() or mask is None or self.inside is None:
+            return frame.x.flatten(0, 1)
+        rows = frame.given.flatten(0, 1).index_select(0, self._places)
+        return zero_rows(rows, mask.expand(-1, frame.batch, 1).flatten().index_select(0, self.inside))
+
     def _sources(self, stage: Product, named: Mapping[str, Tensor]) -> Tensor:
         """Return what a product multiplied at all steps (T, B, K)."""
         masks = self.frame.masks.sources
         parts = list(map(named.__getitem__, stage.sources))
         for k, name in enumerate(stage.sources):
             parts[k] = parts[k] * masks[name] if name in masks else parts[k]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).to(self.frame.x.dtype)
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).to(self.frame.given.dtype)
 
 
 class _Backward(Gradients):
@@ -221,7 +246,7 @@ class _Backward(Gradients):
         self.grads: dict[str, Tensor] = {}
         for name in frame.chain.constants:
             shape = (frame.batch, frame.width[name])
-            self.dconstants[name] = torch.zeros(shape, dtype=frame.work, device=frame.x.device)
+            self.dconstants[name] = torch.zeros(shape, dtype=frame.work, device=frame.given.device)
         self._zeros: dict[str, Tensor] = {}
 
     def bind(self) -> list[Callable[[int, int], None]]:
@@ -244,7 +269,7 @@ class _Backward(Gradients):
     def zeros(self, name: str) -> Tensor:
         """Return a zero gradient (B, W) that nobody writes into."""
         if name not in self._zeros:
-            like = self.frame.x
+            like = self.frame.given
             width = self.frame.width[name]
             self._zeros[name] = torch.zeros(self.frame.batch, width, dtype=self.frame.work, device=like.device)
         return self._zeros[name]

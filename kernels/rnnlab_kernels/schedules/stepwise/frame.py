@@ -4,7 +4,7 @@ T time, B batch, N columns of the input part, W width of a value.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -14,7 +14,7 @@ from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import CHAINS_BY_KEY, Chain, Gates, Norm, Product
 from rnnlab_kernels.schedules.additions import NO_MASKS, draw_masks
 from rnnlab_kernels.schedules.engines import Call
-from rnnlab_kernels.schedules.layout import settled, zero_padding
+from rnnlab_kernels.schedules.layout import settled, zero_padding, zero_rows
 
 Tensors = tuple[Tensor, ...]
 
@@ -200,6 +200,8 @@ class Frame:
     """What a pass, forward or backward, has before it runs.
 
     Attributes:
+        given: x as it is given.
+        order: of the rows, if it is not that of `given`.
         rows: for each value its tensor (B, W) at each time step.
         affine: gains and shifts of norms, in the working dtype.
         candidate: the mask (T, B, H) that enters gate updates which drop their candidate, if there is one.
@@ -213,7 +215,8 @@ class Frame:
         x, count = inputs[0], len(call.names)
         self.weights, self.state_0 = dict(zip(call.names, inputs[1:], strict=False)), tuple(inputs[1 + count :])
         self.num_steps, self.batch = x.shape[:2]
-        self.x = x if call.mask is None else zero_padding(x, call.mask)
+        self.given = x
+        self.order: Tensor | None = None
         self.work, self.width, self.num_columns = plan.work, plan.width, plan.num_columns
         self.reverse = bool(call.reverse)
         self.masks = NO_MASKS
@@ -230,6 +233,17 @@ class Frame:
                 for weight in (stage.gain, stage.shift):
                     if weight in self.weights:
                         self.affine[weight] = self.weights[weight].to(self.work).contiguous()
+
+    @cached_property
+    def x(self) -> Tensor:
+        """x in the order of rows, zeros outside the mask."""
+        x, mask = self.given, self.call.mask
+        if mask is None:
+            return x
+        if self.order is None:
+            return zero_padding(x, mask)
+        rows = x.index_select(1, self.order).flatten(0, 1)
+        return zero_rows(rows, mask.expand(-1, self.batch, 1).flatten()).view(x.shape)
 
     def set_states(self, buffers: Sequence[Tensor], values: Sequence[Tensor]) -> None:
         """Take the buffers (T+1, B, W) of the states and (T, B, W) of the other values as rows."""
