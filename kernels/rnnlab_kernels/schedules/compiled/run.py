@@ -98,12 +98,15 @@ def _memory(frame: Frame) -> dict[str, Tensor]:
 def _names(frame: Frame) -> list[str]:
     """Return the names of what backward needs: states, values, and what stages keep."""
     plan = frame.plan
+    if found := plan.made.get("names"):
+        return found
     names = [f"state {name}" for name in plan.chain.states] + [f"value {name}" for name in plan.stored]
     for number, stage in enumerate(plan.chain.stages):
         if isinstance(stage, Gates):
             names.append(f"kept {number}")
         elif isinstance(stage, Norm) and stage.source not in plan.outlasting:
             names.append(f"source {stage.source}")
+    plan.made["names"] = names
     return names
 
 

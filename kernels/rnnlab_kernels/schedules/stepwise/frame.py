@@ -224,15 +224,16 @@ class Frame:
             self.masks = draw_masks(call.additions, self.chain, self.state_0, self.num_steps)
         self.candidate = [] if self.masks.candidate is None else [self.masks.candidate.to(self.work)]
         self.rows: dict[str, Any] = {}
-        for name in self.chain.constants:
-            spread = self.weights[name].to(self.work).expand(self.batch, -1).contiguous()
-            self.rows[name] = (spread,) * self.num_steps
-        self.affine: dict[str | None, Tensor] = {}
+
+    @cached_property
+    def affine(self) -> dict[str | None, Tensor]:
+        found: dict[str | None, Tensor] = {}
         for stage in self.chain.stages:
             if isinstance(stage, Norm):
                 for weight in (stage.gain, stage.shift):
                     if weight in self.weights:
-                        self.affine[weight] = self.weights[weight].to(self.work).contiguous()
+                        found[weight] = self.weights[weight].to(self.work).contiguous()
+        return found
 
     @cached_property
     def x(self) -> Tensor:
@@ -246,7 +247,10 @@ class Frame:
         return zero_rows(rows, mask.expand(-1, self.batch, 1).flatten()).view(x.shape)
 
     def set_states(self, buffers: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-        """Take the buffers (T+1, B, W) of the states and (T, B, W) of the other values as rows."""
+        """Take the buffers (T+1, B, W) of the states and (T, B, W) of the other values as rows, and the constants."""
+        for name in self.chain.constants:
+            spread = self.weights[name].to(self.work).expand(self.batch, -1).contiguous()
+            self.rows[name] = (spread,) * self.num_steps
         for name, buffer in zip(self.chain.states, buffers, strict=True):
             rows = buffer.unbind(0)
             before, after = (rows[1:], rows[:-1]) if self.reverse else (rows[:-1], rows[1:])

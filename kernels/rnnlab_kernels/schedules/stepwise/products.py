@@ -9,6 +9,7 @@ Whether oneDNN pays is decided once for a loop, not at each step.
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from math import prod
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ MIN_GRADIENT_COLUMNS = 64
 MAX_BLOCK_ELEMENTS = 1 << 18
 # Scratch beyond this many bytes is not kept from call to call.
 MAX_SCRATCH_BYTES = 1 << 26
+
+MAX_VIEWS = 8  # of a name's scratch, by shape: to make one takes as long as a small product
 
 _memory = threading.local()
 
@@ -102,14 +105,22 @@ def scratch(name: str, like: Tensor, *shape: int) -> Tensor:
     dtype: fresh memory of some megabytes comes as untouched pages, and touching them took a third of a layer's time.
     Tensors of modes (inference, fake tensors) are not kept: ordinary calls could not use them.
     """
-    num_elements = int(torch.Size(shape).numel())
-    if like.device.type != "cpu" or num_elements * like.element_size() > MAX_SCRATCH_BYTES:
+    num_elements, dtype = prod(shape), like.dtype
+    if not like.is_cpu or num_elements * dtype.itemsize > MAX_SCRATCH_BYTES:
         return like.new_empty(shape)
-    kept: dict[Any, Tensor] = _memory.__dict__
-    key = (name, like.dtype)
-    buffer = kept.get(key)
-    if buffer is None or buffer.numel() < num_elements or type(like) not in (Tensor, torch.nn.Parameter):
-        buffer = like.new_empty(num_elements)
-        if type(buffer) is Tensor and not buffer.is_inference():
-            kept[key] = buffer
-    return buffer[:num_elements].view(shape)
+    kept: dict[Any, tuple[Tensor, dict[tuple[int, ...], Tensor]]] = _memory.__dict__
+    key = (name, dtype)
+    known = kept.get(key)
+    if known is None or known[0].numel() < num_elements or type(like) not in (Tensor, torch.nn.Parameter):
+        known = like.new_empty(num_elements), {}
+        if type(known[0]) is Tensor and not known[0].is_inference():
+            kept[key] = known
+    buffer, views = known
+    found = views.get(shape)
+    if found is None:
+        found = buffer[:num_elements].view(shape)
+        if not torch.is_inference_mode_enabled():
+            if len(views) >= MAX_VIEWS:
+                views.clear()
+            views[shape] = found
+    return found
