@@ -6,7 +6,8 @@ from rnnlab.data.dates import DateData
 from rnnlab.data.generated import GeneratedTaggerData
 from rnnlab.data.lemmas import LemmaData
 from rnnlab.data.pair_files import TSVPairs
-from rnnlab.data.pairs import Pair, PairBatch, PairData
+from rnnlab.data.pair_rows import Pair, PairBatch
+from rnnlab.data.pairs import PairData
 from rnnlab.data.pronunciations import PronunciationData
 from rnnlab.data.sentences import TaggedBatch
 from rnnlab.data.series import CSVData

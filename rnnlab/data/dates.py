@@ -16,7 +16,8 @@ import numpy as np
 
 from rnnlab.baselines import copy
 from rnnlab.data.checks import check_integer
-from rnnlab.data.pairs import Pair, PairData
+from rnnlab.data.pair_rows import Pair
+from rnnlab.data.pairs import PairData
 from rnnlab.data.splits import part_of
 
 _MONTHS = (

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from rnnlab.baselines import most_frequent_answer, score_answers
 from rnnlab.data.conllu_text import lemmas, parse_sentences
-from rnnlab.data.pairs import SPECIAL, Pair, PairData, Tokens
+from rnnlab.data.pair_rows import SPECIAL, Pair, Tokens
+from rnnlab.data.pairs import PairData
 from rnnlab.data.treebanks import read_treebank, treebank_paths
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from rnnlab.baselines import copy
 from rnnlab.data.checks import check_integer
 from rnnlab.data.files import read_text
-from rnnlab.data.pairs import Pair, PairData, Tokens, cut
+from rnnlab.data.pair_rows import Pair, Tokens
+from rnnlab.data.pairs import PairData, cut
 from rnnlab.data.splits import part_of
 
 

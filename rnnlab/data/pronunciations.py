@@ -13,7 +13,8 @@ import numpy as np
 from rnnlab.baselines import align, joint_ngram, letter_table, score_answers
 from rnnlab.data.checks import check_integer
 from rnnlab.data.files import read_text
-from rnnlab.data.pairs import Pair, PairData, Tokens
+from rnnlab.data.pair_rows import Pair, Tokens
+from rnnlab.data.pairs import PairData
 from rnnlab.data.splits import part_of
 
 _ENTRY = re.compile(r"(?P<word>[^\s(]+)(\(\d+\))?\s+(?P<phones>\S.*)")

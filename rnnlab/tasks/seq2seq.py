@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from rnnlab.baselines import score_answer
-from rnnlab.data.pairs import PairBatch
+from rnnlab.data.pair_rows import PairBatch
 from rnnlab.decoding import Hypothesis, translate
 from rnnlab.decoding.sampling import check_integer, check_number
 from rnnlab.decoding.symbols import PADDING

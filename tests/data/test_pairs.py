@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from rnnlab.data import Pair, PairBatch, PairData, TSVPairs
-from rnnlab.data.pairs import IMPOSSIBLE, SPECIAL
+from rnnlab.data.pair_rows import SPECIAL
+from rnnlab.data.pairs import IMPOSSIBLE
 
 TRAIN = [("ab", ["x y"]), ("b", ["y", "z z"]), ("abab", ["x <end> y"])]
 VAL = [("ab", ["y", "x"]), ("aqb", ["x w"]), ("c", ["w", "y"])]

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import rnnlab.nn
-from rnnlab.data.pairs import PairBatch
+from rnnlab.data.pair_rows import PairBatch
 from rnnlab.decoding.symbols import END
 from rnnlab.models import EncoderDecoder, TransformerSeq2Seq
 from rnnlab.tasks import Seq2SeqTask
