@@ -70,6 +70,7 @@ def test_steps_go_over_the_first_rows_of_a_tile():
     assert problem.mask is None
     rows = ragged.rows_of(Frame, 2)
     assert rows.active.tolist() == [[-1, -1, 0], [-1, 1, 0], [-1, 1, 0], [-1, 0, 0]]
+    assert rows.ahead.tolist() == [[0, 2, 4], [4, 6, 7], [7, 9, 10], [10, 12, 12]]
     assert rows.inside.tolist() == mask.flatten().nonzero().squeeze(1).tolist()
 
 

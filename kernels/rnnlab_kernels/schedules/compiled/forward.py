@@ -141,8 +141,8 @@ class _Forward:
             if self.order is None:
                 program.choose(mask, out, None, out, "HOLD")
             else:
-                words = *mask, *NOTHING, *self.order, *out.operand, width, FLOAT * width
-                program.emit("rows.put_rows", *words, into="HOLD")
+                operands = (*mask, *NOTHING, *self.order, *out.operand)
+                program.emit("rows.put_rows", *operands, width, FLOAT * width, into="HOLD")
 
     def _input_part(self, num_features: int) -> None:
         """Put the input part of the gates where those read it, the biases of products that are added to it in it."""
