@@ -15,6 +15,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,7 +30,7 @@ from rnnlab.models import EncoderDecoder
 from rnnlab.nn import LSTM
 
 SYMBOLS, EMBEDDING, HIDDEN, BATCH, STEPS, BEAM, ROUNDS = 40, 128, 256, 256, 8, 5, 15
-WORDS = 1_000
+WORDS, TENTH = 1_000, 10  # the one-by-one loop takes each tenth word
 
 
 class Plain(nn.Module):
@@ -150,45 +152,49 @@ def train_a_little(model: nn.Module) -> None:
         optimizer.step()
 
 
-def main(path: str) -> None:
+def measure(threads: int) -> list[tuple[str, int, str, float]]:
+    """Return rows of work, threads, arm and target symbols a second."""
     torch.manual_seed(0)
+    torch.set_num_threads(threads)
     rnn = functools.partial(LSTM, hidden_size=HIDDEN, bidirectional=True)
     model = EncoderDecoder(rnn, SYMBOLS, SYMBOLS, embedding_size=EMBEDDING, attention="general")
     train_a_little(model)
-    plain = Plain(model)
-    rows = []
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        even = torch.full((BATCH,), STEPS)
-        ragged = torch.randint(STEPS // 2, STEPS + STEPS // 2 + 1, (BATCH,))
-        for name, lengths in (("even", even), ("ragged", ragged)):
-            batch = words(BATCH, lengths)
-            torch.testing.assert_close(model(batch), plain(batch), atol=1e-4, rtol=1e-4)
-            seconds = interleaved({"rnnlab": step_of(model, batch), "plain": step_of(plain, batch)}, ROUNDS)
-            rows += [(f"training, {name} lengths", threads, arm, int(lengths.sum()) / s) for arm, s in seconds.items()]
-        plain.load_state_dict({**plain.state_dict(), **shared(model, plain)})
-        batch = words(WORDS, torch.randint(3, 12, (WORDS,)))
-        limit = 2 * batch.source.shape[1] + 20
-        search = functools.partial(translate, model, max_length=limit, beam=BEAM)
-        ours = [best[0].ids for best in search(batch.source, batch.source_lengths)]
-        theirs = plain.beam_search(batch.source, batch.source_lengths, limit)
-        same = sum(list(a) == b for a, b in zip(ours, theirs, strict=True))
-        assert same >= 0.99 * WORDS, f"{same} of {WORDS} answers agree"
-        symbols = sum(len(ids) + 1 for ids in ours)
+    plain, rows = Plain(model), []
+    even = torch.full((BATCH,), STEPS)
+    ragged = torch.randint(STEPS // 2, STEPS + STEPS // 2 + 1, (BATCH,))
+    for name, lengths in (("even", even), ("ragged", ragged)):
+        batch = words(BATCH, lengths)
+        torch.testing.assert_close(model(batch), plain(batch), atol=1e-4, rtol=1e-4)
+        seconds = interleaved({"rnnlab": step_of(model, batch), "plain": step_of(plain, batch)}, ROUNDS)
+        rows += [(f"training, {name} lengths", threads, arm, int(lengths.sum()) / s) for arm, s in seconds.items()]
+        plain.load_state_dict({**plain.state_dict(), **shared(model)})
+    batch = words(WORDS, torch.randint(3, 12, (WORDS,)))
+    source, lengths, limit = batch.source, batch.source_lengths, 2 * batch.source.shape[1] + 20
+    search = functools.partial(translate, model, max_length=limit, beam=BEAM)
+    ours = [best[0].ids for best in search(source, lengths)]
+    theirs = plain.beam_search(source, lengths, limit)
+    same = sum(list(a) == b for a, b in zip(ours, theirs, strict=True))
+    assert same >= 0.99 * WORDS, f"{same} of {WORDS} answers agree"
 
-        def one_by_one(batch: SimpleNamespace = batch, search: Any = search) -> None:
-            for row in range(0, WORDS, 10):  # a tenth of them
-                length = batch.source_lengths[row : row + 1]
-                search(batch.source[row : row + 1, : int(length)], length)
+    def one_by_one() -> None:
+        for row in range(0, WORDS, TENTH):
+            search(source[row : row + 1, : int(lengths[row])], lengths[row : row + 1])
 
-        arms = {
-            "rnnlab": lambda batch=batch, search=search: search(batch.source, batch.source_lengths),
-            "plain": lambda batch=batch, limit=limit: plain.beam_search(batch.source, batch.source_lengths, limit),
-            "rnnlab, one by one": one_by_one,
-        }
-        seconds = interleaved(arms, 5)
-        seconds["rnnlab, one by one"] *= 10
-        rows += [(f"beam {BEAM} of {WORDS} words", threads, arm, symbols / s) for arm, s in seconds.items()]
+    arms = {
+        "rnnlab": lambda: search(source, lengths),
+        "plain": lambda: plain.beam_search(source, lengths, limit),
+        "rnnlab, one by one": one_by_one,
+    }
+    seconds = interleaved(arms, 5)
+    seconds["rnnlab, one by one"] *= TENTH
+    symbols = sum(len(ids) + 1 for ids in ours)
+    return rows + [(f"beam {BEAM} of {WORDS} words", threads, arm, symbols / s) for arm, s in seconds.items()]
+
+
+def main(path: str) -> None:
+    # A process for each number of threads.
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        rows = [row for threads in (1, 2) for row in pool.submit(measure, threads).result()]
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["work", "threads", "arm", "target_symbols_per_s"])
@@ -197,7 +203,7 @@ def main(path: str) -> None:
         print(*row[:3], f"{row[3]:,.0f} target symbols/s", sep="  ")
 
 
-def shared(model: EncoderDecoder, plain: Plain) -> dict[str, Tensor]:
+def shared(model: EncoderDecoder) -> dict[str, Tensor]:
     """Return the weights of the model's layers by the names that the plain model has for them."""
     return {
         f"{side}.{name}": value
