@@ -65,7 +65,8 @@ KILL_POINTS = {
     "before_the_final_numbers": (*REPLACE, "metrics.json", 1, 4),
 }
 
-# Training step of the task, keys that take a file, words. Both draw dropout masks; the first carries its state.
+# Training step of the task, keys that take a file, words. All draw dropout masks; the first carries its state, the last
+# draws which symbols are true ones.
 SMALL = ["logger=csv", "callbacks=none", "trainer.max_epochs=3", "trainer.accelerator=cpu"]
 TEXT_RUNS = {
     "characters": (
@@ -85,6 +86,14 @@ TEXT_RUNS = {
         "TaggingTask.training_step",
         [("data.train", "conllu"), ("data.val", "conllu")],
         ["experiment=pos_tagging/ewt", "rnn.hidden_size=4", "model.char_hidden=4", "data.max_tokens=24"],
+    ),
+    "pairs": (
+        "Seq2SeqTask.training_step",
+        [("data.train", "pairs")],
+        [
+            *("experiment=seq2seq/dates", "data=pairs", "rnn.hidden_size=4", "data.max_tokens=80"),
+            *("model.dropout=0.2", "task.last_teacher_forcing=0.5"),
+        ],
     ),
 }
 
@@ -123,9 +132,9 @@ def test_killed_run_resumes_to_the_same_weights(moment, uninterrupted, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TEXT_RUNS)
-def test_killed_runs_on_text_resume_to_the_same_weights(name, tmp_path, text_file, conllu_file):
+def test_killed_runs_on_text_resume_to_the_same_weights(name, tmp_path, text_file, conllu_file, pairs_file):
     step, files, words = TEXT_RUNS[name]
-    given = {"text": text_file, "conllu": conllu_file}
+    given = {"text": text_file, "conllu": conllu_file, "pairs": pairs_file}
     words = [*words, *(f"{key}={given[kind]}" for key, kind in files), *SMALL]
     assert main(["train", f"run_dir={tmp_path / 'whole'}", *words]) == 0
     kill(("rnnlab.tasks", step, ""), count=30, words=[f"run_dir={tmp_path / 'killed'}", *words])
