@@ -1,5 +1,6 @@
 """Every file of conf/ composes, every experiment instantiates."""
 
+import itertools
 import re
 
 import pytest
@@ -25,11 +26,15 @@ SMALL = {
     "cells/char_lm": ["rnn.hidden_size=4", "data.ngram_order=1", "data.max_chars=200000"],
     "char_lm": ["rnn.hidden_size=4", "data.ngram_order=1"],
     "pos_tagging": ["rnn.hidden_size=4"],
+    "seq2seq": ["rnn.hidden_size=4"],
+    "seq2seq/dates": ["data.num_train=300", "data.num_val=30", "data.num_test=30", "rnn.hidden_size=4"],
+    "seq2seq/g2p_transformer": ["model.width=8", "model.feed_forward=8"],
 }
+PRONOUNCED = ["".join(letters) for letters in itertools.product("abc", repeat=5)]
 EXPERIMENTS = options("experiment")
 ONE_OF_EACH_TASK = (
     *("addition/gru", "cells/ten_step", "char_lm/tinyshakespeare", "forecasting/air_passengers"),
-    *("forecasting/sequence_tbptt_lstm", "pos_tagging/ewt_crf"),
+    *("forecasting/sequence_tbptt_lstm", "pos_tagging/ewt_crf", "seq2seq/g2p"),
 )
 
 
@@ -53,8 +58,16 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conl
     data = composed(*overrides)["data"]  # what it reads from a file is replaced by a small one of the same kind
     if data.get("column") == "passengers":
         overrides += [f"data.path={csv_file}", "data.column=level", "data.test_size=10", "data.window=6"]
+    elif "stress" in data:
+        dictionary = tmp_path / "dictionary"
+        dictionary.write_text("".join(f"{word}  {' '.join(word.upper())}\n" for word in PRONOUNCED))
+        overrides += [f"data.path={dictionary}"]
     elif data.get("path") is not None:
         overrides += [f"data.path={text_file}", "data.batch_size=2"]
+    elif "weight_power" in data:
+        treebank = tmp_path / "lemmas.conllu"
+        treebank.write_text(re.sub(r"(?m)^(\d+)\t(\w+)\t_", r"\1\t\2\t\2", conllu_file.read_text()))
+        overrides += [f"data.train={treebank}", f"data.val={treebank}"]
     elif data.get("train") is not None:
         overrides += [f"data.train={conllu_file}", f"data.val={conllu_file}"]
     config = composed(*overrides)
@@ -62,9 +75,9 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conl
     run = build(config, tmp_path)
     batch = next(iter(run.data.train_dataloader()))
     run.task.train()
-    is_tagged = hasattr(batch, "tags")
-    prediction = run.task.model(batch if is_tagged else batch[0])
-    targets = batch.tags if is_tagged else batch[1]
+    targets = getattr(batch, "tags", getattr(batch, "target", None))
+    prediction = run.task.model(batch[0] if targets is None else batch)
+    targets = batch[1] if targets is None else targets
     assert prediction.shape[: targets.ndim] == targets.shape
     assert run.task.monitor[0].startswith("val/")
 

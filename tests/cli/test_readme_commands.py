@@ -31,13 +31,14 @@ def value_of(words, key):
 
 
 @pytest.fixture
-def ready(tmp_path, monkeypatch, text_file, conllu_file):
+def ready(tmp_path, monkeypatch, text_file, conllu_file, pairs_file):
     """A working directory with the files that the commands name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     (tmp_path / "books").mkdir()
     shutil.copy(text_file, tmp_path / "books" / "a.txt")
     shutil.copy(conllu_file, tmp_path / "FILE.conllu")
+    shutil.copy(pairs_file, tmp_path / "FILE.tsv")
     (tmp_path / "FILE.csv").write_text("NAME\n" + "".join(f"{k % 7 + k % 12}\n" for k in range(200)))
     (tmp_path / "FILE").write_text("1+34\n")
     return tmp_path
