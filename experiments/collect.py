@@ -29,7 +29,7 @@ def main(folder: Path) -> None:
 
 def cell_of(config: dict[str, Any]) -> str:
     """Return the cell of a run on `rnnlab.nn.Recurrent` with its options, or the layer's class."""
-    rnn = config.get("rnn", {})
+    rnn = config.get("rnn") or {}
     cell = rnn.get("cell", {"_target_": rnn.get("_target_", "")})
     options = ", ".join(f"{k}={v}" for k, v in cell.items() if k not in ("_target_", "_partial_", "hidden_size"))
     name = cell["_target_"].rpartition(".")[2]

@@ -1,0 +1,22 @@
+#!/bin/sh
+# Runs everything in this experiment's table, one after the other; finished runs are not repeated. RUNS names another
+# folder for them. Pronunciations need the extra g2p, the treebank is downloaded or found below RNNLAB_DATA. PRECISION is
+# for pronunciations: bf16-mixed where the CPU has AMX, 32-true elsewhere.
+set -eu
+runs="${RUNS:-runs/007_seq2seq}"
+run() { # name seed words...
+    dir="$runs/$1-seed$2"
+    seed=$2
+    shift 2
+    [ -e "$dir/metrics.json" ] || rnnlab train "$@" "seed=$seed" "run_dir=$dir"
+}
+for seed in 0 1 2; do
+    run dates "$seed" experiment=seq2seq/dates
+    run dates_none "$seed" experiment=seq2seq/dates model.attention=none
+    run lemma "$seed" experiment=seq2seq/lemma
+done
+half="trainer.precision=${PRECISION:-bf16-mixed}"
+run g2p 0 experiment=seq2seq/g2p "$half"
+run g2p_e4 0 experiment=seq2seq/g2p trainer.max_epochs=4 "$half"
+run g2p_none_e4 0 experiment=seq2seq/g2p_none "$half"
+run g2p_transformer_e4 0 experiment=seq2seq/g2p_transformer "$half"
