@@ -54,7 +54,7 @@ class PairData(BucketData):
     """
 
     remembers = True
-    unit = "target symbols"
+    unit = "target_symbols"
     even = True
     error_names: tuple[str, str] | None = None
 

@@ -18,7 +18,7 @@ def test_records_of_a_run(pairs_run):
     assert metrics["test/exact_match"] > 0.9
     assert metrics.keys() >= {
         *(f"{split}/{name}" for split in ("val", "test") for name in ("loss", "exact_match", "symbol_error")),
-        *("baseline/copy/test/exact_match", "time/target symbols_per_s"),
+        *("baseline/copy/test/exact_match", "time/target_symbols_per_s"),
     }
     with (pairs_run / "lengths.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
