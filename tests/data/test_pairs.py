@@ -42,7 +42,7 @@ def test_symbols_are_those_of_training_and_its_first_answers():
     data = made(Listed())
     assert data.source_symbols.symbols == (*SPECIAL, "a", "b")
     assert data.target_symbols.symbols == (*SPECIAL, "x", "y")
-    assert data.sizes == {"source_size": 6, "target_size": 6} and data.unit == "target symbols"
+    assert data.sizes == {"source_size": 6, "target_size": 6} and data.unit == "target_symbols"
     assert data.epoch_size == 3 + 2 + 4
     assert data.notes == [
         "val: 2 of 3 sources have a symbol that training lacks ('c', 'q'), which is read as unknown",
