@@ -122,6 +122,9 @@ def _data_and_task(
             data.load_state_dict(checkpoints.data_state(checkpoint, data))
         if reads or not remembers:
             data.setup()
+        if config["rnn"] and "_target_" not in config["rnn"]:
+            left = ", ".join(f"rnn.{key}" for key in config["rnn"])
+            raise UsageError(f"rnn=none makes no layers, and {left} would do nothing: leave out what sets them")
         rnn = instantiate(config["rnn"]) if config["rnn"] else None
         model = build_model(instantiate(config["model"]), rnn, data.sizes)
         schedule = instantiate(config["schedule"]) if config["schedule"] else None

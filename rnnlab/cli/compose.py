@@ -122,7 +122,9 @@ def explain(error: Exception, words: Iterable[str] = ()) -> str:
                 return f"{key}={value}: an option is needed, {' or '.join(options(key))}"
     match = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if match:
-        key = match.group(1).split("@")[0]
+        key, _, place = match.group(1).partition("@")
+        if place:
+            return f"nothing is chosen at {key}@{place} here: +{key}@{place}=OPTION adds one"
         hint = f"`rnnlab train --cfg job` shows all, +{key}= adds one"
         return f"no setting is called '{key}'{nearest(key, settings(words))}; {hint}"
     return text

@@ -44,6 +44,7 @@ REFUSED = [
     ("seed=-1", "seed must be an integer >= 0, got -1"),
     ("seed=null", "seed must be an integer >= 0, got None"),
     ("rnn=none", "Adder is made of recurrent layers: it needs rnn=lstm, gru, rnn or cells/NAME, got none"),
+    ("rnn@model.decoder=gru", "nothing is chosen at rnn@model.decoder here: +rnn@model.decoder=OPTION adds one"),
     ("model=transformer", "TransformerSeq2Seq has no recurrent layers: it needs rnn=none"),
     ("model._target_=os.system", "'os.system' is not allowed"),
     ("model._target_=rnnlab.models.Addr", "rnnlab.models.Addr"),

@@ -6,6 +6,7 @@ import pytest
 
 from rnnlab.cli.build import build_model
 from rnnlab.cli.errors import UsageError
+from rnnlab.cli.main import main
 
 
 def recurrent(rnn, size, width=1):
@@ -41,3 +42,8 @@ def test_layers_that_are_not_wanted_or_are_missing_are_refused():
         build_model(partial(feed_forward), "layers", {"size": 2})
     with pytest.raises(UsageError, match="recurrent is made of recurrent layers: it needs rnn=lstm"):
         build_model(partial(recurrent), None, {"size": 2})
+
+
+def test_no_layers_and_their_size_do_not_go_together(tmp_path, capsys):
+    assert main(["train", "rnn=none", "+rnn.hidden_size=4", f"run_dir={tmp_path / 'run'}"]) == 2
+    assert "rnn=none makes no layers, and rnn.hidden_size would do nothing" in capsys.readouterr().err
