@@ -203,7 +203,7 @@ class Frame:
         given: x as it is given.
         order: of the rows, if it is not that of `given`.
         rows: for each value its tensor (B, W) at each time step.
-        affine: gains and shifts of norms, in the working dtype.
+        affine: gains and shifts of norms, in the working dtype; empty where one call does all steps.
         candidate: the mask (T, B, H) that enters gate updates which drop their candidate, if there is one.
     """
 
@@ -216,6 +216,8 @@ class Frame:
         self.weights, self.state_0 = dict(zip(call.names, inputs[1:], strict=False)), tuple(inputs[1 + count :])
         self.num_steps, self.batch = x.shape[:2]
         self.given = x
+        if call.mask is None:
+            self.x = x
         self.order: Tensor | None = None
         self.work, self.width, self.num_columns = plan.work, plan.width, plan.num_columns
         self.reverse = bool(call.reverse)
@@ -224,16 +226,12 @@ class Frame:
             self.masks = draw_masks(call.additions, self.chain, self.state_0, self.num_steps)
         self.candidate = [] if self.masks.candidate is None else [self.masks.candidate.to(self.work)]
         self.rows: dict[str, Any] = {}
-
-    @cached_property
-    def affine(self) -> dict[str | None, Tensor]:
-        found: dict[str | None, Tensor] = {}
-        for stage in self.chain.stages:
+        self.affine: dict[str | None, Tensor] = {}
+        for stage in () if self.kit.keeps_tensors else self.chain.stages:
             if isinstance(stage, Norm):
                 for weight in (stage.gain, stage.shift):
                     if weight in self.weights:
-                        found[weight] = self.weights[weight].to(self.work).contiguous()
-        return found
+                        self.affine[weight] = self.weights[weight].to(self.work).contiguous()
 
     @cached_property
     def x(self) -> Tensor:
