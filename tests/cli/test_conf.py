@@ -29,6 +29,7 @@ SMALL = {
     "seq2seq": ["rnn.hidden_size=4"],
     "seq2seq/dates": ["data.num_train=300", "data.num_val=30", "data.num_test=30", "rnn.hidden_size=4"],
     "seq2seq/g2p_transformer": ["model.width=8", "model.feed_forward=8"],
+    "seq2seq/dates_transformer": ["data.num_train=300", "data.num_val=30", "data.num_test=30", "model.width=8"],
 }
 PRONOUNCED = ["".join(letters) for letters in itertools.product("abc", repeat=5)]
 EXPERIMENTS = options("experiment")
