@@ -1,12 +1,13 @@
-"""Draw by_length.png: right answers to words of each length, a line for each run.
+"""Draw right answers to test sources of each length, a line for each kind of model, seeds together.
 
-python experiments/007_seq2seq/by_length.py runs/007_seq2seq/g2p*_e4-seed0
+    python experiments/007_seq2seq/by_length.py by_length_dates.png runs/007_seq2seq/dates*
 """
 
 from __future__ import annotations
 
 import csv
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import yaml
@@ -14,15 +15,18 @@ import yaml
 from rnnlab.analysis.alignment import score_by_length
 
 
-def main(run_dirs: list[Path]) -> None:
-    curves = {}
+def main(target: Path, run_dirs: list[Path]) -> None:
+    curves: dict[str, dict[int, tuple[float, float]]] = defaultdict(dict)
+    data = ""
     for run_dir in run_dirs:
         config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+        data = config["data"]["_target_"].rpartition(".")[2]
+        counts = curves[name_of(config["model"])]
         with (run_dir / "lengths.csv").open(newline="", encoding="utf-8") as file:
-            counts = {int(row["length"]): (float(row["right"]), float(row["total"])) for row in csv.DictReader(file)}
-        curves[name_of(config["model"])] = counts
-    title = "Pronunciations that are right, by length of the word (CMUdict, test)"
-    score_by_length(curves, title).savefig(Path(__file__).parent / "by_length.png", dpi=120)
+            for row in csv.DictReader(file):
+                right, total = counts.get(int(row["length"]), (0.0, 0.0))
+                counts[int(row["length"])] = (right + float(row["right"]), total + float(row["total"]))
+    score_by_length(curves, f"Exact match by length of the source ({data}, test)").savefig(target, dpi=120)
 
 
 def name_of(model: dict[str, str]) -> str:
@@ -32,4 +36,4 @@ def name_of(model: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    main([Path(name) for name in sys.argv[1:]])
+    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])

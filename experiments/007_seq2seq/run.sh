@@ -13,6 +13,7 @@ run() { # name seed words...
 for seed in 0 1 2; do
     run dates "$seed" experiment=seq2seq/dates
     run dates_none "$seed" experiment=seq2seq/dates model.attention=none
+    run dates_transformer "$seed" experiment=seq2seq/dates_transformer
     run lemma "$seed" experiment=seq2seq/lemma
 done
 half="trainer.precision=${PRECISION:-bf16-mixed}"

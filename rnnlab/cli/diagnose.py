@@ -162,7 +162,7 @@ def _attention(data: Any, task: Any, name: str, source: str | None, encoding: st
     if not maps:
         console.print(f"{name}: no picture of attention, the model has none", markup=False)
         return {}
-    return {"attention": attention_maps(maps, f"Attention, {source or 'validation part'} ({name})")}
+    return {"attention": attention_maps(maps, f"Attention, {Path(source).name if source else 'validation part'} ({name})")}
 
 
 def _save(folder: Path, name: str, figure: Figure) -> Path:
