@@ -1,6 +1,6 @@
 """Draw right answers to test sources of each length, a line for each kind of model, seeds together.
 
-    python experiments/007_seq2seq/by_length.py by_length_dates.png runs/007_seq2seq/dates*
+python experiments/007_seq2seq/by_length.py by_length_dates.png runs/007_seq2seq/dates*
 """
 
 from __future__ import annotations

@@ -162,7 +162,8 @@ def _attention(data: Any, task: Any, name: str, source: str | None, encoding: st
     if not maps:
         console.print(f"{name}: no picture of attention, the model has none", markup=False)
         return {}
-    return {"attention": attention_maps(maps, f"Attention, {Path(source).name if source else 'validation part'} ({name})")}
+    asked = "validation part" if source is None else Path(source).name
+    return {"attention": attention_maps(maps, f"Attention, {asked} ({name})")}
 
 
 def _save(folder: Path, name: str, figure: Figure) -> Path:
