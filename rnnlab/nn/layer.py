@@ -339,11 +339,8 @@ class Layer(Stack, nn.RNNBase):
         sides = []
         for k, seed in enumerate(seeds):
             state, side_weights = tuple(part[k] for part in states), {name: next(given) for name in names}
-            additions, reverse = (
-                options.additions(seed, self.training, self.step_clips),
-                self.bidirectional and k % 2 == 1,
-            )
-            sides.append(Side(view, "chain", backend, state, view.chain, side_weights, additions, bool(reverse), seed))
+            additions, reverse = options.additions(seed, self.training, self.step_clips), k % self.num_directions == 1
+            sides.append(Side(view, "chain", backend, state, view.chain, side_weights, additions, reverse, seed))
         outputs, results = self._run(x, sides, options, mask, reset)
         return outputs[0], tuple(map(torch.stack, zip(*(final for _, final, _ in results), strict=True)))
 

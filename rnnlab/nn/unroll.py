@@ -10,24 +10,21 @@
 T time, B batch, W width of a state.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.utils.checkpoint import checkpoint
 
 from rnnlab.nn.backend import OF_ONE_LAUNCH, scan_method, schedule
 from rnnlab.nn.cells.protocol import kind, walked_chain
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
+from rnnlab.nn.windows import run_windows
 from rnnlab_kernels.cells.chain import Chain, giving
 from rnnlab_kernels.schedules.additions import PLAIN, Additions, clip_gradient, draw_masks, take_part
 from rnnlab_kernels.schedules.layout import step_order, unread_states, walked, work, zero_padding
 from rnnlab_kernels.schedules.library.aten import chain_step
-from rnnlab_kernels.schedules.node import nothing_kept
 from rnnlab_kernels.schedules.reference import one_step
 from rnnlab_kernels.schedules.scan.linear_scan import linear_scan
 
@@ -100,7 +97,7 @@ def run_directions(
         if checkpoint_steps is None:
             found.append(_run(side, collect, side.additions, mask, x, *side.state))
         else:
-            found.append(_run_windows(side, x, mask, checkpoint_steps, collect))
+            found.append(run_windows(partial(_run, side, collect), side, x, mask, checkpoint_steps))
     return found
 
 
@@ -138,43 +135,9 @@ def _as_many(cell: nn.Module, given: Tensors, state: Tensors) -> Tensors:
     return given
 
 
-def _run_windows(side: Side, x: Tensor, mask: Tensor | None, checkpoint_steps: int, collect: bool) -> Result:
-    outputs: list[Tensor] = []
-    every: list[Tensors] = []
-    state, run = side.state, partial(_run, side, collect)
-    for part in _windows(len(x), checkpoint_steps, side.reverse):
-        arguments: tuple[Any, ...] = (_at(side.additions, part), None if mask is None else mask[part], x[part], *state)
-        if torch.is_grad_enabled():
-            # Masks come from a counter, but a cell of the user's may draw from torch's generators.
-            window, options = run, dict[str, Any]()
-            if not torch.compiler.is_compiling():
-                cell = getattr(side.cell, "cell", side.cell)  # torch's cells are behind a view
-                window = partial(_same_again, run, cell, [])
-                # No code of the user's runs within a chain, whose own hooks would get what is saved.
-                if side.kind == "chain":
-                    options["context_fn"] = _contexts
-            result = checkpoint(window, *arguments, use_reentrant=False, preserve_rng_state=True, **options)
-        else:
-            result = run(*arguments)
-        y, state, states = result
-        outputs.append(y)
-        every.append(states)
-    if len(outputs) == 1:
-        return outputs[0], state, every[0]
-    if side.reverse:
-        outputs.reverse()
-        every.reverse()
-    return torch.cat(outputs), state, tuple(torch.cat(values) for values in zip(*every, strict=True))
-
-
 def _held(rows: Tensor, before: Tensors, after: Tensors) -> Tensors:
     """Return the last states, where no step was walked those before."""
     return tuple(torch.where(rows, old.to(new.dtype), new) for old, new in zip(before, after, strict=True))
-
-
-def _contexts() -> tuple[Any, Any]:
-    """Return those of a window's first pass, of which nothing is kept, and of its second."""
-    return nothing_kept(), nullcontext()
 
 
 def _run(side: Side, collect: bool, additions: Additions, mask: Tensor | None, x: Tensor, *state: Tensor) -> Result:
@@ -189,49 +152,6 @@ def _run(side: Side, collect: bool, additions: Additions, mask: Tensor | None, x
         begun = walked(mask if additions.reset is None else mask | additions.reset, side.reverse)
         every = tuple(torch.where(begun, new, old.to(new.dtype)) for old, new in zip(state, every, strict=True))
     return y, final, every
-
-
-class _Again(nn.Module):
-    """A window as a module, for `functional_call` to put the cell's parameters back."""
-
-    def __init__(self, run: Callable[..., Result], cell: nn.Module) -> None:
-        super().__init__()
-        self.run, self.cell = run, cell
-
-    def forward(self, *arguments: Any) -> Result:
-        return self.run(*arguments)
-
-
-def _same_again(
-    run: Callable[..., Result], cell: nn.Module, seen: list[dict[str, tuple[Tensor, int]]], *arguments: Any
-) -> Result:
-    """Run a window; at every later time with the parameters that the cell had at the first, or refuse to."""
-    own = dict(cell.named_parameters())
-    if not seen:
-        result = run(*arguments)
-        seen.append({name: (value, 0 if value.is_inference() else value._version) for name, value in own.items()})
-        return result
-    if any(value._version != version for value, version in seen[0].values() if not value.is_inference()):
-        raise RuntimeError(
-            "checkpoint_steps computes a window again in the backward pass, but parameters of the cell have been "
-            "modified by an inplace operation since: call backward before the optimiser's step"
-        )
-    if all(own.get(name) is value for name, (value, _) in seen[0].items()):
-        return run(*arguments)
-    # functional_call has ended since, and taken its parameters with it.
-    first = {f"cell.{name}": value for name, (value, _) in seen[0].items()}
-    return functional_call(_Again(run, cell), first, arguments)
-
-
-def _windows(num_steps: int, size: int, reverse: bool) -> Iterator[slice]:
-    starts = range(0, num_steps, size)
-    for start in reversed(starts) if reverse else starts:
-        yield slice(start, min(start + size, num_steps))
-
-
-def _at(additions: Additions, part: slice) -> Additions:
-    noise = additions.noise and additions.noise._replace(first=additions.noise.first + part.start)
-    return additions._replace(reset=None if additions.reset is None else additions.reset[part], noise=noise)
 
 
 def hold(y: Tensor, valid: Tensor, before: Tensor, reverse: bool = False) -> Tensor:
