@@ -188,6 +188,22 @@ class BucketData(InMemoryData):
     def __init__(self, max_tokens: int, eval_max_tokens: int, seed: int) -> None:
         super().__init__(check_integer("max_tokens", max_tokens, 1), seed)  # the size of a batch is counted in tokens
         self.eval_max_tokens = check_integer("eval_max_tokens", eval_max_tokens, 1)
+        self._state: dict[str, Any] = {}  # what a trained model takes for granted, once it is known
+        self._reading_notes: list[str] = []  # what is to be told of how the parts were read
+
+    def _keep(self, state: dict[str, Any]) -> None:
+        """Take for granted what a run remembers, 'sha256' of its training part among it.
+
+        Raises:
+            ValueError: the training part is another one than that known so far.
+        """
+        former = self._state.get("sha256", state["sha256"])
+        if former != state["sha256"]:
+            raise ValueError(
+                "the training part is not the one this run was trained on: the hashes begin with "
+                f"{state['sha256'][:12]} and {former[:12]}; bring the former one back, or train anew"
+            )
+        self._state = state
 
     def rehearsal_batch(self) -> Any:
         return self.splits["train"][[0, len(self.splits["train"]) - 1]]

@@ -76,8 +76,6 @@ class PairData(BucketData):
         self.min_count = check_integer("min_count", min_count, 1)
         self.encoding = check_encoding(encoding)
         self.pairs: dict[str, list[Pair]] = {}
-        self._state: dict[str, Any] = {}
-        self._reading_notes: list[str] = []
 
     def read_parts(self) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
         """Return the pairs of 'train', 'val' and perhaps 'test', and what is to be found in `_state` later on.
@@ -113,13 +111,7 @@ class PairData(BucketData):
         return found[0], found[-1]
 
     def _remember(self, state: dict[str, Any]) -> None:
-        former = self._state.get("sha256", state["sha256"])
-        if former != state["sha256"]:
-            raise ValueError(
-                "the training part is not the one this run was trained on: the hashes begin with "
-                f"{state['sha256'][:12]} and {former[:12]}; bring the former one back, or train anew"
-            )
-        self._state = state
+        self._keep(state)
         self.source_symbols = Vocabulary((*SPECIAL, *state["source"]))
         self.target_symbols = (
             self.source_symbols if self.shared_vocabulary else Vocabulary((*SPECIAL, *state["target"]))

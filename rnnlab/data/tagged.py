@@ -75,8 +75,6 @@ class SentenceData(BucketData):
         self.encoding = check_encoding(encoding)
         self.sentences: dict[str, list[Sentence]] = {}
         self.num_vectors = 0
-        self._state: dict[str, Any] = {}
-        self._reading_notes: list[str] = []
 
     def read_parts(self) -> tuple[dict[str, list[Sentence]], dict[str, Any]]:
         """Return the sentences of 'train', 'val' and perhaps 'test', and what a run remembers of where they are from.
@@ -100,13 +98,7 @@ class SentenceData(BucketData):
         return self._encode()
 
     def _remember(self, state: dict[str, Any]) -> None:
-        former = self._state.get("sha256", state["sha256"])
-        if former != state["sha256"]:
-            raise ValueError(
-                "the training part is not the one this run was trained on: the hashes begin with "
-                f"{state['sha256'][:12]} and {former[:12]}; bring the former one back, or train anew"
-            )
-        self._state = state
+        self._keep(state)
         self._symbols = Symbols.of(state["counts"], state["tags"], self.min_count, self.lowercase, self.max_chars)
         self.words, self.chars, self.tags = self._symbols.words, self._symbols.chars, self._symbols.tags
         self.sizes = {

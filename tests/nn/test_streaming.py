@@ -29,17 +29,23 @@ def tuples(state):
     return [tuple(each) for each in state]
 
 
+def stepwise(layer, x):
+    """Return the outputs of a layer that is given x (T, ...) step by step, stacked, and its last state."""
+    state, outputs = None, []
+    for x_t in x:
+        y_t, state = layer.step(x_t, state)
+        outputs.append(y_t)
+    return torch.stack(outputs), state
+
+
 @every_kind
 @pytest.mark.parametrize("batch", [None, B], ids=["unbatched", "batched"])
 def test_steps_equal_one_call(kind, batch):
     layer = Recurrent(factory(kind), 2, input_size=3, zoneout=0.2, norm="layer", learn_initial_state=True).eval()
     x = randn(*((T, 3) if batch is None else (T, batch, 3)))
     expected, final = layer(x)
-    state, outputs = None, []
-    for x_t in x:
-        y_t, state = layer.step(x_t, state)
-        outputs.append(y_t)
-    assert_close(torch.stack(outputs), expected)
+    outputs, state = stepwise(layer, x)
+    assert_close(outputs, expected)
     assert_close(tuples(state), tuples(final))
     assert [type(each) for each in state] == [type(each) for each in final]
     y, _ = layer.step(x[0], layer.initial_state(batch) if batch else None)
@@ -53,13 +59,10 @@ def test_steps_of_plain_cells_equal_one_call(kind, backend):
     x = randn(T, B, 3)
     expected, final = layer(x)
     wanted = gradients(layer, expected)
-    state, outputs = None, []
-    for x_t in x:
-        y_t, state = layer.step(x_t, state)
-        outputs.append(y_t)
-    assert_close(torch.stack(outputs), expected)
+    outputs, state = stepwise(layer, x)
+    assert_close(outputs, expected)
     assert_close(tuples(state), tuples(final))
-    assert_close(gradients(layer, torch.stack(outputs)), wanted)
+    assert_close(gradients(layer, outputs), wanted)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -68,11 +71,8 @@ def test_steps_of_research_cells_equal_one_call(name):
     layer = Recurrent(make_cell(I, H, **options, dtype=DTYPE))
     x = randn(T, B, I)
     expected, final = layer(x)
-    state, outputs = None, []
-    for x_t in x:
-        y_t, state = layer.step(x_t, state)
-        outputs.append(y_t)
-    assert_close(torch.stack(outputs), expected)
+    outputs, state = stepwise(layer, x)
+    assert_close(outputs, expected)
     assert_close(tuples(state), tuples(final))
 
 
@@ -128,11 +128,8 @@ def test_what_a_step_gives_out_is_the_callers():
 def test_gradients_flow_through_steps():
     layer = Recurrent(make("torch-lstm"), 2)
     x = randn(T, B, 3)
-    state, outputs = None, []
-    for x_t in x:
-        y_t, state = layer.step(x_t, state)
-        outputs.append(y_t)
-    actual = gradients(layer, torch.stack(outputs))
+    outputs, state = stepwise(layer, x)
+    actual = gradients(layer, outputs)
     assert_close(actual, gradients(layer, layer(x)[0]))
 
 
