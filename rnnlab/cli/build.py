@@ -122,18 +122,30 @@ def _data_and_task(
             data.load_state_dict(checkpoints.data_state(checkpoint, data))
         if reads or not remembers:
             data.setup()
-        if config["rnn"] and "_target_" not in config["rnn"]:
-            left = ", ".join(f"rnn.{key}" for key in config["rnn"])
-            raise UsageError(f"rnn=none makes no layers, and {left} would do nothing: leave out what sets them")
-        rnn = instantiate(config["rnn"]) if config["rnn"] else None
-        model = build_model(instantiate(config["model"]), rnn, data.sizes)
-        schedule = instantiate(config["schedule"]) if config["schedule"] else None
+        model = build_model(instantiate(config["model"]), _made_if_any(config, "rnn"), data.sizes)
+        schedule = _made_if_any(config, "schedule")
         task = instantiate(config["task"])(model=model, optim=instantiate(config["optim"]), schedule=schedule)
     except UsageError:
         raise
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
         raise UsageError(str(root_cause(error))) from error
     return data, task
+
+
+def _made_if_any(config: dict[str, Any], group: str) -> Any:
+    """Return what a group that may be empty makes, or None.
+
+    Raises:
+        UsageError: it makes nothing, and settings are there that would do nothing.
+    """
+    part = config[group]
+    if not part:
+        return None
+    if "_target_" not in part:
+        left = [f"{group}.{key}" for key in part]
+        words = " ".join(f"~{key}" for key in left)
+        raise UsageError(f"there is no {group} for {' and '.join(left)} to set: {words} takes them away")
+    return instantiate(part)
 
 
 def build_model(make: Callable[..., nn.Module], rnn: RecurrentFactory | None, sizes: dict[str, Any]) -> nn.Module:

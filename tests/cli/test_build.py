@@ -44,6 +44,16 @@ def test_layers_that_are_not_wanted_or_are_missing_are_refused():
         build_model(partial(recurrent), None, {"size": 2})
 
 
-def test_no_layers_and_their_size_do_not_go_together(tmp_path, capsys):
-    assert main(["train", "rnn=none", "+rnn.hidden_size=4", f"run_dir={tmp_path / 'run'}"]) == 2
-    assert "rnn=none makes no layers, and rnn.hidden_size would do nothing" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["rnn=none", "+rnn.hidden_size=4"], "there is no rnn for rnn.hidden_size to set: ~rnn.hidden_size takes"),
+        (
+            ["schedule=constant", "+schedule.max_lr=1"],
+            "there is no schedule for schedule.max_lr to set: ~schedule.max_lr",
+        ),
+    ],
+)
+def test_settings_of_what_is_not_there(words, message, tmp_path, capsys):
+    assert main(["train", *words, f"run_dir={tmp_path / 'run'}"]) == 2
+    assert message in capsys.readouterr().err
