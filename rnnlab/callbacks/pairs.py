@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,6 +46,8 @@ class PairSamples(SampleTable):
 
         data: Any = trainer.datamodule
         epoch, pairs = trainer.current_epoch, data.pairs["val"]
+        if not math.isfinite(trainer.callback_metrics.get("val/loss", 0.0)):
+            return  # a model that diverged has no answers
         count = min(self.num_samples, len(pairs))
         rows = np.random.default_rng(epoch).choice(len(pairs), count, replace=False).tolist()
         answered = answer_rows(data, pl_module, rows)

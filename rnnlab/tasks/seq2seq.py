@@ -124,15 +124,13 @@ class Seq2SeqTask(pl.LightningModule):
             raise ValueError(f"the model's logits are {tuple(logits.shape)}, for targets {tuple(batch.target.shape)}")
 
     def _evaluation_step(self, batch: PairBatch, split: str) -> None:
-        data: Any = self.trainer.datamodule
         losses = _losses(self.model(batch), batch.target)
         weight, is_symbol = batch.weight.double(), batch.target != PADDING
         self.means[split].update(loss=losses[is_symbol], weight=weight.unsqueeze(1).expand_as(losses)[is_symbol])
-        beam = 1 if self.trainer.state.fn == TrainerFn.FITTING else self.beam
-        answers = [best[0].ids for best in self.answers(batch, beam, 1)]
-        truths = data.references(split, batch.rows)
-        scores = [score_answer(answer, right) for answer, right in zip(answers, truths, strict=True)]
-        is_right, edits, sizes = torch.tensor(scores, dtype=torch.float64, device=self.device).unbind(dim=1)
+        if losses.isfinite().all():
+            is_right, edits, sizes = self._scores(batch, split)
+        else:  # a model that diverged has no answers
+            is_right = edits = sizes = torch.full_like(weight, torch.nan)
         means = self.means[split]
         means.update(exact_match=is_right, unseen=batch.unseen, weight=weight)
         means.update(symbol_error=edits / sizes.clamp(min=1), weight=weight * sizes)
@@ -141,6 +139,15 @@ class Seq2SeqTask(pl.LightningModule):
         for length, right, share in zip(batch.source_lengths.tolist(), is_right.tolist(), weight.tolist(), strict=True):
             self._right[length] += share * right
             self._all[length] += share
+
+    def _scores(self, batch: PairBatch, split: str) -> tuple[Tensor, ...]:
+        """Return whether each answer is right, its edits to the nearest right one and that one's symbols, each (B,)."""
+        data: Any = self.trainer.datamodule
+        beam = 1 if self.trainer.state.fn == TrainerFn.FITTING else self.beam
+        answers = [best[0].ids for best in self.answers(batch, beam, 1)]
+        truths = data.references(split, batch.rows)
+        scores = [score_answer(answer, right) for answer, right in zip(answers, truths, strict=True)]
+        return torch.tensor(scores, dtype=torch.float64, device=self.device).unbind(dim=1)
 
     def on_validation_epoch_end(self) -> None:
         self._log_means("val")

@@ -27,12 +27,17 @@ def test_samples_are_rows_of_validation_and_training_goes_on_as_it_was(pairs_fil
     task.train()
     samples = PairSamples(num_samples=3)
     state = torch.get_rng_state()
-    samples.on_train_epoch_end(SimpleNamespace(datamodule=data, current_epoch=4), task)
+    samples.on_train_epoch_end(
+        SimpleNamespace(datamodule=data, current_epoch=4, callback_metrics={"val/loss": torch.tensor(1.0)}), task
+    )
     assert torch.equal(torch.get_rng_state(), state) and task.model.training
     assert len(samples.rows) == 3
     sources = {"".join(pair.source) for pair in data.pairs["val"]}
     for epoch, source, truth, answer, is_correct in samples.rows:
         assert epoch == 4 and source in sources and truth == source.upper() and is_correct == (answer == truth)
+    diverged = SimpleNamespace(datamodule=data, current_epoch=5, callback_metrics={"val/loss": torch.tensor(torch.nan)})
+    samples.on_train_epoch_end(diverged, task)
+    assert len(samples.rows) == 3
     assert capsys.readouterr().out.count("right: ") == sum(not row[-1] for row in samples.rows)
 
 

@@ -1,6 +1,7 @@
 """The task of pairs: one batch learnt by heart, scores by weight over any right answer, symbols of its own."""
 
 import functools
+import math
 
 import lightning.pytorch as pl
 import pytest
@@ -115,6 +116,13 @@ def test_loss_is_in_nats_a_symbol_by_weight(tmp_path):
                 total -= weight * float(log_probs[row, step, symbol])
                 count += weight
     assert values["test/loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_a_model_that_diverged_scores_nothing(tmp_path):
+    model = EncoderDecoder(functools.partial(rnnlab.nn.GRU, hidden_size=4), 9, 9, embedding_size=3)
+    torch.nn.init.constant_(model.head.bias, torch.nan)
+    (values,) = quiet_trainer(tmp_path).test(Seq2SeqTask(model, ADAM), datamodule=Given(batch_of()), verbose=False)
+    assert all(math.isnan(values[f"test/{name}"]) for name in ("loss", "exact_match", "symbol_error"))
 
 
 MODELS = {
