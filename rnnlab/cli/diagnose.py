@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnlab.cli.errors import UsageError, nearest
-from rnnlab.cli.options import results_dir, take
+from rnnlab.cli.options import count, results_dir, take
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,22 +23,16 @@ def main(words: list[str]) -> int:
 
     Return the exit code.
     """
+    from rnnlab.analysis.text_grid import MOST_CHARACTERS
+
     options, overrides = take(words, required=("run_dir",), optional=_OPTIONS)
     for key in (word.partition("=")[0] for word in overrides):
         if "." not in key:
             raise UsageError(f"diagnose has no option '{key}'{nearest(key, ('run_dir', *_OPTIONS))}")
-    length = _read_length(options["length"]) if "length" in options else None
+    length = count("length", options["length"], 2, MOST_CHARACTERS) if "length" in options else None
     source, encoding = options.get("input"), options.get("encoding")
     diagnose(Path(options["run_dir"]), source, length, options.get("ckpt", "best"), overrides, encoding)
     return 0
-
-
-def _read_length(text: str) -> int:
-    from rnnlab.analysis.text_grid import MOST_CHARACTERS
-
-    if not (text.isascii() and text.isdecimal() and 2 <= int(text) <= MOST_CHARACTERS):
-        raise UsageError(f"length must be an integer from 2 to {MOST_CHARACTERS}, got '{text}'")
-    return int(text)
 
 
 def diagnose(

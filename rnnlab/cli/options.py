@@ -38,14 +38,15 @@ def take(
     return options, rest
 
 
-def count(name: str, text: str) -> int:
+def count(name: str, text: str, least: int = 1, most: int | None = None) -> int:
     """Return the number that `name=TEXT` stands for.
 
     Raises:
-        UsageError: it is no integer of at least 1.
+        UsageError: it is no integer from `least` to `most`.
     """
-    if not (text.isascii() and text.isdecimal() and int(text) >= 1):
-        raise UsageError(f"{name} must be an integer of at least 1, got '{text}'")
+    if not (text.isascii() and text.isdecimal() and least <= int(text) and (most is None or int(text) <= most)):
+        allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise UsageError(f"{name} must be an integer {allowed}, got '{text}'")
     return int(text)
 
 
