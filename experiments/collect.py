@@ -1,6 +1,6 @@
 """Gather finished runs into one table: `python experiments/collect.py runs/001_addition > results.csv`.
 
-One row a run: its name and seed, commit, the final numbers of metrics.json. Runs that have not finished are left out.
+One row a run: its directory, experiment and seed, commit, the final numbers of metrics.json. Runs that have not finished are left out.
 """
 
 import csv
@@ -19,7 +19,13 @@ def main(folder: Path) -> None:
         provenance = config["provenance"]
         # None where the code was installed without its clone.
         commit = (provenance["git_commit"] or "unknown") + ("+changes" if provenance["git_dirty"] else "")
-        names = {"experiment": config["name"], "cell": cell_of(config), "seed": config["seed"], "commit": commit}
+        names = {
+            "run": metrics_file.parent.name,
+            "experiment": config["name"],
+            "cell": cell_of(config),
+            "seed": config["seed"],
+            "commit": commit,
+        }
         rows.append({**names, **json.loads(metrics_file.read_text(encoding="utf-8"))})
     columns = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
