@@ -123,7 +123,7 @@ def _data_and_task(
         if reads or not remembers:
             data.setup()
         model = build_model(instantiate(config["model"]), _made_if_any(config, "rnn"), data.sizes)
-        schedule = _made_if_any(config, "schedule")
+        schedule = _made_if_any(config, "schedule", checked=False)  # `rehearse_update` tells what it is made of
         task = instantiate(config["task"])(model=model, optim=instantiate(config["optim"]), schedule=schedule)
     except UsageError:
         raise
@@ -132,7 +132,7 @@ def _data_and_task(
     return data, task
 
 
-def _made_if_any(config: dict[str, Any], group: str) -> Any:
+def _made_if_any(config: dict[str, Any], group: str, checked: bool = True) -> Any:
     """Return what a group that may be empty makes, or None.
 
     Raises:
@@ -145,7 +145,7 @@ def _made_if_any(config: dict[str, Any], group: str) -> Any:
         left = [f"{group}.{key}" for key in part]
         words = " ".join(f"~{key}" for key in left)
         raise UsageError(f"there is no {group} for {' and '.join(left)} to set: {words} takes them away")
-    return instantiate(part)
+    return instantiate(part, checked)
 
 
 def build_model(make: Callable[..., nn.Module], rnn: RecurrentFactory | None, sizes: dict[str, Any]) -> nn.Module:

@@ -20,13 +20,19 @@ from rnnlab_kernels.cache import use_node_local_cache
 VERBS = {
     "train": ("train a model", "[experiment=NAME] [key=value ...] [run_dir=DIR [resume=true]] [-m] [--cfg job]"),
     "evaluate": ("measure a trained run again", "run_dir=DIR [ckpt=best|last|FILE] [key=value ...]"),
-    "predict": ("answer the lines of a file", "run_dir=DIR input=FILE|- output=FILE|- [ckpt=best|last|FILE]"),
+    "predict": (
+        "answer the lines of a file",
+        "run_dir=DIR input=FILE|- output=FILE|- [n_best=N] [beam=K] [ckpt=best|last|FILE] [encoding=utf-8]",
+    ),
     "sample": (
         "let a character model write",
         "run_dir=DIR [prompt=TEXT | prompts=FILE] [length=500] [temperature=0.8] [top_k=K] [top_p=P] [stop=TEXT] "
         "[seed=0] [num_samples=1] [beam=K [length_penalty=0]] [output=FILE] [ckpt=best|last|FILE]",
     ),
-    "diagnose": ("draw what a run has learned", "run_dir=DIR [input=FILE] [length=1000] [ckpt=best|last|FILE]"),
+    "diagnose": (
+        "draw what a run has learned",
+        "run_dir=DIR [input=FILE [encoding=utf-8]] [length=1000] [ckpt=best|last|FILE]",
+    ),
     "bench": (
         "time layers against torch.nn, or a cell against a plain loop",
         "[cell=NAME] [rounds=20] [output=FILE.json]",

@@ -67,6 +67,8 @@ def predict(
         if search:
             _set_search(task, search, run_dir)
         queries = _read_stdin(data, encoding) if source is None else _read(data, source, encoding)
+        for note in queries.notes:
+            print(f"rnnlab: {note}", file=sys.stderr)
         with torch.inference_mode():
             outputs = [task.predict_step(batch, 0) for batch in data.query_batches(queries)]
     answers = data.write_answers(queries, outputs)

@@ -99,10 +99,12 @@ class Queries(NamedTuple):
     Attributes:
         inputs: the model's input, one row a query (N, T) or (N, T, I), or a list where queries differ in length.
         context: whatever the data module needs to write the answers.
+        notes: what the user should be told of how they were read, a line each.
     """
 
     inputs: Any
     context: Any
+    notes: Sequence[str] = ()
 
 
 class InMemoryData(pl.LightningDataModule):

@@ -64,6 +64,8 @@ class TSVPairs(PairData):
             seed,
             encoding,
         )
+        if train is None:
+            raise ValueError("train must name a file of pairs, got None")
         paths = {"train": train, "val": val, "test": test}
         self.paths = {part: path for part, path in paths.items() if path is not None}
         self.val_percent = check_integer("val_percent", val_percent, 1, 99)
@@ -76,6 +78,10 @@ class TSVPairs(PairData):
         # Who was not trained on these percents is not to be taken to have been, whatever is validated on now.
         first = None if "val" in files else [self.val_percent, 0 if "test" in files else self.test_percent]
         percents = self._state["percents"] if self._state else first
+        if first is not None and percents is not None and first != percents and "test" not in files:
+            self._reading_notes.append(
+                f"{self.paths['train']}: is split as the run was, {percents[0]} and {percents[1]} percent val and test"
+            )
         if percents is None:
             if "val" not in files:
                 raise ValueError("the run was trained on all of its training file, and there is no val: give val=FILE")
@@ -116,6 +122,9 @@ class TSVPairs(PairData):
         lines = text.split("\n")
         while lines and not lines[-1].strip(" "):
             lines.pop()
+        if not lines:
+            raise ValueError(f"{file}: is empty, lines of a source, a tab and a target are expected")
+        limits = " or ".join(f"{name}={limit}" for name, limit in self.limits.items())
         found: dict[Tokens, dict[Tokens, None]] = {}
         long, again = [], []
         for number, line in enumerate(lines, start=1):
@@ -127,8 +136,9 @@ class TSVPairs(PairData):
                 again.append(number)
             else:
                 found[source][target] = None
+        if not found:
+            raise ValueError(f"{file}: all of its {len(lines)} rows are longer than {limits} and left out")
         several = sum(len(targets) > 1 for targets in found.values())
-        limits = " or ".join(f"{name}={limit}" for name, limit in self.limits.items())
         notes = [
             (len(long), f"of {len(lines)} rows are longer than {limits} and left out, the first in line", long),
             (len(again), f"of {len(lines)} rows come again and are read once, the first in line", again),

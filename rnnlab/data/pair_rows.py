@@ -59,7 +59,8 @@ class PairRows(Dataset):
     """Pairs in numbers; a list of indices is answered by a batch, a single index by a batch of one.
 
     Attributes:
-        lengths: symbols of each source, int64 (N,).
+        lengths: by which pairs are put together, int64 (N,): symbols of each source or, where that is more, a quarter
+            of those of its target, so that a long one does not widen a batch of many.
 
     Args:
         pairs: N of them, or sources whose one answer is empty.
@@ -74,8 +75,9 @@ class PairRows(Dataset):
         target_symbols: Vocabulary,
         known: Collection[Tokens] | None = None,
     ) -> None:
-        self.lengths = np.array([len(pair.source) for pair in pairs], dtype=np.int64)
+        self._source_lengths = np.array([len(pair.source) for pair in pairs], dtype=np.int64)
         self._target_lengths = np.array([len(pair.targets[0]) + 1 for pair in pairs], dtype=np.int64)
+        self.lengths = np.maximum(self._source_lengths, self._target_lengths // 4)
         self._source = encode_symbols(chain.from_iterable(pair.source for pair in pairs), source_symbols)
         self._target = np.full(self._target_lengths.sum(), target_symbols[END])
         is_end = np.zeros(len(self._target), dtype=bool)
@@ -83,7 +85,7 @@ class PairRows(Dataset):
         self._target[~is_end] = encode_symbols(chain.from_iterable(pair.targets[0] for pair in pairs), target_symbols)
         self._weight = np.array([pair.weight for pair in pairs], dtype=np.float32)
         self._unseen = np.array([known is not None and pair.source not in known for pair in pairs])
-        self._starts = self.lengths.cumsum() - self.lengths
+        self._starts = self._source_lengths.cumsum() - self._source_lengths
         self._target_starts = self._target_lengths.cumsum() - self._target_lengths
 
     def __len__(self) -> int:
@@ -97,8 +99,8 @@ class PairRows(Dataset):
     def __getitem__(self, indices: int | Sequence[int]) -> PairBatch:
         rows = np.atleast_1d(np.asarray(indices, dtype=np.int64))
         arrays = (
-            _gather(self._source, self._starts[rows], self.lengths[rows]),
-            self.lengths[rows],
+            _gather(self._source, self._starts[rows], self._source_lengths[rows]),
+            self._source_lengths[rows],
             _gather(self._target, self._target_starts[rows], self._target_lengths[rows]),
             self._weight[rows],
             self._unseen[rows],

@@ -92,8 +92,11 @@ class PairData(BucketData):
                 raise ValueError(f"the {part} part has no pair of a source and a target")
         train = self.pairs["train"]
         source, target = self._known_symbols(train)
+        if not source or not target:
+            raise ValueError(f"min_count={self.min_count} leaves no symbol of {'targets' if source else 'sources'}")
         state |= {
             "sha256": hashlib.sha256(repr([pair[:2] for pair in train]).encode("utf-8", "surrogatepass")).hexdigest(),
+            "settings": self._settings(),
             "source": self._state.get("source", source),
             "target": self._state.get("target", target),
         }
@@ -110,13 +113,27 @@ class PairData(BucketData):
         found = [[symbol for symbol in vocabulary if symbol not in SPECIAL] for vocabulary in vocabularies]
         return found[0], found[-1]
 
+    def _settings(self) -> dict[str, Any]:
+        """Return the arguments that a run cannot do without: what symbols are, and on which side."""
+        names = ("source_tokens", "target_tokens", "shared_vocabulary")
+        return {name: getattr(self, name) for name in names}
+
     def _remember(self, state: dict[str, Any]) -> None:
+        for name, given in self._settings().items():
+            if given != state["settings"][name]:
+                raise ValueError(
+                    f"{name} is {state['settings'][name]!r} in the run, and cannot be {given!r} afterwards"
+                )
         self._keep(state)
         self.source_symbols = Vocabulary((*SPECIAL, *state["source"]))
         self.target_symbols = (
             self.source_symbols if self.shared_vocabulary else Vocabulary((*SPECIAL, *state["target"]))
         )
-        self.sizes = {"source_size": len(self.source_symbols), "target_size": len(self.target_symbols)}
+        self.sizes = {
+            "source_size": len(self.source_symbols),
+            "target_size": len(self.target_symbols),
+            "shared_vocabulary": self.shared_vocabulary,
+        }
 
     def _to_numbers(self) -> dict[str, PairRows]:
         """Return the pairs in numbers, and note what training does not know of them."""
@@ -131,13 +148,7 @@ class PairData(BucketData):
 
     def _unknown_notes(self, part: str, pairs: Sequence[Pair]) -> list[str]:
         """Return what is to be said of symbols that a part has and training lacks."""
-        notes = []
-        strange = [_strange(pair.source, self.source_symbols) for pair in pairs]
-        if any(strange):
-            notes.append(
-                f"{part}: {sum(map(bool, strange))} of {len(pairs)} sources have a symbol that training lacks "
-                f"({_named(strange)}), which is read as unknown"
-            )
+        notes = self._strange_sources(part, [pair.source for pair in pairs])
         strange = [
             set().union(*found) if all(found) else set()
             for found in ([_strange(target, self.target_symbols) for target in pair.targets] for pair in pairs)
@@ -148,6 +159,20 @@ class PairData(BucketData):
                 f"training lacks ({_named(strange)}); each counts as wrong"
             )
         return notes
+
+    def _strange_sources(self, where: str, sources: Sequence[Tokens]) -> list[str]:
+        """Return a line about the symbols of sources that training lacks, if there are any."""
+        strange = [_strange(source, self.source_symbols) for source in sources]
+        if not any(strange):
+            return []
+        return [
+            f"{where}: {sum(map(bool, strange))} of {len(sources)} sources have a symbol that training lacks "
+            f"({_named(strange)}), which is read as unknown"
+        ]
+
+    def rehearsal_batch(self) -> PairBatch:
+        """Return the first pair of training and the longest, which a model must be able to read too."""
+        return self.splits["train"][[0, int(self.splits["train"].lengths.argmax())]]
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a trained model takes for granted: the symbols, and the hash of the pairs they are from."""
@@ -210,6 +235,8 @@ class PairData(BucketData):
         symbols = cut(line, self.source_tokens)
         if not symbols:
             raise ValueError(f"{place}: is empty, a source is expected")
+        if "\t" in line.strip():
+            raise ValueError(f"{place}: a source has no tab, which stands before its answer, got {line[:60]!r}")
         return symbols
 
     def read_queries(self, path: str | Path, encoding: str | None = None) -> Queries:
@@ -224,7 +251,8 @@ class PairData(BucketData):
             raise ValueError(f"{file}: is empty, a source a line is expected")
         sources = [self.parse_source(line, f"{file}:{number}") for number, line in enumerate(lines, start=1)]
         rows = PairRows([Pair(source, ((),)) for source in sources], self.source_symbols, self.target_symbols)
-        return Queries(rows, ([line.strip() for line in lines], self._fixed_batches(rows, self.eval_max_tokens)))
+        context = [line.strip() for line in lines], self._fixed_batches(rows, self.eval_max_tokens)
+        return Queries(rows, context, self._strange_sources(str(file), sources))
 
     def query_batches(self, queries: Queries) -> list[PairBatch]:
         """Return the sources in batches, from the shortest to the longest."""

@@ -14,7 +14,13 @@ Item = TypeVar("Item")
 
 
 def treebank_paths(train: str | Path, val: str | Path | None, test: str | Path | None) -> dict[str, str | Path]:
-    """Return the files that are given, with the development file of a known corpus as 'val' where none is."""
+    """Return the files that are given, with the development file of a known corpus as 'val' where none is.
+
+    Raises:
+        ValueError: there is none for training.
+    """
+    if train is None:
+        raise ValueError("train must name a CoNLL-U file, got None")
     paths = {"train": train, "val": dev_file(str(train)) if val is None else val, "test": test}
     return {part: path for part, path in paths.items() if path is not None}
 

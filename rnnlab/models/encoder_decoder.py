@@ -70,6 +70,7 @@ class EncoderDecoder(nn.Module):
         tie_embeddings: the read-out's weight is the target's table (Press and Wolf, 2017). With attention, the vector
             that is read out gets its width; without, the decoder must have it.
         init: arguments of `rnnlab.nn.init.initialise` for both layers; None keeps torch's initialisation.
+        shared_vocabulary: whether a number is the same symbol on both sides; None: where there are as many.
 
     Raises:
         ValueError: sides that do not fit together, each named; an option out of range.
@@ -100,15 +101,18 @@ class EncoderDecoder(nn.Module):
         share_embeddings: bool = False,
         tie_embeddings: bool = False,
         init: Mapping[str, Any] | None = None,
+        shared_vocabulary: bool | None = None,
     ) -> None:
         super().__init__()
         if input_feeding and attention == "none":
             raise ValueError("model.input_feeding=true feeds what was attended to: it needs model.attention")
+        if decoder is not None and not callable(decoder):
+            raise ValueError(f"model.decoder must be a recurrent layer or null, got {decoder!r}")
         if decoder is None:
             decoder = functools.partial(rnn, bidirectional=False)
         self.source_table = embedding_table(source_size, embedding_size)
         if share_embeddings:
-            self.target_table = shared_embedding(self.source_table, target_size)
+            self.target_table = shared_embedding(self.source_table, target_size, shared_vocabulary)
         else:
             self.target_table = embedding_table(target_size, embedding_size)
         self.encoder = rnn(input_size=embedding_size)

@@ -95,8 +95,10 @@ def embedding_table(num_symbols: int, size: int, vectors: Tensor | None = None) 
     Without vectors, elements are uniform with variance 1 / size (Ma and Hovy, 2016).
 
     Raises:
-        ValueError: the vectors are not one for each symbol.
+        ValueError: the vectors are not one for each symbol, or no size of at least 1.
     """
+    if vectors is None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+        raise ValueError(f"the size of an embedding must be an integer of at least 1, got {size!r}")
     if vectors is not None and (vectors.dim() != 2 or len(vectors) != num_symbols):
         raise ValueError(f"vectors must be ({num_symbols}, E), one for each word, got {tuple(vectors.shape)}")
     table = nn.Embedding(num_symbols, size if vectors is None else vectors.shape[1], padding_idx=PADDING)
@@ -109,13 +111,18 @@ def embedding_table(num_symbols: int, size: int, vectors: Tensor | None = None) 
     return table
 
 
-def shared_embedding(table: nn.Embedding, num_symbols: int) -> nn.Embedding:
+def shared_embedding(table: nn.Embedding, num_symbols: int, shared_vocabulary: bool | None) -> nn.Embedding:
     """Return a table of embeddings for another side with the same vocabulary.
 
+    Args:
+        table: of the one side.
+        num_symbols: of the other.
+        shared_vocabulary: whether a number is the same symbol on both sides; None: where there are as many.
+
     Raises:
-        ValueError: that side has another number of symbols.
+        ValueError: it is not.
     """
-    if table.num_embeddings != num_symbols:
+    if table.num_embeddings != num_symbols or shared_vocabulary is False:
         raise ValueError(
             "model.share_embeddings=true needs one vocabulary for both sides (data.shared_vocabulary=true), got "
             f"{table.num_embeddings} source and {num_symbols} target symbols"

@@ -64,6 +64,10 @@ class TransformerSeq2Seq(nn.Module):
         max_length: symbols that learned positions are there for; END counts in the target.
         share_embeddings: one table of embeddings for both sides, which have one vocabulary then.
         tie_embeddings: the read-out's weight is the target's embedding (Press and Wolf, 2017; Inan et al., 2017).
+        shared_vocabulary: whether a number is the same symbol on both sides; None: where there are as many.
+
+    Attributes:
+        longest_target: symbols of the longest answer that can be written; None without a limit.
 
     Raises:
         ValueError: a size below 1, a width that heads cannot part, another name of positions or activation, a rate
@@ -92,6 +96,7 @@ class TransformerSeq2Seq(nn.Module):
         max_length: int = 256,
         share_embeddings: bool = False,
         tie_embeddings: bool = False,
+        shared_vocabulary: bool | None = None,
     ) -> None:
         super().__init__()
         sizes = {"width": width, "num_heads": num_heads, "num_layers": num_layers, "feed_forward": feed_forward}
@@ -104,9 +109,10 @@ class TransformerSeq2Seq(nn.Module):
             if value not in allowed:
                 raise ValueError(f"model.{name} must be {' or '.join(allowed)}, got {value!r}")
         self.scale = width**0.5
+        self.longest_target = max_length if positions == "learned" else None
         self.source_embedding = _embedding(source_size, width)
         if share_embeddings:
-            self.target_embedding = shared_embedding(self.source_embedding, target_size)
+            self.target_embedding = shared_embedding(self.source_embedding, target_size, shared_vocabulary)
         else:
             self.target_embedding = _embedding(target_size, width)
         is_learned = positions == "learned"

@@ -48,6 +48,7 @@ class Seq2SeqTask(pl.LightningModule):
         length_penalty: see `rnnlab.decoding.beam.normalisation`.
         n_best: answers to a source in `predict_step`, at most `beam`.
         max_length: symbols of an answer, at most; None for twice those of the longest source of a batch and 20 more.
+            Where the model can write fewer, as many.
 
     Raises:
         ValueError: an argument is out of range, or the model cannot be trained on symbols of its own.
@@ -174,6 +175,8 @@ class Seq2SeqTask(pl.LightningModule):
     def answers(self, batch: PairBatch, beam: int, n_best: int) -> list[list[Hypothesis]]:
         """Return the `n_best` best answers to each source by a search of that width, best first."""
         limit = 2 * batch.source.shape[1] + 20 if self.max_length is None else self.max_length
+        most = getattr(self.model, "longest_target", None)
+        limit = limit if most is None else min(limit, most)
         return translate(
             self.model,
             batch.source,

@@ -48,9 +48,21 @@ def test_predict_gives_n_best_with_their_log_probabilities(pairs_run, tmp_path):
         assert 0 >= values[0] > values[1] > values[2]
 
 
+def test_predict_tells_what_it_does_not_know(pairs_run, tmp_path, capsys):
+    (tmp_path / "in.txt").write_text("abÄ\ncea\n", encoding="utf-8")
+    assert predict(pairs_run, tmp_path / "in.txt", tmp_path / "out.tsv") == 0
+    told = "1 of 2 sources have a symbol that training lacks ('Ä'), which is read as unknown"
+    assert told in capsys.readouterr().err
+    (tmp_path / "in.txt").write_text("cea\tCEA\n")
+    assert predict(pairs_run, tmp_path / "in.txt", tmp_path / "out2.tsv") == 2
+    assert "in.txt:1: a source has no tab" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["data.shared_vocabulary=true"], "shared_vocabulary is False in the run, and cannot be True afterwards"),
+        (["data.tokens=words"], "source_tokens is 'characters' in the run, and cannot be 'words' afterwards"),
         (["n_best=0"], "n_best must be an integer of at least 1, got '0'"),
         (["beam=many"], "beam must be an integer of at least 1, got 'many'"),
         (["n_best=3", "beam=2"], "n_best must be at most beam, got 3 and 2"),

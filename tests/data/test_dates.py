@@ -82,7 +82,8 @@ def test_parts_have_different_days_and_every_format():
         for form in FORMATS
     }
     assert {text.lower() for text in texts["train"]} <= written
-    assert data.notes == [] and data.sizes == {"source_size": len(data.source_symbols), "target_size": 4 + 11}
+    sizes = {"source_size": len(data.source_symbols), "target_size": 4 + 11, "shared_vocabulary": False}
+    assert data.notes == [] and data.sizes == sizes
 
 
 def test_dates_are_a_function_of_the_corpus_seed_and_years_are_chosen():

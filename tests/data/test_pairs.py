@@ -42,7 +42,9 @@ def test_symbols_are_those_of_training_and_its_first_answers():
     data = made(Listed())
     assert data.source_symbols.symbols == (*SPECIAL, "a", "b")
     assert data.target_symbols.symbols == (*SPECIAL, "x", "y")
-    assert data.sizes == {"source_size": 6, "target_size": 6} and data.unit == "target_symbols"
+    assert (
+        data.sizes == {"source_size": 6, "target_size": 6, "shared_vocabulary": False} and data.unit == "target_symbols"
+    )
     assert data.epoch_size == 3 + 2 + 4
     assert data.notes == [
         "val: 2 of 3 sources have a symbol that training lacks ('c', 'q'), which is read as unknown",
@@ -97,6 +99,29 @@ def test_symbols_of_the_run_stay_whatever_the_options_say():
     data = Listed(min_count=3)
     data.load_state_dict(state)
     assert made(data).sizes["target_size"] == 6
+
+
+def test_what_symbols_are_cannot_change_afterwards():
+    state = made(Listed()).state_dict()
+    for option, message in (
+        ({"shared_vocabulary": True}, "shared_vocabulary is False in the run, and cannot be True afterwards"),
+        ({"source_tokens": "words"}, "source_tokens is 'characters' in the run, and cannot be 'words' afterwards"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Listed(**option).load_state_dict(state)
+
+
+def test_a_long_target_does_not_widen_a_batch_of_many():
+    pairs = [("ab", ["x"]), ("abc", ["y " * 400]), *[("abc", ["z"])] * 20]
+    data = made(Listed(train=pairs, max_tokens=100))
+    (alone,) = [batch for batch in data.train_dataloader() if batch.target.shape[1] > 9]
+    assert alone.rows.tolist() == [1] and alone.source_lengths.tolist() == [3]
+    assert data.rehearsal_batch().target.shape == (2, 401)
+
+
+def test_no_symbol_is_left():
+    with pytest.raises(ValueError, match="min_count=100000 leaves no symbol of sources"):
+        made(Listed(min_count=100_000))
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -233,7 +258,7 @@ def test_without_a_validation_file_a_hash_of_the_source_decides(write):
         ("a\tb\n\nc\td", r"t\.tsv:2: expected a source, one tab and a target, got 0 tabs: ''"),
         ("a\tb\n \tb", r"t\.tsv:2: the source is empty"),
         ("a\tb\na\t ", r"t\.tsv:2: the target is empty"),
-        ("", "the train part has no pair"),
+        ("", r"t\.tsv: is empty, lines of a source, a tab and a target are expected"),
         ("a\tb", r"are validation, by a hash: of its 1 that is 1, and 0 are train; give val=FILE"),
     ],
 )
@@ -251,8 +276,9 @@ def test_broken_files_are_refused(write, text, message):
         ({"max_source": 0}, "max_source must be an integer of at least 1, got 0"),
         ({"tokens": "bytes"}, "source_tokens must be one of characters, words, got 'bytes'"),
         ({}, "no file of pairs at absent.tsv"),
+        ({"train": None}, "train must name a file of pairs, got None"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        made(TSVPairs("absent.tsv", **arguments))
+        made(TSVPairs(**{"train": "absent.tsv", **arguments}))

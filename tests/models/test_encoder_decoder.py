@@ -144,6 +144,12 @@ def test_shared_and_tied_embeddings():
     torch.testing.assert_close(stepwise(fed), fed(BATCH), atol=1e-12, rtol=0)
     with pytest.raises(ValueError, match="one vocabulary for both sides .*, got 9 source and 8 target symbols"):
         build(share_embeddings=True)
+    with pytest.raises(ValueError, match="one vocabulary for both sides"):  # as many symbols, but not the same
+        build(target_size=9, share_embeddings=True, shared_vocabulary=False)
+    with pytest.raises(ValueError, match="model.decoder must be a recurrent layer or null"):
+        EncoderDecoder(LAYERS["GRU"], 9, 8, decoder={})
+    with pytest.raises(ValueError, match="the size of an embedding must be an integer of at least 1, got 0"):
+        build(embedding_size=0)
     with pytest.raises(ValueError, match="without attention needs model.embedding_size=5, .* got 6"):
         build(attention="none", tie_embeddings=True)
     with pytest.raises(ValueError, match="input_feeding=true feeds what was attended to: it needs model.attention"):

@@ -118,6 +118,13 @@ def test_loss_is_in_nats_a_symbol_by_weight(tmp_path):
     assert values["test/loss"] == pytest.approx(total / count, rel=1e-5)
 
 
+def test_answers_end_where_learned_positions_do(tmp_path):
+    model = TransformerSeq2Seq(9, 9, width=8, num_layers=1, feed_forward=8, positions="learned", max_length=4)
+    torch.nn.init.constant_(model.head.bias[END : END + 1], -100.0)
+    task = Seq2SeqTask(model, ADAM)
+    assert {len(best.ids) for (best,) in task.predict_step(batch_of())} == {4}
+
+
 def test_a_model_that_diverged_scores_nothing(tmp_path):
     model = EncoderDecoder(functools.partial(rnnlab.nn.GRU, hidden_size=4), 9, 9, embedding_size=3)
     torch.nn.init.constant_(model.head.bias, torch.nan)
