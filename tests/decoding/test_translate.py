@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import rnnlab.nn
 from rnnlab.decoding import Hypothesis, greedy, sample_translations, translate
-from rnnlab.decoding.search import largest, normalisation
+from rnnlab.decoding.search import largest, normalisation, search
 from rnnlab.decoding.symbols import END, PADDING, START
 from rnnlab.decoding.translation import BANNED
 from rnnlab.models import EncoderDecoder, TransformerSeq2Seq
@@ -189,6 +189,21 @@ def test_a_finished_hypothesis_is_never_picked_again():
         assert all(END not in found.ids for found in row)
 
 
+def test_a_live_hypothesis_may_still_gain_by_its_length():
+    model, source, lengths = table([0.55, 0.45])
+    (found,) = translate(model, source, lengths, max_length=2, beam=2, length_penalty=8.0)
+    assert found[0].ids == (4,)
+
+
+def test_nothing_stands_behind_the_end_of_a_hypothesis():
+    model, source, lengths = table([0.6, 0.3, 0.1])
+    memory = model.encode(source, lengths)
+    logits, _ = model.step(source[:, 0], None, memory)
+    found = search(model.step, logits, None, memory, torch.tensor([3]), beam=3, n_best=3, ending=(END,))
+    behind = torch.arange(found.ids.shape[2]) >= found.lengths[:, :, None]
+    assert behind.any() and not found.ids[behind].any()
+
+
 def test_of_equals_the_first():
     """Ties go to the better hypothesis, then to the lower symbol, whatever stands beside the source."""
     model, source, lengths = table([0.0, 0.25, 0.25, 0.25, 0.25], [0.2] * 5)
@@ -236,6 +251,13 @@ def test_looking_less_often_changes_nothing(function, monkeypatch):
     monkeypatch.setattr("rnnlab.decoding.walk.steps_between_looks", lambda device: 8)
     found = function(model, SOURCE, LENGTHS, max_length=[3, 20, 20, 1, 9, 20])
     assert torch.equal(found, expected) if isinstance(found, torch.Tensor) else found == expected
+
+
+@pytest.mark.parametrize("function", [greedy, translate, sample_translations])
+def test_looking_less_often_looks_at_the_end(function, monkeypatch):
+    monkeypatch.setattr("rnnlab.decoding.walk.steps_between_looks", lambda device: 8)
+    with pytest.raises(ValueError, match="no symbol to choose"):
+        function(Fixed([[0.0] * 5 + [NAN]]), torch.tensor([[0]]), torch.tensor([1]), max_length=3)
 
 
 class AfterEnd(Fixed):

@@ -23,6 +23,9 @@ def test_weights_are_the_softmax_of_the_paper_s_scores(kind):
     torch.manual_seed(0)
     width = H if kind == "dot" else M
     layer = Attention(kind, H, width).double()
+    assert {name for name, _ in layer.named_parameters() if "bias" in name} == (
+        {"key.bias"} if kind == "concat" else set()
+    )
     query, memory = torch.randn(U, B, H).double(), torch.randn(S, B, width).double()
     lengths = [4, 2]
     mask = (torch.arange(S)[:, None] < torch.tensor(lengths)).unsqueeze(2)

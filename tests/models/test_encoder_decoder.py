@@ -102,6 +102,21 @@ def test_a_decoder_like_the_encoder_hears_its_state_unchanged():
     torch.testing.assert_close(start, (h, c), atol=0, rtol=0)
 
 
+def test_a_decoder_as_wide_as_both_directions_hears_forward_then_backward():
+    torch.manual_seed(0)
+    both, wide = functools.partial(LAYERS["GRU"], bidirectional=True), functools.partial(rnnlab.nn.GRU, hidden_size=10)
+    model = EncoderDecoder(both, 9, 8, decoder=wide, embedding_size=6, attention="none")
+    _, h = model.encoder(model.source_table(SOURCE.t()), lengths=LENGTHS)
+    torch.testing.assert_close(model.encode(SOURCE, LENGTHS).start[0], torch.cat([h[0], h[1]], dim=1), atol=0, rtol=0)
+
+
+def test_a_part_that_the_encoder_lacks_hears_its_output():
+    model = build("LSTM", "delays", attention="none")
+    _, (h, _) = model.encoder(model.source_table(SOURCE.t()), lengths=LENGTHS)
+    ((first,),) = model.encode(SOURCE, LENGTHS).start
+    torch.testing.assert_close(first, h[-1], atol=0, rtol=0)
+
+
 def test_upper_layers_meet():
     deep = build("layer norm", "LSTM", attention="none")  # three layers to two
     shallow = build("GRU", "LSTM", attention="none")  # one to two
@@ -163,5 +178,36 @@ def test_attention_weights_are_those_of_the_forward_pass():
         assert weights.shape == (3, 4, 4)
         torch.testing.assert_close(weights.sum(dim=2), torch.ones(3, 4).double())
         assert (weights[1, :, 2:] == 0).all()
+        seen = []
+        model.attention.register_forward_hook(lambda module, given, result, seen=seen: seen.append(result[1]))
+        model(BATCH)
+        torch.testing.assert_close(weights, torch.cat(seen, dim=1), atol=1e-12, rtol=0)
     with pytest.raises(ValueError, match="no attention: model.attention=none"):
         build(attention="none").attention_weights(BATCH)
+
+
+def test_what_is_read_out_is_a_tanh_of_context_and_output():
+    model, seen = build(attention="general"), []
+    for module in (model.combine, model.head):
+        module.register_forward_hook(lambda module, given, result: seen.append((given[0], result)))
+    model(BATCH)
+    torch.testing.assert_close(seen[1][0], seen[0][1].tanh(), atol=0, rtol=0)
+
+
+def test_dropout_acts_on_embeddings_and_before_the_read_out():
+    model, seen = build(attention="general"), []
+    model.dropout.register_forward_hook(lambda module, given, result: seen.append(tuple(result.shape)))
+    model(BATCH)
+    assert seen == [(4, 3, 6), (4, 3, 6), (4, 3, 5)]
+    seen.clear()
+    model(BATCH, teacher_forcing=0.0)
+    assert seen == [(4, 3, 6), (4, 3, 6), (3, 6), (3, 6), (3, 6), (4, 3, 5)]
+    memory = model.encode(SOURCE, LENGTHS)
+    seen.clear()
+    model.step(torch.full((3,), START), model.initial_state(memory), memory)
+    assert seen == [(3, 6), (3, 5)]
+
+
+def test_both_layers_are_initialised():
+    model = build("GRU", "GRU", init={"recurrent": "zeros"})
+    assert not model.encoder.weight_hh_l0.any() and not model.decoder.weight_hh_l0.any()

@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy, layer_norm, scaled_dot_product_at
 
 from rnnlab.decoding.state import select_rows
 from rnnlab.models import TransformerSeq2Seq
+from rnnlab.models.layers import LockedDropout
 from rnnlab.models.transformer_layers import attend, sinusoids
 from tests.tolerances import FLOAT64
 
@@ -200,6 +201,40 @@ def test_dropout_acts_in_training_alone():
     assert not torch.equal(model(batch), model(batch))
     model.eval()
     assert torch.equal(model(batch), model(batch))
+
+
+def test_dropout_acts_on_embeddings_and_on_what_each_branch_adds():
+    model, calls = transformer(), []
+    for name, module in model.named_modules():
+        if isinstance(module, LockedDropout):
+            module.register_forward_hook(lambda *_, name=name: calls.append(name))
+    model(batch_of())
+    expected = []
+    for side, branches in (("encoder", 2), ("decoder", 3)):
+        expected += ["dropout", *[f"{side}.0.dropout"] * branches, *[f"{side}.1.dropout"] * branches]
+    assert calls == expected
+
+
+def test_embeddings_and_positions_are_of_one_size():
+    model, batch, read = transformer(), batch_of(), []
+    model.dropout.register_forward_hook(lambda module, given, result: read.append(given[0]))
+    model(batch)
+    symbols = model.source_embedding(batch.source.t()) * 12**0.5
+    torch.testing.assert_close(read[0], symbols + sinusoids(0, 5, like=symbols).unsqueeze(1), **FLOAT64)
+    learned = transformer(positions="learned", max_length=50).source_positions
+    torch.testing.assert_close(learned(1, 3), learned.weight[1:3] * 12**0.5, **FLOAT64)
+    for table in (model.source_embedding.weight[1:], learned.weight):
+        assert float(table.detach().std()) == pytest.approx(12**-0.5, rel=0.25)
+    assert not model.source_embedding.weight[0].any()
+
+
+def test_maps_begin_glorot_uniform_block_by_block():
+    model = transformer()
+    blocks = [model.encoder[0].attention.query_key_value, model.decoder[1].attention.query_key_value]
+    for layer in (*blocks, model.source_key_value):
+        for block in layer.weight.detach().split(12):
+            assert 0.9 * 0.5 < float(block.abs().max()) <= 0.5  # sqrt(6 / (12 + 12))
+    assert not any(layer.bias.any() for layer in (model.head, model.encoder[0].attention.out))
 
 
 def test_branches_begin_with_a_norm_and_are_added():
