@@ -50,13 +50,44 @@ def test_chains_match_reference(name, mask, addition, poisoned_empty):
     assert_close_in_float32(problem, fused)
 
 
-def test_what_stands_outside_is_not_read(poisoned_empty):
-    problem = make_problem(CELLS["lstm"], (T, B, I, H), ragged=True)
+@pytest.mark.parametrize("mask", ["lengths", "holes"])
+@pytest.mark.parametrize("name", ["lstm", "gru", "min_gru"])  # of the last, the loop forms the weights' gradients
+def test_what_stands_outside_is_not_read(name, mask, poisoned_empty):
+    is_chain = name in CHAINS
+    problem = (
+        make(name, (T, B, I, 6), ragged=True) if is_chain else make_problem(CELLS[name], (T, B, I, H), ragged=True)
+    )
+    problem.mask = holes() if mask == "holes" else problem.mask
     results = [problem.to(torch.float32).run(fused)]
     with torch.no_grad():
         problem.inputs["x"].masked_fill_(~problem.mask, float("nan"))
     results.append(problem.to(torch.float32).run(fused))
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
+
+
+def by_rows(value: torch.Tensor) -> torch.Tensor:
+    """Return a value (T, B, W) whose memory has the batch first."""
+    return value.transpose(0, 1).contiguous().transpose(0, 1)
+
+
+def fused_by_rows(cell, x, *arguments, **options):
+    """Do the compiled call on an input whose memory has the batch first; such is the gradient of the output, too."""
+    output, state_n = fused(cell, by_rows(x), *arguments, **options)
+    output.register_hook(by_rows)
+    return output, state_n
+
+
+def test_memory_may_have_the_batch_first(poisoned_empty):
+    problem = make_problem(CELLS["gru"], (T, B, I, H), ragged=True)
+    assert_close_in_float32(problem, fused_by_rows)
+
+
+@pytest.mark.parametrize("mask", ["lengths", "holes"])
+def test_the_input_part_may_be_given(mask, poisoned_empty):
+    problem = make_problem(CELLS["lstm"], (T, B, 4 * H, H), ragged=True, bias=False)
+    del problem.inputs["ih"]
+    problem.mask = holes() if mask == "holes" else problem.mask
+    assert_close_in_float32(problem, fused)
 
 
 def test_steps_go_over_the_first_rows_of_a_tile():

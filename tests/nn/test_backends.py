@@ -177,9 +177,10 @@ def test_backend_is_kept_by_the_module(kind):
 
 @pytest.mark.skipif(not launch.has_numba(), reason="needs Numba")
 def test_lstms_are_trained_by_the_compiled_call_where_that_is_faster():
-    def backend(hidden: int, batch: int) -> str:
-        return rnnlab.nn.explain_backend(rnnlab.nn.LSTM(3, hidden), torch.zeros(17, batch, 3)).split(" ")[1]
+    def backend(hidden: int, batch: int, num_steps: int = 17) -> str:
+        return rnnlab.nn.explain_backend(rnnlab.nn.LSTM(3, hidden), torch.zeros(num_steps, batch, 3)).split(" ")[1]
 
     assert [backend(20, 8), backend(256, 32), backend(20, 7), backend(257, 32)] == ["fused", "fused", "aten", "aten"]
+    assert backend(20, 8, num_steps=16) == "aten"
     with torch.no_grad():
         assert backend(20, 32) == "aten"

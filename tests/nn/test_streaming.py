@@ -84,6 +84,20 @@ def test_steps_of_what_is_almost_torchs_cell(options):
     assert_close(torch.stack([first, layer.step(x[1], state)[0]]), expected)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"norm": "layer"}, {"residual": True}, {"dropout": 0.5}, {"zoneout": 0.5}, {"recurrent_dropout": 0.5}],
+    ids=str,
+)
+def test_steps_of_layers_to_which_something_is_added(options):
+    layer, x = Recurrent(GatedLSTMCell(4, 4, dtype=DTYPE), 2, **options), randn(1, B, 4)
+    found = []
+    for run in (lambda: layer(x)[0][0], lambda: layer.step(x[0])[0]):
+        torch.manual_seed(0)
+        found.append(run())
+    assert_close(found[1], found[0])
+
+
 def test_a_step_reads_and_gives_out_as_the_cell_says():
     class Framed(GatedLSTMCell):
         def inputs(self, x):
@@ -150,6 +164,9 @@ def test_step_refuses():
         layer.step(torch.zeros(2, 4))
     with pytest.raises(RuntimeError, match=r"Expected hx.h size \(2, 4\), got \[3, 4\]"):
         layer.step(torch.zeros(2, 3), layer.initial_state(3))
+    layer = Recurrent(GatedLSTMCell(3, 4))
+    with pytest.raises(RuntimeError, match=r"hx.h dtype \(torch.float64\) does not match the cell's"):
+        layer.step(torch.zeros(2, 3), (torch.zeros(2, 4).double(), torch.zeros(2, 4).double()))
 
 
 @every_kind
