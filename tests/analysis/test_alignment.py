@@ -32,10 +32,14 @@ def test_maps_refuse_what_does_not_fit():
 
 
 def test_scores_by_length_leave_out_what_is_rare():
-    figure = score_by_length({"none": {3: (2, 10), 4: (9, 10), 30: (0, 1)}, "additive": {3: (1, 2)}})
+    figure = score_by_length({"none": {3: (2, 10), 4: (4, 5), 30: (0, 1)}, "additive": {3: (1, 2)}})
     lines = {line.get_label(): line for line in figure.axes[0].containers}
     assert lines["none"].lines[0].get_xdata().tolist() == [3, 4]
-    assert lines["none"].lines[0].get_ydata().tolist() == [0.2, 0.9]
+    assert lines["none"].lines[0].get_ydata().tolist() == [0.2, 0.8]
+    (bars,) = lines["none"].lines[2]
+    for segment, share, total in zip(bars.get_segments(), (0.2, 0.8), (10, 5), strict=True):
+        error = (share * (1 - share) / total) ** 0.5
+        np.testing.assert_allclose(segment[:, 1], [share - error, share + error])
     assert lines["additive"].lines[0].get_xdata().tolist() == [3]
     with pytest.raises(ValueError, match="no source to draw"):
         score_by_length({"none": {}})

@@ -43,6 +43,8 @@ def test_samples_are_rows_of_validation_and_training_goes_on_as_it_was(pairs_fil
 
 def test_alignments_are_spread_over_lengths(pairs_file):
     data, task = made(pairs_file)
+    data.pairs["val"].reverse()
+    data.splits = data._to_numbers()
     found = alignments(data, task, 3)
     assert [len(one.source) for one in found] == sorted(len(one.source) for one in found)
     lengths = [len(pair.source) for pair in data.pairs["val"]]
@@ -52,10 +54,18 @@ def test_alignments_are_spread_over_lengths(pairs_file):
     assert alignments(*made(pairs_file, attention="none"), 3) == []
 
 
+def test_alignments_of_questions_are_of_the_first_ones(pairs_file, tmp_path):
+    data, task = made(pairs_file)
+    (tmp_path / "q.txt").write_text("ab\nba\ncd\n")
+    found = alignments(data, task, 2, data.read_queries(tmp_path / "q.txt"))
+    assert [list(one.source) for one in found] == [["a", "b"], ["b", "a"]] and all(one.truth is None for one in found)
+
+
 def test_another_right_answer_is_correct(pairs_file, tmp_path):
     data, task = made(pairs_file)
     ids = answer_rows(data, task, [0])[0].answer
     data.pairs["val"][0] = data.pairs["val"][0]._replace(
         targets=(data.pairs["val"][0].targets[0], tuple(data.target_symbols.decode(ids)))
     )
-    assert answer_rows(data, task, [0])[0].is_correct
+    found = answer_rows(data, task, [0])[0]
+    assert found.is_correct and found.truth == "".join(data.pairs["val"][0].targets[0])

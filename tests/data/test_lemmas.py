@@ -121,3 +121,8 @@ def test_without_a_validation_file_each_tenth_sentence_is_spared(tmp_path):
     again.load_state_dict(data.state_dict())
     again.setup()
     assert again.pairs["train"] == data.pairs["train"] and len(again.pairs["val"]) == 20
+    whole, without = LemmaData(path, path), LemmaData(path)
+    whole.setup()
+    without.load_state_dict(whole.state_dict())
+    with pytest.raises(ValueError, match="trained on all of its training file, and there is no val: give val=FILE"):
+        without.setup()

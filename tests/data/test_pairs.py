@@ -242,6 +242,9 @@ def test_without_a_validation_file_a_hash_of_the_source_decides(write):
     other = TSVPairs(train, val_percent=50, test=write("other.tsv", "w1\t1"))
     other.load_state_dict(data.state_dict())
     assert made(other).pairs["train"] == data.pairs["train"] and len(other.pairs["test"]) == 1
+    # With a file for test, no more is spared than validation needs.
+    spared = made(TSVPairs(train, val_percent=10, test_percent=20, test=write("test.tsv", "w1\t1")))
+    assert len(spared.pairs["train"]) + len(spared.pairs["val"]) == 400
     whole = made(TSVPairs(train, train))
     assert len(whole.pairs["train"]) == 400
     again = TSVPairs(train)

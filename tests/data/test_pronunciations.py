@@ -66,6 +66,7 @@ def test_lines_are_words_and_their_pronunciations(make, name):
 def test_fewer_words_of_training_are_the_same_ones_each_time(make):
     some = [words(make(num_train=2), "train") for _ in range(2)]
     assert some[0] == some[1] and len(some[0]) == 2
+    assert words(make(num_train=4), "train") == words(make(), "train")
     with pytest.raises(ValueError, match="num_train must be at most 4, the words of training, got 5"):
         make(num_train=5)
 

@@ -1,8 +1,10 @@
 """Means over everything, and over nothing less."""
 
+from types import SimpleNamespace
+
 import torch
 
-from rnnlab.tasks.means import Means
+from rnnlab.tasks.means import EpochLoss, Means
 
 
 def test_a_mean_counts_every_element():
@@ -25,3 +27,15 @@ def test_elements_count_by_weight():
     means.update(loss=torch.tensor([1.0, 4.0]), right=torch.tensor([True, False]), weight=torch.tensor([3.0, 1.0]))
     means.update(loss=torch.tensor([2.0]))
     assert means.report() == {"loss": (3 + 4 + 2) / 5, "right": 0.75}
+
+
+def test_a_training_loss_counts_each_batch_by_its_items():
+    logged, optimiser = {}, SimpleNamespace(param_groups=[{"lr": 0.5}])
+    trainer = SimpleNamespace(is_last_batch=False, optimizers=[optimiser])
+    task = SimpleNamespace(trainer=trainer, log_dict=lambda values, **options: logged.update(values))
+    loss = EpochLoss()
+    loss.add(task, torch.tensor(1.0), 3)
+    assert not logged
+    trainer.is_last_batch = True
+    loss.add(task, torch.tensor(5.0), 1)
+    assert logged == {"train/loss": 2.0, "train/lr": 0.5}

@@ -103,6 +103,37 @@ def test_another_right_answer_is_right(tmp_path):
     assert not {"test/unseen_accuracy", "test/symbol_error", "test/unseen"} & values.keys()  # all are unseen
 
 
+def test_unseen_sources_count_by_weight(tmp_path):
+    data = Given(batch_of((2.0, 1.0, 1.0, 1.0), (True, True, False, False)))
+    _, values = measured(tmp_path, [[4, 5], [6, 6], [7, 7, 7], [4]], data)
+    assert values["test/unseen_accuracy"] == pytest.approx(2 / 3)
+
+
+def test_a_search_is_for_the_end_of_a_run(tmp_path):
+    task, data = Seq2SeqTask(Says([[4, 5], [6], [7, 7, 7], [4]]), ADAM, beam=3), Given(batch_of())
+    widths, answers = [], task.answers
+    task.answers = lambda batch, beam, n_best: widths.append(beam) or answers(batch, beam, n_best)
+    trainer = quiet_trainer(tmp_path, max_epochs=1)
+    trainer.fit(task, datamodule=data)
+    trainer.test(task, datamodule=data, verbose=False)
+    assert widths == [1, 3]
+
+
+def test_training_minimises_the_smoothed_loss_by_weight(tmp_path):
+    torch.manual_seed(0)
+    model = EncoderDecoder(functools.partial(rnnlab.nn.GRU, hidden_size=4), 9, 9, embedding_size=3)
+    batch = batch_of((1.0, 2.0, 0.5, 3.0))
+    log_probs = model(batch).detach().log_softmax(-1)
+    likely = log_probs.gather(2, TARGET.unsqueeze(2)).squeeze(2)
+    weight = batch.weight.unsqueeze(1) * (TARGET != 0)
+    expected = -(weight * (0.8 * likely + 0.2 * log_probs.mean(2))).sum() / weight.sum()
+    trainer = quiet_trainer(tmp_path, max_epochs=1, limit_val_batches=0)
+    trainer.fit(
+        Seq2SeqTask(model, functools.partial(torch.optim.SGD, lr=0.1), label_smoothing=0.2), datamodule=Given(batch)
+    )
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_loss_is_in_nats_a_symbol_by_weight(tmp_path):
     torch.manual_seed(0)
     model = EncoderDecoder(functools.partial(rnnlab.nn.GRU, hidden_size=4), 9, 9, embedding_size=3)
