@@ -1,6 +1,7 @@
 """Gather finished runs into one table: `python experiments/collect.py runs/001_addition > results.csv`.
 
-One row a run: its directory, experiment and seed, commit, the final numbers of metrics.json. Runs that have not finished are left out.
+One row a run: its directory, experiment, cell, seed and commit, the final numbers of metrics.json. Runs that have not
+finished are left out.
 """
 
 import csv
