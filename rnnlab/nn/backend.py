@@ -28,6 +28,8 @@ FASTER_FROM = {
 LSTM_ROWS_FROM, LSTM_WEIGHTS_TO = 8, 1 << 18  # the same for an LSTM, whose own loop is oneDNN's
 # Steps up to which torch's own loop is done before a schedule of ours has begun (experiments/000_layers_cpu/small.py).
 FEW_STEPS = {"RNN_TANH": 8, "RNN_RELU": 8, "GRU": 4, "LSTM": 16}
+# Multiplications of a call from which so many steps are worth a schedule (experiments/000_layers_cpu/ragged.py).
+FEW_WORK = 5e8
 
 # Backends of the kernels that do more than gate maths in a launch.
 OF_ONE_LAUNCH = ("step", "sequence")
@@ -212,21 +214,17 @@ def _prefer(call: Call) -> Choice:
     if obstacle:
         return Choice("reference" if call.layout == "lengths" or call.unlike_torch else "aten", obstacle)
     if not call.unlike_torch:
+        trains = _trains_near_weights(call)
+        if call.layout == "lengths" and trains:
+            return Choice(
+                "fused", "LSTM on CPU, no steps outside the lengths: measured faster than oneDNN's fused layer"
+            )
         if call.layout == "lengths" and _can_hold(call):
             return Choice("aten", "LSTM on CPU, its cell state held in padding of oneDNN's fused layer")
         if call.layout == "packed":
             return Choice("aten", "torch's own kernels read the packed layout directly")
         if call.mode == "LSTM" and call.layout == "padded" and not call.proj_size:
-            # Trained in batches, with recurrent weights that a core keeps near.
-            is_batch = isinstance(call.batch, int) and call.batch >= LSTM_ROWS_FROM
-            is_near = 4 * call.hidden_size**2 <= LSTM_WEIGHTS_TO
-            if (
-                is_batch
-                and is_near
-                and not _few_steps(call)
-                and torch.is_grad_enabled()
-                and not obstacle_of("fused", call)
-            ):
+            if trains and not _few_steps(call):
                 return Choice("fused", "LSTM on CPU, forward and backward measured faster than oneDNN's fused layer")
             return Choice("aten", "LSTM on CPU, oneDNN's fused layer measured fastest")
     ours = "eager" if obstacle_of("fused", call) else "fused"
@@ -248,8 +246,21 @@ def _prefer(call: Call) -> Choice:
     return Choice("aten", f"{at}, too few to repay a loop in Python{hint}")
 
 
+def _trains_near_weights(call: Call) -> bool:
+    """Return whether a plain LSTM is trained in batches, with recurrent weights that a core keeps near."""
+    if call.mode != "LSTM" or call.proj_size or call.layout not in ("padded", "lengths"):
+        return False
+    is_batch = isinstance(call.batch, int) and call.batch >= LSTM_ROWS_FROM
+    is_near = 4 * call.hidden_size**2 <= LSTM_WEIGHTS_TO
+    return is_batch and is_near and torch.is_grad_enabled() and not obstacle_of("fused", call)
+
+
 def _few_steps(call: Call) -> bool:
-    return isinstance(call.num_steps, int) and call.num_steps <= FEW_STEPS[call.mode]
+    """Return whether torch's own loop is done before a schedule of ours has begun: few steps, and little in each."""
+    if not isinstance(call.num_steps, int) or call.num_steps > FEW_STEPS[call.mode]:
+        return False
+    work = call.num_steps * call.batch * CELLS[call.mode.lower()].num_gates * call.hidden_size**2
+    return not isinstance(work, int) or work < FEW_WORK
 
 
 def _prefer_cuda(call: Call) -> Choice:

@@ -182,5 +182,10 @@ def test_lstms_are_trained_by_the_compiled_call_where_that_is_faster():
 
     assert [backend(20, 8), backend(256, 32), backend(20, 7), backend(257, 32)] == ["fused", "fused", "aten", "aten"]
     assert backend(20, 8, num_steps=16) == "aten"
+    assert backend(256, 256, num_steps=8) == "fused"  # few steps, but much in each
+    ragged = rnnlab.nn.explain_backend(rnnlab.nn.LSTM(3, 20), torch.zeros(5, 8, 3), lengths=[5, 3] * 4)
+    assert ragged.startswith("LSTM: fused")
     with torch.no_grad():
         assert backend(20, 32) == "aten"
+        held = rnnlab.nn.explain_backend(rnnlab.nn.LSTM(3, 20), torch.zeros(5, 8, 3), lengths=[5, 3] * 4)
+        assert held.startswith("LSTM: aten (torch's layer, states held in padding")
