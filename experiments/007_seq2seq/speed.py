@@ -3,7 +3,8 @@
     python experiments/007_seq2seq/speed.py experiments/007_seq2seq/speed.csv
 
 The plain model has torch.nn.LSTM, packed where lengths differ, torch.bmm for attention, and a beam search over (B, K)
-rows with torch.topk. Both have the same weights, and give the same logits, and ours answers no less likely, which is asserted.
+rows with torch.topk. Both have the same weights and give the same logits, and the answers of ours are no less likely,
+which is asserted.
 Arms take turns within one process; a row is the median over the rounds.
 """
 
