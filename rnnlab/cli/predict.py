@@ -69,8 +69,11 @@ def predict(
         queries = _read_stdin(data, encoding) if source is None else _read(data, source, encoding)
         for note in queries.notes:
             print(f"rnnlab: {note}", file=sys.stderr)
-        with torch.inference_mode():
-            outputs = [task.predict_step(batch, 0) for batch in data.query_batches(queries)]
+        try:
+            with torch.inference_mode():
+                outputs = [task.predict_step(batch, 0) for batch in data.query_batches(queries)]
+        except ValueError as error:  # what a model cannot read, such as more symbols than it has positions for
+            raise UsageError(str(error)) from error
     answers = data.write_answers(queries, outputs)
     if target is None:
         sys.stdout.buffer.write(answers.encode("utf-8"))
