@@ -6,7 +6,7 @@ frames in one step: what it needs as many steps for are the symbols of a target,
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -18,6 +18,7 @@ from torchmetrics.text import CharErrorRate, WordErrorRate
 
 from rnnlab.decoding.alignment import align, needed_frames
 from rnnlab.decoding.ctc import BLANK, Transcript, best_path, prefix_beam
+from rnnlab.decoding.listening import Span, spans_of
 from rnnlab.decoding.sampling import check_integer, check_number
 from rnnlab.tasks.means import EpochLoss, Means
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
@@ -25,14 +26,6 @@ from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_op
 LOSSES = ("ctc", "viterbi")
 RATES = {"cer": CharErrorRate, "wer": WordErrorRate, "ler": WordErrorRate}  # ler: of labels written as words
 _IGNORED = -100  # the class of a step in padding
-
-
-class Span(NamedTuple):
-    """Where a symbol was heard: frames from `start` on, `end` not among them."""
-
-    id: int
-    start: int
-    end: int
 
 
 class CTCTask(pl.LightningModule):
@@ -200,7 +193,7 @@ class CTCTask(pl.LightningModule):
         a symbol, not how long that sounds.
         """
         classes = self.aligned(logits, steps, texts).t().tolist()
-        return [_runs(row[:count], self.model.stack) for row, count in zip(classes, steps.tolist(), strict=True)]
+        return [spans_of(row[:count], self.model.stack) for row, count in zip(classes, steps.tolist(), strict=True)]
 
     def aligned(self, logits: Tensor, steps: Tensor, texts: list[list[int]]) -> Tensor:
         """Return the class of each step on the best alignment of B texts, int64 (T', B); the blank in padding."""
@@ -260,17 +253,3 @@ def check_fit(steps: Tensor, batch: Any) -> None:
         f"steps, one each and one between like neighbours, and its {int(batch.lengths[row])} frames are "
         f"{int(steps[row])}: shorter frames or a smaller model.stack make more of them"
     )
-
-
-def _runs(classes: list[int], stack: int) -> list[Span]:
-    """Return the symbols of an alignment, one class a step, with their frames."""
-    found: list[Span] = []
-    before = BLANK
-    for step, symbol in enumerate(classes):
-        if symbol != BLANK:
-            if symbol == before:
-                found[-1] = found[-1]._replace(end=stack * (step + 1))
-            else:
-                found.append(Span(symbol, stack * step, stack * (step + 1)))
-        before = symbol
-    return found

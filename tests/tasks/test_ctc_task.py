@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 import rnnlab.nn
+from rnnlab.decoding.listening import Span
 from rnnlab.models import Transcriber
 from rnnlab.tasks import CTCTask
-from rnnlab.tasks.ctc import Span, check_fit, losses_of
+from rnnlab.tasks.ctc import check_fit, losses_of
 from tests.tasks.helpers import quiet_trainer
 from tests.tasks.sounds import Rows, TinySounds
 
