@@ -1,5 +1,16 @@
-"""From what a model expects to what it says: sampling and beam search."""
+"""From what a model expects to what it says: sampling, beam search, CTC and Viterbi."""
 
+from rnnlab.decoding.alignment import (
+    BLANK,
+    align,
+    check_fits,
+    check_targets,
+    ctc_backward,
+    ctc_forward,
+    ctc_loss_reference,
+    needed_frames,
+    occupancies,
+)
 from rnnlab.decoding.beam import Hypothesis, beam_search
 from rnnlab.decoding.sampling import FINISHED, next_distribution, prime, sample
 from rnnlab.decoding.state import select_rows
@@ -7,11 +18,20 @@ from rnnlab.decoding.translation import greedy, sample_translations, translate
 from rnnlab.decoding.viterbi import viterbi
 
 __all__ = [
+    "BLANK",
     "FINISHED",
     "Hypothesis",
+    "align",
     "beam_search",
+    "check_fits",
+    "check_targets",
+    "ctc_backward",
+    "ctc_forward",
+    "ctc_loss_reference",
     "greedy",
+    "needed_frames",
     "next_distribution",
+    "occupancies",
     "prime",
     "sample",
     "sample_translations",
