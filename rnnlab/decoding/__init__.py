@@ -12,6 +12,8 @@ from rnnlab.decoding.alignment import (
     occupancies,
 )
 from rnnlab.decoding.beam import Hypothesis, beam_search
+from rnnlab.decoding.ctc import Transcript, best_path, prefix_beam
+from rnnlab.decoding.language_model import CharacterModel, LanguageModel
 from rnnlab.decoding.sampling import FINISHED, next_distribution, prime, sample
 from rnnlab.decoding.state import select_rows
 from rnnlab.decoding.translation import greedy, sample_translations, translate
@@ -20,9 +22,13 @@ from rnnlab.decoding.viterbi import viterbi
 __all__ = [
     "BLANK",
     "FINISHED",
+    "CharacterModel",
     "Hypothesis",
+    "LanguageModel",
+    "Transcript",
     "align",
     "beam_search",
+    "best_path",
     "check_fits",
     "check_targets",
     "ctc_backward",
@@ -32,6 +38,7 @@ __all__ = [
     "needed_frames",
     "next_distribution",
     "occupancies",
+    "prefix_beam",
     "prime",
     "sample",
     "sample_translations",
