@@ -79,9 +79,12 @@ def predict(
         queries = _read_stdin(data, encoding) if source is None else _read(data, source, encoding)
         for note in queries.notes:
             print(f"rnnlab: {note}", file=sys.stderr)
-        with torch.inference_mode():
-            answer = task.timed_step if times else task.predict_step
-            outputs = [answer(batch) for batch in data.query_batches(queries)]
+        try:
+            with torch.inference_mode():
+                answer = task.timed_step if times else task.predict_step
+                outputs = [answer(batch) for batch in data.query_batches(queries)]
+        except ValueError as error:  # what a model cannot read, such as more symbols than it has positions for
+            raise UsageError(str(error)) from error
     if times:
         assert target is not None
         outputs, spans = map(list, zip(*outputs, strict=True))

@@ -5,6 +5,7 @@ from rnnlab.data.batches import EpochSampler, InMemoryData, Queries
 from rnnlab.data.dates import DateData
 from rnnlab.data.generated import GeneratedTaggerData
 from rnnlab.data.lemmas import LemmaData
+from rnnlab.data.morse import MorseData
 from rnnlab.data.pair_files import TSVPairs
 from rnnlab.data.pair_rows import Pair, PairBatch
 from rnnlab.data.pairs import PairData
@@ -12,6 +13,7 @@ from rnnlab.data.pronunciations import PronunciationData
 from rnnlab.data.sentences import TaggedBatch
 from rnnlab.data.series import CSVData
 from rnnlab.data.sines import TwoSineData
+from rnnlab.data.sounds import SoundBatch, SoundData
 from rnnlab.data.streams import Window, window_loader
 from rnnlab.data.tagged import TaggerData
 from rnnlab.data.text import TextData
@@ -24,11 +26,14 @@ __all__ = [
     "GeneratedTaggerData",
     "InMemoryData",
     "LemmaData",
+    "MorseData",
     "Pair",
     "PairBatch",
     "PairData",
     "PronunciationData",
     "Queries",
+    "SoundBatch",
+    "SoundData",
     "TSVPairs",
     "TaggedBatch",
     "TaggerData",

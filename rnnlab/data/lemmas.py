@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnnlab.baselines import most_frequent_answer, score_answers
+from rnnlab.data.checks import check_integer
 from rnnlab.data.conllu_text import lemmas, parse_sentences
+from rnnlab.data.invented import invent_words
 from rnnlab.data.pair_rows import SPECIAL, Pair, Tokens
 from rnnlab.data.pairs import PairData
 from rnnlab.data.treebanks import read_treebank, treebank_paths
@@ -38,7 +40,8 @@ class LemmaData(PairData):
         test: likewise; without it there is no such part.
         weight_power: a pair is trained on with the weight count ** weight_power, over their mean: 0 weighs all alike, 1
             by their occurrences.
-        max_tokens, eval_max_tokens, seed, encoding: see `PairData`.
+        invented: made-up words to draw for training (`rnnlab.data.invented`), each as heavy as a word that occurs once.
+        shared_vocabulary, max_tokens, eval_max_tokens, seed, encoding: see `PairData`.
 
     Raises:
         ValueError: an argument is out of range; in `setup`: a file cannot be read, or holds nothing to be learnt.
@@ -50,16 +53,25 @@ class LemmaData(PairData):
         val: str | Path | None = None,
         test: str | Path | None = None,
         weight_power: float = 0.5,
+        invented: int = 0,
+        shared_vocabulary: bool = False,
         max_tokens: int = 2_000,
         eval_max_tokens: int = 8_000,
         seed: int = 0,
         encoding: str = "utf-8",
     ) -> None:
-        super().__init__(max_tokens=max_tokens, eval_max_tokens=eval_max_tokens, seed=seed, encoding=encoding)
+        super().__init__(
+            shared_vocabulary=shared_vocabulary,
+            max_tokens=max_tokens,
+            eval_max_tokens=eval_max_tokens,
+            seed=seed,
+            encoding=encoding,
+        )
         self.paths = treebank_paths(train, val, test)
         if not isinstance(weight_power, numbers.Real) or not 0 <= float(weight_power) <= 1:
             raise ValueError(f"weight_power must be from 0 to 1, got {weight_power!r}")
         self.weight_power = float(weight_power)
+        self.num_invented = check_integer("invented", invented, 0)
         self._counts: dict[str, Counter[_Word]] = {}
 
     def read_parts(self) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
@@ -79,9 +91,15 @@ class LemmaData(PairData):
             ]
         return parts, state
 
+    def invented(self) -> list[Pair]:
+        train = list(self._counts["train"])
+        weight = min(pair.weight for pair in self.pairs["train"])
+        words = invent_words([(word.form, word.lemma) for word in train], self.num_invented, self.shuffle_seed)
+        return [Pair(source_of(form, train[index].tag), (tuple(lemma),), weight) for index, form, lemma in words]
+
     def join_source(self, symbols: Iterable[str]) -> str:
         """Return 'dogs NOUN' of the symbols of a source."""
-        tag, *form = symbols
+        *form, tag = symbols
         return f"{''.join(form)} {tag.strip('<>')}"
 
     def parse_source(self, line: str, place: str) -> Tokens:
@@ -94,7 +112,7 @@ class LemmaData(PairData):
         if not form or not tag:
             raise ValueError(f"{place}: expected a form, a tab and its UPOS, got {line!r}")
         source = source_of(form, tag.strip())
-        if source[0] not in self.source_symbols:
+        if source[-1] not in self.source_symbols:
             tags = [symbol.strip("<>") for symbol in self.source_symbols if len(symbol) > 1 and symbol not in SPECIAL]
             raise ValueError(f"{place}: the UPOS must be one of {', '.join(tags)}, got {tag.strip()!r}")
         return source
@@ -126,13 +144,13 @@ def source_of(form: str, tag: str) -> Tokens:
 
     Example:
         >>> source_of("dogs", "NOUN")
-        ('<NOUN>', 'd', 'o', 'g', 's')
+        ('d', 'o', 'g', 's', '<NOUN>')
     """
-    return (f"<{tag}>", *form)
+    return (*form, f"<{tag}>")
 
 
 def _plain_form(source: Tokens) -> Tokens:
-    tag, *form = source
+    *form, tag = source
     return tuple(form) if tag == "<PROPN>" else tuple("".join(form).lower())
 
 

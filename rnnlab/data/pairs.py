@@ -84,6 +84,10 @@ class PairData(BucketData):
         """
         raise NotImplementedError
 
+    def invented(self) -> list[Pair]:
+        """Return pairs that training reads beside its own, which count as neither seen nor right."""
+        return []
+
     def make_splits(self) -> dict[str, PairRows]:
         self._reading_notes = []
         self.pairs, state = self.read_parts()
@@ -119,11 +123,10 @@ class PairData(BucketData):
         return {name: getattr(self, name) for name in names}
 
     def _remember(self, state: dict[str, Any]) -> None:
+        remembered = state.get("settings", {})  # runs before 29 November 2026 have none
         for name, given in self._settings().items():
-            if given != state["settings"][name]:
-                raise ValueError(
-                    f"{name} is {state['settings'][name]!r} in the run, and cannot be {given!r} afterwards"
-                )
+            if given != remembered.get(name, given):
+                raise ValueError(f"{name} is {remembered[name]!r} in the run, and cannot be {given!r} afterwards")
         self._keep(state)
         self.source_symbols = Vocabulary((*SPECIAL, *state["source"]))
         self.target_symbols = (
@@ -142,9 +145,8 @@ class PairData(BucketData):
             if part != "train":
                 self.notes += self._unknown_notes(part, pairs)
         known = {pair.source for pair in self.pairs["train"]}
-        return {
-            part: PairRows(pairs, self.source_symbols, self.target_symbols, known) for part, pairs in self.pairs.items()
-        }
+        read = self.pairs | {"train": [*self.pairs["train"], *self.invented()]}
+        return {part: PairRows(pairs, self.source_symbols, self.target_symbols, known) for part, pairs in read.items()}
 
     def _unknown_notes(self, part: str, pairs: Sequence[Pair]) -> list[str]:
         """Return what is to be said of symbols that a part has and training lacks."""

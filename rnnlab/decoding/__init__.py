@@ -14,6 +14,7 @@ from rnnlab.decoding.alignment import (
 from rnnlab.decoding.beam import Hypothesis, beam_search
 from rnnlab.decoding.ctc import Transcript, best_path, prefix_beam
 from rnnlab.decoding.language_model import CharacterModel, LanguageModel
+from rnnlab.decoding.listening import Span, listen
 from rnnlab.decoding.sampling import FINISHED, next_distribution, prime, sample
 from rnnlab.decoding.state import select_rows
 from rnnlab.decoding.translation import greedy, sample_translations, translate
@@ -25,6 +26,7 @@ __all__ = [
     "CharacterModel",
     "Hypothesis",
     "LanguageModel",
+    "Span",
     "Transcript",
     "align",
     "beam_search",
@@ -35,6 +37,7 @@ __all__ = [
     "ctc_forward",
     "ctc_loss_reference",
     "greedy",
+    "listen",
     "needed_frames",
     "next_distribution",
     "occupancies",

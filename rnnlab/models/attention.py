@@ -56,14 +56,18 @@ class Attention(nn.Module):
         """Return what queries are compared with, once a source: (S, B, A), or (S, B, H) for products."""
         return memory if self.key is None else self.key(memory)
 
-    def forward(self, query: Tensor, keys: Tensor, memory: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, query: Tensor, keys: Tensor, memory: Tensor, mask: Tensor | None = None, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Attend.
 
         Args:
             query: (U, B, H).
             keys: of `keys(memory)`.
             memory: (S, B, M).
-            mask: bool (S, B, 1), the steps that count, at least one a row; None for all.
+            mask: bool (B, U, S), or one for all queries (B, 1, S), the steps that count, at least one a query; None for
+                all.
+            bias: (B, U, S), what is added to the scores; None for nothing.
 
         Returns:
             Contexts (U, B, M), and the weights (B, U, S), which add up to one over S.
@@ -73,7 +77,43 @@ class Attention(nn.Module):
         else:
             asked = self.query(query).transpose(0, 1).unsqueeze(2)  # (B, U, 1, A)
             scores = self.score(torch.tanh(asked + keys.transpose(0, 1).unsqueeze(1))).squeeze(3)
+        if bias is not None:
+            scores = scores + bias
         if mask is not None:
-            scores = scores.masked_fill(~mask.permute(1, 2, 0), -torch.inf)
+            scores = scores.masked_fill(~mask, -torch.inf)
         weights = scores.softmax(dim=2)
         return torch.bmm(weights, memory.transpose(0, 1)).transpose(0, 1), weights
+
+
+class Diagonal(nn.Module):
+    """Keep the attention of query t to the steps t - D ... t + D; behind its source's end, to those around the last.
+
+    The monotonic local attention of Luong et al. (2015, section 3.2), whose Gaussian (equation 10) is learnt here: the
+    score of a step has a bias for its distance n from the centre, -n**2 at the start.
+
+    Args:
+        window: D.
+
+    Raises:
+        ValueError: it is not an integer of at least 0.
+    """
+
+    def __init__(self, window: int) -> None:
+        super().__init__()
+        if not isinstance(window, int) or isinstance(window, bool) or window < 0:
+            raise ValueError(f"model.window must be an integer of at least 0 or null, got {window!r}")
+        self.window = window
+        self.bias = nn.Parameter(-(torch.arange(-window, window + 1.0) ** 2))
+
+    def forward(self, steps: Tensor, last: Tensor, num_steps: int) -> tuple[Tensor, Tensor]:
+        """Return which steps are near enough, bool (B, U, S), and what is added to their scores, (B, U, S).
+
+        Args:
+            steps: t of each query, int64 (U, B) or (U, 1).
+            last: the last step of each source, int64 (1, B, 1).
+            num_steps: S.
+        """
+        centre = torch.minimum(steps, last[..., 0]).t().unsqueeze(2)  # (B, U, 1)
+        offset = torch.arange(num_steps, device=steps.device) - centre
+        near = offset.abs() <= self.window
+        return near, self.bias[offset.clamp(-self.window, self.window) + self.window]

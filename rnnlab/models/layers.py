@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rnnlab.decoding.symbols import PADDING, START
+from rnnlab.decoding.symbols import END, PADDING, START
 from rnnlab.nn.init import initialise, recurrent_modules
 
 # `rnn(input_size=...)` gives a recurrent layer: a class of rnnlab.nn with everything else bound.
@@ -111,23 +111,25 @@ def embedding_table(num_symbols: int, size: int, vectors: Tensor | None = None) 
     return table
 
 
-def shared_embedding(table: nn.Embedding, num_symbols: int, shared_vocabulary: bool | None) -> nn.Embedding:
-    """Return a table of embeddings for another side with the same vocabulary.
+def check_shared(option: str, source_size: int, target_size: int, shared_vocabulary: bool | None) -> None:
+    """Raise ValueError, naming the option that needs it, unless a number is the same symbol on both sides.
 
     Args:
-        table: of the one side.
-        num_symbols: of the other.
-        shared_vocabulary: whether a number is the same symbol on both sides; None: where there are as many.
-
-    Raises:
-        ValueError: it is not.
+        option: name of a setting.
+        source_size, target_size: symbols of each side.
+        shared_vocabulary: whether they are the same; None: where there are as many.
     """
-    if table.num_embeddings != num_symbols or shared_vocabulary is False:
+    if source_size != target_size or shared_vocabulary is False:
         raise ValueError(
-            "model.share_embeddings=true needs one vocabulary for both sides (data.shared_vocabulary=true), got "
-            f"{table.num_embeddings} source and {num_symbols} target symbols"
+            f"{option}=true needs one vocabulary for both sides (data.shared_vocabulary=true), got "
+            f"{source_size} source and {target_size} target symbols"
         )
-    return table
+
+
+def with_end(source: Tensor, lengths: Tensor) -> Tensor:
+    """Return sources (B, S) of these lengths with END behind each, (B, S + 1)."""
+    longer = torch.cat([source, source.new_full((len(source), 1), PADDING)], dim=1)
+    return longer.scatter(1, lengths.unsqueeze(1), END)
 
 
 def decoder_input(target: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnlab.decoding.symbols import PADDING
-from rnnlab.models.layers import LockedDropout, decoder_input, shared_embedding
+from rnnlab.models.layers import LockedDropout, check_shared, decoder_input
 from rnnlab.models.transformer_layers import (
     ACTIVATIONS,
     DecoderLayer,
@@ -112,7 +112,8 @@ class TransformerSeq2Seq(nn.Module):
         self.longest_target = max_length if positions == "learned" else None
         self.source_embedding = _embedding(source_size, width)
         if share_embeddings:
-            self.target_embedding = shared_embedding(self.source_embedding, target_size, shared_vocabulary)
+            check_shared("model.share_embeddings", source_size, target_size, shared_vocabulary)
+            self.target_embedding = self.source_embedding
         else:
             self.target_embedding = _embedding(target_size, width)
         is_learned = positions == "learned"

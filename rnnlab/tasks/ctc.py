@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import ctc_loss, nll_loss
 from torchmetrics.text import CharErrorRate, WordErrorRate
 
-from rnnlab.decoding.alignment import align, needed_frames
-from rnnlab.decoding.ctc import BLANK, Transcript, best_path, prefix_beam
+from rnnlab.decoding.alignment import BLANK, align, check_fits, check_targets
+from rnnlab.decoding.ctc import Transcript, best_path, prefix_beam
 from rnnlab.decoding.listening import Span, spans_of
 from rnnlab.decoding.sampling import check_integer, check_number
 from rnnlab.tasks.means import EpochLoss, Means
@@ -118,13 +118,7 @@ class CTCTask(pl.LightningModule):
         num_classes = logits.shape[-1]
         if logits.shape != (int(steps.max()), len(batch.lengths), num_classes):
             raise ValueError(f"the model's logits are {tuple(logits.shape)}, for steps {steps.tolist()}")
-        inside = torch.arange(batch.target.shape[1], device=batch.target.device) < batch.target_lengths.unsqueeze(1)
-        symbols = batch.target[inside]
-        if symbols.numel() and not BLANK < int(symbols.min()) <= int(symbols.max()) < num_classes:
-            wrong = symbols[(symbols <= BLANK) | (symbols >= num_classes)]
-            raise ValueError(
-                f"symbols of targets must be from 1 to {num_classes - 1}, {BLANK} being the blank, got {int(wrong[0])}"
-            )
+        check_targets(num_classes, batch.target, batch.target_lengths)
         check_fit(steps, batch)
 
     def _evaluation_step(self, batch: Any, split: str) -> None:
@@ -156,7 +150,7 @@ class CTCTask(pl.LightningModule):
     def _log_rates(self, split: str) -> None:
         data: Any = self.trainer.datamodule
         values: dict[str, Any] = self.means[split].report()
-        names = {"cer", *(data.error_names or ("cer", "wer"))}
+        names = {"cer", *data.error_names}
         for name, rate in self.rates[split].items():
             if name in names:
                 values[name] = torch.nan if self._diverged[split] else rate.compute().double()
@@ -244,12 +238,6 @@ def _alignment_losses(log_probs: Tensor, steps: Tensor, target: Tensor, target_l
 
 def check_fit(steps: Tensor, batch: Any) -> None:
     """Raise ValueError, naming the row, if a target of a batch needs more steps than there are (B,)."""
-    needed = needed_frames(batch.target, batch.target_lengths)
-    if not (needed > steps).any():
-        return
-    row = int((needed > steps).nonzero()[0])
-    raise ValueError(
-        f"row {int(batch.rows[row])}: its target of {int(batch.target_lengths[row])} symbols needs {int(needed[row])} "
-        f"steps, one each and one between like neighbours, and its {int(batch.lengths[row])} frames are "
-        f"{int(steps[row])}: shorter frames or a smaller model.stack make more of them"
-    )
+    sounds = zip(batch.rows.tolist(), batch.lengths.tolist(), strict=True)
+    names = [f"row {row}, {frames} frames of sound in steps of model.stack" for row, frames in sounds]
+    check_fits(steps, batch.target, batch.target_lengths, names)

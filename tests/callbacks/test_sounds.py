@@ -30,7 +30,7 @@ def test_samples_are_rows_of_validation_and_training_goes_on_as_it_was(made, cap
     trainer = SimpleNamespace(datamodule=data, current_epoch=4, callback_metrics={"val/loss": torch.tensor(1.0)})
     samples.on_train_epoch_end(trainer, task)
     assert torch.equal(torch.get_rng_state(), state) and task.model.training
-    texts = {data.text(ids): len(ids) for ids in data.splits["val"].texts}
+    texts = {data.text(ids): len(ids) for ids in data.references("val", range(8))}
     assert len(samples.rows) == 3
     for epoch, seconds, truth, answer, is_correct in samples.rows:
         assert epoch == 4 and is_correct == (answer == truth)
@@ -47,7 +47,7 @@ def test_sounds_of_the_picture_are_of_the_shorter_half(made):
     lengths = [len(one.alignment) for one in found]
     assert lengths == sorted(lengths)
     assert min(data.splits["val"].lengths) == lengths[0] and lengths[-1] <= sorted(data.splits["val"].lengths)[4]
-    texts = {data.text(ids) for ids in data.splits["val"].texts}
+    texts = {data.text(ids) for ids in data.references("val", range(8))}
     for one in found:
         assert one.truth in texts and one.seconds == 0.01
         assert one.probs.shape == (len(one.alignment), 4) and one.probs.sum(1) == pytest.approx(1, abs=1e-5)

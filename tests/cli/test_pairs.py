@@ -99,3 +99,17 @@ def test_evaluate_with_a_wider_beam(pairs_run, tmp_path):
     assert main(["evaluate", f"run_dir={run_dir}", "task.beam=3"]) == 0
     metrics = json.loads((run_dir / "evaluate.json").read_text())["metrics"]
     assert metrics["test/exact_match"] > 0.9
+
+
+def test_a_source_beyond_the_positions_of_a_model_is_refused(pairs_file, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    words = ["experiment=seq2seq/dates_transformer", "data=pairs", f"data.train={pairs_file}", "logger=csv"]
+    words += ["model.positions=learned", "model.max_length=39", "model.width=8", "model.feed_forward=8"]
+    words += ["trainer.max_epochs=1", "trainer.accelerator=cpu"]
+    assert main(["train", f"run_dir={run_dir}", *words]) == 0
+    source = tmp_path / "q.txt"
+    source.write_text("ab" * 20 + "\n")
+    assert predict(run_dir, source, tmp_path / "a.tsv") == 2
+    assert (
+        "40 symbols is longer than model.max_length=39" in capsys.readouterr().err and not (tmp_path / "a.tsv").exists()
+    )

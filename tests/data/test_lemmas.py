@@ -43,7 +43,7 @@ def weights(data, part):
 
 def test_words_are_counted_once_for_all_their_occurrences(make):
     data = make()
-    assert data.pairs["train"][0].source == source_of("Dogs", "NOUN") == ("<NOUN>", "D", "o", "g", "s")
+    assert data.pairs["train"][0].source == source_of("Dogs", "NOUN") == ("D", "o", "g", "s", "<NOUN>")
     assert weights(data, "val") == {
         ("saw VERB", "see"): 2,
         ("saw VERB", "saw"): 1,
@@ -126,3 +126,18 @@ def test_without_a_validation_file_each_tenth_sentence_is_spared(tmp_path):
     without.load_state_dict(whole.state_dict())
     with pytest.raises(ValueError, match="trained on all of its training file, and there is no val: give val=FILE"):
         without.setup()
+
+
+def test_invented_words_are_for_training_alone(make):
+    words = conllu(*[("talked", "VERB", "talk"), ("Dogs", "NOUN", "dog"), ("Berlin", "PROPN", "Berlin")] * 3)
+    plain, data = make(words), make(words, invented=60)
+    assert data.pairs == plain.pairs and data.state_dict() == plain.state_dict()
+    assert data.baselines() == plain.baselines()
+    invented = data.invented()
+    assert len(data.splits["train"]) == 3 + len(invented) and len(data.splits["val"]) == len(plain.splits["val"])
+    assert data.epoch_size == plain.epoch_size + sum(len(pair.targets[0]) + 1 for pair in invented)
+    assert {pair.weight for pair in invented} == {min(pair.weight for pair in data.pairs["train"])}
+    assert {pair.source[-1] for pair in invented} == {"<VERB>", "<PROPN>"}  # 'D' alone is no stem
+    assert invented == make(words, invented=60).invented() != make(words, invented=60, seed=1).invented()
+    with pytest.raises(ValueError, match="invented must be an integer of at least 0, got -1"):
+        make(invented=-1)

@@ -13,7 +13,7 @@ from rnnlab.models import Transcriber
 from rnnlab.tasks import CTCTask
 from rnnlab.tasks.ctc import check_fit, losses_of
 from tests.tasks.helpers import quiet_trainer
-from tests.tasks.sounds import Rows, TinySounds
+from tests.tasks.sounds import TinySounds, rows_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")  # on purpose: the data are in memory
 
@@ -120,16 +120,18 @@ def test_a_model_that_diverged_has_no_rates(tmp_path):
 
 
 def test_a_target_that_cannot_fit_is_named_by_row_with_both_numbers(tmp_path):
-    batch = Rows([[1], [1, 1, 2, 2]], 3, seed=0, steps=1)[[0, 1]]  # 6 frames
+    batch = rows_of([[1], [1, 1, 2, 2]], steps=1)[[0, 1]]  # 6 frames
     check_fit(torch.tensor([3, 6]), batch)
-    with pytest.raises(ValueError, match=r"row 1: its target of 4 symbols needs 6 steps.* its 6 frames are 3"):
+    with pytest.raises(
+        ValueError, match=r"row 1, 6 frames of .*: a target of 4 symbols and 2 repeats needs 6 frames, got 3"
+    ):
         check_fit(torch.tensor([2, 3]), batch)
     data = TinySounds()
     data.setup()
-    with pytest.raises(ValueError, match="row 1: .* smaller model.stack"):
+    with pytest.raises(ValueError, match="row 1, 6 frames of sound in steps of model.stack: a target of"):
         task_of(data, stack=2).check(batch)
-    data.splits["train"] = Rows([[1], [1, 1, 2, 2]], 3, seed=0, steps=1)
-    with pytest.raises(ValueError, match="row 1: "):
+    data.splits["train"] = rows_of([[1], [1, 1, 2, 2]], steps=1)
+    with pytest.raises(ValueError, match="row 1, "):
         quiet_trainer(tmp_path, max_epochs=1).fit(task_of(data, stack=2), datamodule=data)
 
 
@@ -141,7 +143,7 @@ def test_symbols_that_are_no_classes_are_refused():
     for wrong in (0, 4):
         target = batch.target.clone()
         target[1, 0] = wrong
-        with pytest.raises(ValueError, match=f"must be from 1 to 3, 0 being the blank, got {wrong}"):
+        with pytest.raises(ValueError, match=f"must be from 1 to 3, got {wrong}"):
             task_of(data).check(batch._replace(target=target))
 
 
@@ -161,7 +163,7 @@ def test_settings_that_cannot_be(options, message):
 def test_symbols_have_the_frames_in_which_they_are_heard():
     task = CTCTask(Says([[1, 1, 0, 1, 2, 0]]), ADAM)
     task.model.stack = 3
-    batch = Rows([[1, 1, 2]], 3, seed=0, steps=1)[[0]]._replace(lengths=torch.tensor([6]))
+    batch = rows_of([[1, 1, 2]], steps=1)[[0]]._replace(lengths=torch.tensor([6]))
     with torch.inference_mode():
         texts, spans = task.timed_step(batch)
     assert texts[0][0].ids == [1, 1, 2]
