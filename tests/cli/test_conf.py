@@ -25,6 +25,8 @@ SMALL = {
     "cells/addition": ["data.num_questions=300", "data.num_test=50", "rnn.hidden_size=4"],
     "cells/char_lm": ["rnn.hidden_size=4", "data.ngram_order=1", "data.max_chars=200000"],
     "char_lm": ["rnn.hidden_size=4", "data.ngram_order=1"],
+    "ctc": ["rnn.hidden_size=4"],
+    "ctc/morse": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "pos_tagging": ["rnn.hidden_size=4"],
     "seq2seq": ["rnn.hidden_size=4"],
     "seq2seq/dates": ["data.num_train=300", "data.num_val=30", "data.num_test=30", "rnn.hidden_size=4"],
@@ -76,6 +78,10 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conl
     run = build(config, tmp_path)
     batch = next(iter(run.data.train_dataloader()))
     run.task.train()
+    if hasattr(batch, "features"):
+        logits, steps = run.task.model(batch.features, batch.lengths)
+        assert logits.shape == (int(steps.max()), len(batch.rows), run.data.sizes["num_classes"])
+        return
     targets = getattr(batch, "tags", getattr(batch, "target", None))
     prediction = run.task.model(batch[0] if targets is None else batch)
     targets = batch[1] if targets is None else targets
