@@ -98,8 +98,8 @@ def prefix_beam(
     Example:
         >>> probs = torch.tensor([0.6, 0.4]).expand(2, 1, 2)  # twice the blank: 0.36; some way to say 1: 0.64
         >>> [[found]] = prefix_beam(probs.log(), torch.tensor([2]))
-        >>> best_path(probs.log(), torch.tensor([2]))[0].ids, found.ids, round(math.exp(found.log_prob), 2)
-        ([], [1], 0.64)
+        >>> best_path(probs.log(), torch.tensor([2]))[0].ids, found.ids, round(found.log_prob, 3)  # ln 0.64
+        ([], [1], -0.446)
     """
     if not 1 <= n_best <= beam:
         raise ValueError(f"n_best must be from 1 to beam = {beam}, got {n_best}")
