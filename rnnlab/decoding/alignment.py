@@ -27,6 +27,8 @@ from torch.nn.functional import pad
 
 BLANK = 0
 
+_MOVES = 2**24  # of an alignment's search, kept at once
+
 
 def needed_frames(targets: Tensor, target_lengths: Tensor) -> Tensor:
     """Return how many frames each target takes at least: one a symbol, and a blank between two equal ones.
@@ -159,19 +161,23 @@ def align(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
     dtype = torch.promote_types(log_probs.dtype, torch.float32)
     lattice = _lattice(log_probs, lengths, targets, target_lengths, dtype)
     check_fits(lengths, targets, target_lengths)
-    best, moves = lattice.start, []
-    for t, emission in enumerate(lattice.emissions):
-        # Impossible and forbidden must differ: what the frames rule out still has to be a way through the positions.
-        possible = emission.clamp(min=-1e9).masked_fill(~lattice.is_position, -math.inf)
-        through, move = torch.stack(_from(best, lattice.may_skip)).max(0)  # the first of equal values
-        best = torch.where((t < lattice.lengths).unsqueeze(1), through + possible, best)
-        moves.append(move)
-    ends = best.masked_fill(~lattice.is_end, -math.inf).flip(1)  # the last of equal values, as above
-    place = ends.shape[1] - 1 - ends.argmax(1, keepdim=True)
-    places = []
-    for t in reversed(range(len(moves))):
-        places.append(place)
-        place = place - torch.where((t < lattice.lengths).unsqueeze(1), moves[t].gather(1, place), 0)
+    size = _block_size(len(log_probs), lattice.start.numel())
+    best, begins = lattice.start, []  # the scores before each block
+    for begin in range(0, len(log_probs), size):
+        begins.append(best)
+        if begin + size < len(log_probs):
+            best, _ = _viterbi(lattice, best, begin, begin + size)
+    place, places = None, []
+    for number, before in reversed(list(enumerate(begins))):
+        begin = number * size
+        best, moves = _viterbi(lattice, before, begin, min(begin + size, len(log_probs)))
+        if place is None:
+            ends = best.masked_fill(~lattice.is_end, -math.inf).flip(1)  # the last of equal values, as on the way
+            place = ends.shape[1] - 1 - ends.argmax(1, keepdim=True)
+        for t in reversed(range(len(moves))):
+            places.append(place)
+            inside = (begin + t < lattice.lengths).unsqueeze(1)
+            place = place - torch.where(inside, moves[t].gather(1, place), 0)
     if not places:
         return lattice.lengths.new_zeros(0, len(lattice.lengths))
     path = lattice.classes.gather(1, torch.cat(places[::-1], 1)).t()
@@ -179,19 +185,44 @@ def align(log_probs: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
     return path.masked_fill(beyond, BLANK)
 
 
+def _block_size(num_frames: int, num_places: int) -> int:
+    """Return of how many frames the moves are kept at once: of all, or where that is much, of their square root.
+
+    That is twice the work. An hour of sound with its text would else take tens of gigabytes.
+    """
+    return max(1, num_frames if num_frames * num_places <= _MOVES else math.isqrt(num_frames))
+
+
+def _viterbi(lattice: _Lattice, best: Tensor, begin: int, end: int) -> tuple[Tensor, list[Tensor]]:
+    """Return the best scores (B, S) behind some frames, from those before, and by how much each frame moved (B, S)."""
+    moves = []
+    # Impossible and forbidden must differ: what the frames rule out still has to be a way through the positions.
+    for t, emission in enumerate(lattice.emissions(begin, end, floor=-1e9), begin):
+        through, move = torch.stack(_from(best, lattice.may_skip)).max(0)  # the first of equal values
+        best = torch.where((t < lattice.lengths).unsqueeze(1), through + emission, best)
+        moves.append(move)
+    return best, moves
+
+
 class _Lattice(NamedTuple):
-    """What a walk through the positions needs: emissions (T, B, S), lengths (B,), the rest (B, S).
+    """What a walk through the positions needs: log_probs (T, B, V), lengths (B,), the rest (B, S).
 
     `classes` are l', `may_skip` the positions reached from two before, `start` the state before the first frame.
     """
 
+    log_probs: Tensor
     classes: Tensor
-    emissions: Tensor
     lengths: Tensor
     start: Tensor
     may_skip: Tensor
     is_position: Tensor
     is_end: Tensor
+
+    def emissions(self, begin: int = 0, end: int | None = None, floor: float = -math.inf) -> Tensor:
+        """Return the log-probabilities (T, B, S) of the positions in some frames, -inf where a row has none."""
+        frames = self.log_probs[begin:end]
+        found = frames.gather(2, self.classes.expand(len(frames), -1, -1)).to(self.start.dtype)
+        return found.clamp(min=floor).masked_fill(~self.is_position, -math.inf)
 
 
 def _lattice(
@@ -205,16 +236,14 @@ def _lattice(
     position = torch.arange(classes.shape[1], device=log_probs.device)
     is_position, is_end = position <= last, (position <= last) & (position >= last - 1)
     may_skip = (classes != BLANK) & (classes != pad(classes, (2, 0), value=BLANK)[:, :-2]) & (position > 1)
-    emissions = log_probs.gather(2, classes.expand(len(log_probs), -1, -1)).to(dtype)
-    start = emissions.new_zeros(classes.shape).masked_fill(position > 0, -math.inf)
-    emissions = emissions.masked_fill(~is_position, -math.inf)
-    return _Lattice(classes, emissions, lengths, start, may_skip, is_position, is_end)
+    start = log_probs.new_zeros(classes.shape, dtype=dtype).masked_fill(position > 0, -math.inf)
+    return _Lattice(log_probs, classes, lengths, start, may_skip, is_position, is_end)
 
 
 def _forward(lattice: _Lattice) -> tuple[Tensor, Tensor]:
     # Before the first frame stands one path, at the first position: to stay and to go on are the two ways to begin.
     current, alphas = lattice.start, []
-    for t, emission in enumerate(lattice.emissions):
+    for t, emission in enumerate(lattice.emissions()):
         inside = (t < lattice.lengths).unsqueeze(1)
         new = _logsumexp(torch.stack(_from(current, lattice.may_skip)), 0) + emission
         current = torch.where(inside, new, current)
@@ -225,11 +254,11 @@ def _forward(lattice: _Lattice) -> tuple[Tensor, Tensor]:
 
 def _backward(lattice: _Lattice) -> tuple[Tensor, Tensor]:
     current = torch.zeros_like(lattice.start).masked_fill(~lattice.is_end, -math.inf)
-    betas = []
-    for t in reversed(range(len(lattice.emissions))):
+    emissions, betas = lattice.emissions(), []
+    for t in reversed(range(len(emissions))):
         inside = (t < lattice.lengths).unsqueeze(1)
         betas.append(current.masked_fill(~inside, -math.inf))
-        ahead = current + lattice.emissions[t]
+        ahead = current + emissions[t]
         skipped = pad(ahead.masked_fill(~lattice.may_skip, -math.inf), (0, 2), value=-math.inf)[:, 2:]
         new = _logsumexp(torch.stack((ahead, pad(ahead, (0, 1), value=-math.inf)[:, 1:], skipped)), 0)
         current = torch.where(inside, new, current)

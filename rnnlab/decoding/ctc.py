@@ -75,7 +75,7 @@ def prefix_beam(
 
     A prefix is ranked by its log-probability, plus `lm_weight` times that of the language model, plus `insertion_bonus`
     for each symbol; equal ones by their number in the beam. With a beam as wide as there are prefixes this is exact,
-    and without one a transcript's log-probability may lack alignments that left the beam. Rows are searched side by
+    and else a transcript's log-probability may lack alignments that left the beam. Rows are searched side by
     side, and none depends on another.
 
     Args:
@@ -83,7 +83,8 @@ def prefix_beam(
         lengths: integers (B,) from 0 to T.
         beam: K, at least 1.
         n_best: transcripts of a row, at most K.
-        language_model: asked once for each prefix and symbol; never how likely a text is to end.
+        language_model: asked once for each prefix and symbol, `min_prob` spares most of that; never asked how likely a
+            text is to end.
         lm_weight: at least 0.
         insertion_bonus: in nats; against a language model's liking for short texts.
         min_prob: classes of less probability in a frame extend no prefix there; from 0 to below 1.
@@ -97,8 +98,8 @@ def prefix_beam(
     Example:
         >>> probs = torch.tensor([0.6, 0.4]).expand(2, 1, 2)  # twice the blank: 0.36; some way to say 1: 0.64
         >>> [[found]] = prefix_beam(probs.log(), torch.tensor([2]))
-        >>> best_path(probs.log(), torch.tensor([2]))[0].ids, found.ids, round(math.exp(found.log_prob), 2)
-        ([], [1], 0.64)
+        >>> best_path(probs.log(), torch.tensor([2]))[0].ids, found.ids, round(found.log_prob, 3)  # ln 0.64
+        ([], [1], -0.446)
     """
     if not 1 <= n_best <= beam:
         raise ValueError(f"n_best must be from 1 to beam = {beam}, got {n_best}")
@@ -107,10 +108,8 @@ def prefix_beam(
     options = Options(beam, language_model if lm_weight else None, lm_weight, insertion_bonus, min_prob)
     log_probs, lengths = _log_probs(logits, lengths), lengths.cpu()
     found: dict[int, list[Transcript]] = {}
-    # Rows of one length end together.
-    for part in torch.argsort(lengths, descending=True, stable=True).split(
-        max(1, _ENTRIES // (beam * logits.shape[2]))
-    ):
+    at_once = max(1, _ENTRIES // (beam * logits.shape[2]))
+    for part in torch.argsort(lengths, descending=True, stable=True).split(at_once):
         found.update(zip(part.tolist(), _search(log_probs[:, part], lengths[part], n_best, options), strict=True))
     return [found[row] for row in range(len(lengths))]
 
@@ -133,9 +132,8 @@ def _log_probs(logits: Tensor, lengths: Tensor) -> Tensor:
     inside = torch.arange(len(logits)).unsqueeze(1) < lengths.cpu()
     unknown = (log_probs.isnan().any(2) & inside).nonzero().tolist()
     if unknown:
-        raise ValueError(
-            f"logits of row {unknown[0][1]} make no probabilities in frame {unknown[0][0]}: NaN or all -inf"
-        )
+        frame, row = unknown[0]
+        raise ValueError(f"logits of row {row} make no probabilities in frame {frame}: there is NaN, or all are -inf")
     return log_probs
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import ctc_loss
 
+import rnnlab.decoding.alignment
 from rnnlab.decoding import (
     align,
     check_fits,
@@ -165,6 +166,13 @@ def test_alignment_is_the_best_of_all(num_frames, whole_numbers):
     assert path.dtype == torch.int64 and path.shape == (num_frames, len(texts))
     for row, text in enumerate(texts):
         assert path[:, row].tolist() == best_alignment(scores[:, row], text)
+
+
+def test_long_sounds_are_aligned_block_by_block_to_the_same(monkeypatch):
+    log_probs, lengths, targets, sizes = mixed()
+    expected = align(log_probs, lengths, targets, sizes)
+    monkeypatch.setattr(rnnlab.decoding.alignment, "_MOVES", 1)
+    assert torch.equal(align(log_probs, lengths, targets, sizes), expected)
 
 
 def test_impossible_frames_are_aligned_all_the_same():
