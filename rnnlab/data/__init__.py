@@ -3,6 +3,7 @@
 from rnnlab.data.addition import AdditionData, decode, encode
 from rnnlab.data.batches import EpochSampler, InMemoryData, Queries
 from rnnlab.data.dates import DateData
+from rnnlab.data.digits import DigitsData
 from rnnlab.data.generated import GeneratedTaggerData
 from rnnlab.data.lemmas import LemmaData
 from rnnlab.data.morse import MorseData
@@ -22,6 +23,7 @@ __all__ = [
     "AdditionData",
     "CSVData",
     "DateData",
+    "DigitsData",
     "EpochSampler",
     "GeneratedTaggerData",
     "InMemoryData",

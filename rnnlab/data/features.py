@@ -151,7 +151,7 @@ def cepstra(log_bands: Tensor, number: int = 13) -> Tensor:
 
 
 def deltas(features: Tensor, reach: int = 2) -> Tensor:
-    """Return the slope of each feature over 2 * reach + 1 frames, (T, F), the ends repeated (HTK book, equation 5.16)."""
+    """Return the slope of each feature over 2 * reach + 1 frames, (T, F), ends repeated (HTK book, equation 5.16)."""
     padded = torch.cat([features[:1].expand(reach, -1), features, features[-1:].expand(reach, -1)])
     steps = range(1, reach + 1)
     later = [padded[reach + n : reach + n + len(features)] for n in steps]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 SUFFIXES = (".wav", ".flac", ".ogg")
-
-_BLOCK_SECONDS = 60
 
 
 class Sound(NamedTuple):
@@ -36,31 +35,38 @@ def read_sound(path: str | Path, sample_rate: int) -> Sound:
             file.
     """
     file = Path(path)
-    soundfile, soxr = _libraries()
-    if not file.is_file():
-        raise ValueError(f"{file}: there is no such file")
-    if not file.stat().st_size:
-        raise ValueError(f"{file}: is empty")
     try:
-        with soundfile.SoundFile(file) as opened:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read: {error.strerror}") from error
+    return decode_sound(content, str(file), sample_rate)
+
+
+def decode_sound(content: bytes, name: str, sample_rate: int) -> Sound:
+    """Return the sound of a file's content; `name` is for messages, the rest as `read_sound`."""
+    soundfile, soxr = _libraries()
+    if not content:
+        raise ValueError(f"{name}: is empty")
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as opened:
             rate, promised = opened.samplerate, opened.frames
             wave = opened.read(dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise ValueError(f"{file}: is no sound that can be read: {_reason(error)}") from error
-    if len(wave) < promised or _is_cut(file):
-        raise ValueError(f"{file}: is cut short: its head promises more than the {len(wave) / rate:.2f} s it has")
+        raise ValueError(f"{name}: is no sound that can be read: {_reason(error)}") from error
+    if len(wave) < promised or _is_cut(content):
+        raise ValueError(f"{name}: is cut short: its head promises more than the {len(wave) / rate:.2f} s it has")
     if not len(wave):
-        raise ValueError(f"{file}: has no samples")
+        raise ValueError(f"{name}: has no samples")
     if not np.isfinite(wave).all():
-        raise ValueError(f"{file}: has samples that are not finite")
+        raise ValueError(f"{name}: has samples that are not finite")
     notes = []
     if wave.shape[1] > 1:
-        notes.append(f"{file}: {wave.shape[1]} channels were mixed down to one")
+        notes.append(f"{name}: {wave.shape[1]} channels were mixed down to one")
     mono = wave.mean(axis=1)
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate)
     if not mono.any():
-        notes.append(f"{file}: is silent")
+        notes.append(f"{name}: is silent")
     return Sound(np.ascontiguousarray(mono, dtype=np.float32), notes)
 
 
@@ -94,16 +100,14 @@ def _reason(error: Exception) -> str:
     return str(error).split(": ", 1)[-1].strip().rstrip(".").lower()
 
 
-def _is_cut(file: Path) -> bool:
+def _is_cut(content: bytes) -> bool:
     """Return whether a WAV file ends before its samples do; libsndfile reads what there is without a word."""
-    with file.open("rb") as opened:
-        head = opened.read(12)
-        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return False
-        size = file.stat().st_size
-        while len(chunk := opened.read(8)) == 8:
-            length = int.from_bytes(chunk[4:], "little")
-            if chunk[:4] == b"data":
-                return length != 0xFFFFFFFF and opened.tell() + length > size  # that length is a stream's, unknown
-            opened.seek(length + length % 2, 1)
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        return False
+    place = 12
+    while place + 8 <= len(content):
+        length = int.from_bytes(content[place + 4 : place + 8], "little")
+        if content[place : place + 4] == b"data":
+            return length != 0xFFFFFFFF and place + 8 + length > len(content)  # that length is a stream's, unknown
+        place += 8 + length + length % 2
     return False

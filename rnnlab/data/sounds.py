@@ -185,7 +185,7 @@ class SoundData(BucketData):
         return [queries.inputs[indices] for indices in queries.context[1]]
 
     def write_answers(self, queries: Queries, outputs: Sequence[Sequence[Sequence[Any]]]) -> str:
-        """Return a line "file<TAB>text" a sound, sorted by file; with several answers "file<TAB>text<TAB>log-probability".
+        """Return a line "file<TAB>text" a sound, by file; with several answers "file<TAB>text<TAB>log-probability".
 
         Args:
             queries: what `read_queries` returned.
