@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from rnnlab.callbacks.console import can_print, say
 from rnnlab.callbacks.figures import run_name, save_figure
 from rnnlab.callbacks.samples import MARKS, PLAIN_MARKS
 from rnnlab.callbacks.table import SampleTable
+from rnnlab.decoding.alignment import needed_frames
 from rnnlab.decoding.sampling import evaluating
 
 if TYPE_CHECKING:
@@ -105,7 +108,7 @@ def _posteriors(data: Any, task: Any, batch: Any, truths: Sequence[list[int]] | 
         logits, steps = task.model(batch.features, batch.lengths)
         paths = [best[0] for best in task.search(logits, steps, 1, 1)]
         texts = [best[0].ids for best in task.search(logits, steps, task.beam, 1)]
-        classes = task.aligned(logits, steps, texts if truths is None else truths).t().tolist()
+        classes = task.aligned(logits, steps, _fitting(steps, texts, truths)).t().tolist()
         probs = logits.float().softmax(-1).transpose(0, 1).cpu().numpy()  # (B, T', V)
     return [
         Posterior(
@@ -119,6 +122,16 @@ def _posteriors(data: Any, task: Any, batch: Any, truths: Sequence[list[int]] | 
         )
         for row, count in enumerate(steps.tolist())
     ]
+
+
+def _fitting(steps: Tensor, texts: list[list[int]], truths: Sequence[list[int]] | None) -> list[list[int]]:
+    """Return the right text of each row, or what the search found where there is none or it has too few steps."""
+    if truths is None:
+        return texts
+    target = pad_sequence([torch.tensor(ids, dtype=torch.int64) for ids in truths], batch_first=True)
+    needed = needed_frames(target, torch.tensor([len(ids) for ids in truths])).tolist()
+    rows = zip(texts, truths, needed, steps.tolist(), strict=True)
+    return [truth if least <= count else text for text, truth, least, count in rows]
 
 
 def _on(batch: Any, device: torch.device) -> Any:

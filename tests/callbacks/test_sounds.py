@@ -53,3 +53,12 @@ def test_sounds_of_the_picture_are_of_the_shorter_half(made):
         assert one.probs.shape == (len(one.alignment), 4) and one.probs.sum(1) == pytest.approx(1, abs=1e-5)
         runs = [symbol for place, symbol in enumerate(one.alignment) if symbol and one.alignment[place - 1] != symbol]
         assert data.text(runs) == one.truth or len(runs) <= len(one.truth)
+
+
+def test_a_right_text_that_cannot_fit_is_drawn_by_what_was_found(made):
+    data, task = made
+    short = data.splits["val"].recordings[0].features[:1]
+    data.splits["val"].recordings[:] = [type(data.splits["val"].recordings[0])(short, [1, 1, 2])] * 8
+    data.splits["val"].lengths[:] = 1
+    (one,) = heard(data, task, 1)
+    assert len(one.alignment) == 1 and one.truth == "aab"
