@@ -31,6 +31,8 @@ _LABELS = {
     "symbol_error": "symbol error rate",
     "per": "phone error rate",
     "wer": "word error rate",
+    "cer": "character error rate",
+    "ler": "label error rate",
     "char_accuracy": "character accuracy (padding counted)",
     "accuracy": "accuracy (share of tokens)",
     "accuracy_unseen": "accuracy on words not in training",

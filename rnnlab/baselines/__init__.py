@@ -5,8 +5,9 @@ from rnnlab.baselines.arima import arima
 from rnnlab.baselines.joint_ngram import joint_ngram
 from rnnlab.baselines.letters import align, letter_table
 from rnnlab.baselines.linear import LinearForecast, fit_ols
+from rnnlab.baselines.morse import decode_morse
 from rnnlab.baselines.naive import naive, seasonal_naive
-from rnnlab.baselines.ngram import witten_bell
+from rnnlab.baselines.ngram import NGram, witten_bell
 from rnnlab.baselines.pairs import copy, most_frequent_answer
 from rnnlab.baselines.tags import TagScores, hmm, most_frequent, score_tags, suffix_backoff
 
@@ -14,10 +15,12 @@ __all__ = [
     "AnswerScore",
     "AnswerScores",
     "LinearForecast",
+    "NGram",
     "TagScores",
     "align",
     "arima",
     "copy",
+    "decode_morse",
     "edit_distance",
     "fit_ols",
     "hmm",

@@ -14,7 +14,9 @@ left out, as in SRILM and KenLM: the first symbol is scored by orders 1 and 2 al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -81,6 +83,56 @@ def witten_bell(
         nats[length] = -np.log(p)
         contexts[1:] = grams[:-1]
     return nats
+
+
+class NGram:
+    """The same, asked symbol by symbol: a language model for `rnnlab.decoding.prefix_beam`.
+
+    Args:
+        train: documents, sequences of symbols from 0 to V - 1.
+        num_symbols: V, how many symbols there are, seen in `train` or not.
+        order: K, length of the longest n-gram.
+
+    Raises:
+        ValueError: an order or a symbol is out of range.
+
+    Example:
+        >>> model = NGram([[0, 1, 0, 1]], num_symbols=2, order=2)
+        >>> log_prob, behind = model.score(model.start(), 0)
+        >>> round(log_prob, 3), round(model.score(behind, 1)[0], 3)
+        (-0.288, -0.182)
+    """
+
+    def __init__(self, train: Iterable[Sequence[int]], num_symbols: int, order: int) -> None:
+        if order < 1:
+            raise ValueError(f"order must be at least 1, got {order}")
+        self.num_symbols, self.order = num_symbols, order
+        self._counts: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
+        for document in train:
+            path = (num_symbols, *map(int, document))  # the start symbol is a number of its own
+            if any(not 0 <= symbol < num_symbols for symbol in path[1:]):
+                raise ValueError(f"symbols must be from 0 to {num_symbols - 1}, got {min(path[1:])} to {max(path[1:])}")
+            for end in range(1, len(path)):
+                for begin in range(max(0, end + 1 - order), end + 1):
+                    self._counts[path[begin:end]][path[end]] += 1
+        self._totals = {history: seen.total() for history, seen in self._counts.items()}
+
+    def start(self) -> tuple[int, ...]:
+        """Return the state before the first symbol."""
+        return self._shortened((self.num_symbols,))
+
+    def score(self, state: tuple[int, ...], symbol: int) -> tuple[float, tuple[int, ...]]:
+        """Return the log-probability of a symbol in nats, and the state behind it: the last K - 1 symbols."""
+        p = 1 / self.num_symbols
+        for begin in range(len(state), -1, -1):
+            seen = self._counts.get(state[begin:])
+            if seen is None:  # nor is what is longer
+                break
+            p = (seen[symbol] + len(seen) * p) / (self._totals[state[begin:]] + len(seen))
+        return math.log(p), self._shortened((*state, symbol))
+
+    def _shortened(self, path: tuple[int, ...]) -> tuple[int, ...]:
+        return path[max(0, len(path) + 1 - self.order) :]
 
 
 def _lay_out(

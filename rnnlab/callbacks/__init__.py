@@ -10,6 +10,7 @@ from rnnlab.callbacks.progress import EpochProgress
 from rnnlab.callbacks.prune import Prune
 from rnnlab.callbacks.reseed import Reseed, reseed
 from rnnlab.callbacks.samples import Samples
+from rnnlab.callbacks.sounds import Posteriors, SoundSamples
 from rnnlab.callbacks.tagging import TagReport
 from rnnlab.callbacks.text_samples import TextSamples
 
@@ -23,9 +24,11 @@ __all__ = [
     "Ledger",
     "PairReport",
     "PairSamples",
+    "Posteriors",
     "Prune",
     "Reseed",
     "Samples",
+    "SoundSamples",
     "TagReport",
     "TextSamples",
     "reseed",

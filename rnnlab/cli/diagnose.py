@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _OPTIONS = ("input", "length", "ckpt", "encoding")
 _LENGTH = 1000
 _MAPS = 6
+_SOUNDS = 4
 
 
 def main(words: list[str]) -> int:
@@ -49,12 +50,13 @@ def diagnose(
 
     A character model reads a passage: its learning curve in bits, how much each character surprised it, and the hidden
     units that follow quotes, brackets and the like. A tagger: learning curves, and which tags of the validation part
-    it takes for which. A model of pairs: learning curves, and what it looks at while it answers. Any other run:
-    learning curves.
+    it takes for which. A model of pairs: learning curves, and what it looks at while it answers. A model of sounds:
+    learning curves, and how likely each symbol is to it over time. Any other run: learning curves.
 
     Args:
         run_dir: an existing run.
-        source: file or pattern of files to take the passage from, or file of sources; None for the validation part.
+        source: file or pattern of files to take the passage from, file of sources, or sound or folder of sounds; None
+            for the validation part.
         length: characters of the passage; None for 1000.
         ckpt: 'best', 'last' or the path of a checkpoint.
         overrides: `key=value` words that change the run's configuration.
@@ -82,11 +84,12 @@ def diagnose(
     data, task, checkpoint = load(run_dir, ckpt, overrides)
     name = checkpoint["rnnlab"]["config"]["name"]
     is_character_model = getattr(data, "vocabulary", None) is not None
-    has_pairs = hasattr(data, "pairs")
+    has_sounds = hasattr(data, "frame_seconds")
+    has_pairs = hasattr(data, "pairs") and not has_sounds
     if (not is_character_model and length is not None) or (
-        not (is_character_model or has_pairs) and source is not None
+        not (is_character_model or has_pairs or has_sounds) and source is not None
     ):
-        option, kinds = ("length", "") if length is not None else ("input", " and models of pairs")
+        option, kinds = ("length", "") if length is not None else ("input", " and models of pairs or sounds")
         raise UsageError(f"{option} is for character models{kinds}, run_dir={run_dir} holds a run of {name}")
     numbers = _final_numbers(run_dir)
     try:
@@ -103,6 +106,8 @@ def diagnose(
                 figures["confusion"] = _confusion(data, task.model, name)
             elif has_pairs:
                 figures |= _attention(data, task, name, source, encoding)
+            elif has_sounds:
+                figures["posteriors"] = _posteriors(data, task, name, source)
             else:
                 console.print(f"{name}: learning curves are all there is for this task", markup=False)
     except (ValueError, OSError) as error:
@@ -158,6 +163,19 @@ def _attention(data: Any, task: Any, name: str, source: str | None, encoding: st
         return {}
     asked = "validation part" if source is None else Path(source).name
     return {"attention": attention_maps(maps, f"Attention, {asked} ({name})")}
+
+
+def _posteriors(data: Any, task: Any, name: str, source: str | None) -> Figure:
+    """Draw what a model expects over time of the first sounds of a folder, or of some of the validation part."""
+    from rnnlab.analysis.posteriors import posteriors
+    from rnnlab.callbacks.sounds import heard
+
+    if source is None:
+        data.setup()
+    queries = None if source is None else data.read_queries(source)
+    asked = "validation part" if source is None else Path(source).name
+    title = f"Posteriors over time, {asked} ({name})"
+    return posteriors(heard(data, task, _SOUNDS, queries), list(data.symbols), title)
 
 
 def _save(folder: Path, name: str, figure: Figure) -> Path:

@@ -21,8 +21,9 @@ VERBS = {
     "train": ("train a model", "[experiment=NAME] [key=value ...] [run_dir=DIR [resume=true]] [-m] [--cfg job]"),
     "evaluate": ("measure a trained run again", "run_dir=DIR [ckpt=best|last|FILE] [key=value ...]"),
     "predict": (
-        "answer the lines of a file",
-        "run_dir=DIR input=FILE|- output=FILE|- [n_best=N] [beam=K] [ckpt=best|last|FILE] [encoding=utf-8]",
+        "answer the lines of a file, or sounds",
+        "run_dir=DIR input=FILE|FOLDER|- output=FILE|- [n_best=N] [beam=K] [times=true] [ckpt=best|last|FILE] "
+        "[encoding=utf-8]",
     ),
     "sample": (
         "let a character model write",

@@ -50,6 +50,17 @@ def count(name: str, text: str, least: int = 1, most: int | None = None) -> int:
     return int(text)
 
 
+def flag(name: str, text: str) -> bool:
+    """Return whether `name=TEXT` says yes.
+
+    Raises:
+        UsageError: it is neither true nor false.
+    """
+    if text not in ("true", "false"):
+        raise UsageError(f"{name} must be true or false, got '{text}'")
+    return text == "true"
+
+
 def results_dir(run_dir: Path) -> Path:
     """Return where results about a run go: its own directory, or `NAME_results` here if that cannot be written.
 

@@ -1,4 +1,4 @@
-"""`rnnlab predict`: answer the lines of a file with a trained model."""
+"""`rnnlab predict`: answer the lines of a file, or sounds, with a trained model."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rnnlab.cli.errors import UsageError
-from rnnlab.cli.options import check_output, count, take
+from rnnlab.cli.options import check_output, count, flag, take
 
 
 def main(words: list[str]) -> int:
     """Run `rnnlab predict run_dir=DIR input=FILE output=FILE [ckpt=best|last|FILE] [encoding=utf-8]`.
 
-    Models of pairs of sequences take `n_best=N` and `beam=K` too: how many answers are given, and searched among.
+    Models of pairs of sequences and of sounds take `n_best=N` and `beam=K` too: how many answers are given, and
+    searched among. The input of models of sounds is a sound or a folder of them; with `times=true` NAME.times.tsv,
+    beside the output NAME.SUFFIX, has file, symbol, start and end in seconds.
 
     `-` is stdin as input and stdout as output, where nothing but answers goes. Answers are UTF-8, whatever the encoding
     of the input. Return the exit code.
     """
     options, overrides = take(
-        words, required=("run_dir", "input", "output"), optional=("ckpt", "encoding", "n_best", "beam")
+        words, required=("run_dir", "input", "output"), optional=("ckpt", "encoding", "n_best", "beam", "times")
     )
+    times = flag("times", options.get("times", "false"))
+    if times and options["output"] == "-":
+        raise UsageError("times=true writes a second file beside output=FILE, which cannot be -")
     predict(
         Path(options["run_dir"]),
         None if options["input"] == "-" else Path(options["input"]),
@@ -31,6 +36,7 @@ def main(words: list[str]) -> int:
         overrides,
         options.get("encoding"),
         {name: count(name, options[name]) for name in ("n_best", "beam") if name in options},
+        times,
     )
     return 0
 
@@ -43,15 +49,17 @@ def predict(
     overrides: list[str],
     encoding: str | None = None,
     search: dict[str, int] | None = None,
+    times: bool = False,
 ) -> None:
     """Read queries from one file and write their answers to another, all of them or none.
 
     Args:
         run_dir, ckpt, overrides: the model, as for `rnnlab.cli.build.load`.
-        source: file of queries; None for stdin.
+        source: file of queries, or folder of sounds; None for stdin.
         target: file of answers; None for stdout.
         encoding: of the queries, as Python names it; None for that of the data.
         search: `n_best` and `beam` of a task that searches, in place of its own; a beam is at least as wide as n_best.
+        times: write beside `target` when each symbol was heard.
 
     Raises:
         UsageError: no such run, file or checkpoint, or a line that is no query ("file:line: what is wrong").
@@ -66,14 +74,21 @@ def predict(
         data, task, _ = load(run_dir, ckpt, overrides)
         if search:
             _set_search(task, search, run_dir)
+        if times and not hasattr(task, "timed_step"):
+            raise UsageError(f"times=true is for models of sounds, run_dir={run_dir} holds none")
         queries = _read_stdin(data, encoding) if source is None else _read(data, source, encoding)
         for note in queries.notes:
             print(f"rnnlab: {note}", file=sys.stderr)
         try:
             with torch.inference_mode():
-                outputs = [task.predict_step(batch, 0) for batch in data.query_batches(queries)]
+                answer = task.timed_step if times else task.predict_step
+                outputs = [answer(batch) for batch in data.query_batches(queries)]
         except ValueError as error:  # what a model cannot read, such as more symbols than it has positions for
             raise UsageError(str(error)) from error
+    if times:
+        assert target is not None
+        outputs, spans = map(list, zip(*outputs, strict=True))
+        write_text(target.with_suffix(".times.tsv"), data.write_times(queries, spans))
     answers = data.write_answers(queries, outputs)
     if target is None:
         sys.stdout.buffer.write(answers.encode("utf-8"))
@@ -90,7 +105,8 @@ def _set_search(task: Any, search: dict[str, int], run_dir: Path) -> None:
         UsageError: it does not search, or is to give more answers than it searches among.
     """
     if not hasattr(task, "n_best"):
-        raise UsageError(f"{' and '.join(search)} are for models of pairs of sequences, run_dir={run_dir} holds none")
+        kinds = "models of pairs of sequences and of sounds"
+        raise UsageError(f"{' and '.join(search)} are for {kinds}, run_dir={run_dir} holds none")
     task.n_best = search.get("n_best", task.n_best)
     task.beam = search.get("beam", max(task.beam, task.n_best))
     if task.n_best > task.beam:

@@ -3,8 +3,10 @@
 from rnnlab.data.addition import AdditionData, decode, encode
 from rnnlab.data.batches import EpochSampler, InMemoryData, Queries
 from rnnlab.data.dates import DateData
+from rnnlab.data.digits import DigitsData
 from rnnlab.data.generated import GeneratedTaggerData
 from rnnlab.data.lemmas import LemmaData
+from rnnlab.data.morse import MorseData
 from rnnlab.data.pair_files import TSVPairs
 from rnnlab.data.pair_rows import Pair, PairBatch
 from rnnlab.data.pairs import PairData
@@ -12,6 +14,7 @@ from rnnlab.data.pronunciations import PronunciationData
 from rnnlab.data.sentences import TaggedBatch
 from rnnlab.data.series import CSVData
 from rnnlab.data.sines import TwoSineData
+from rnnlab.data.sounds import SoundBatch, SoundData
 from rnnlab.data.streams import Window, window_loader
 from rnnlab.data.tagged import TaggerData
 from rnnlab.data.text import TextData
@@ -20,15 +23,19 @@ __all__ = [
     "AdditionData",
     "CSVData",
     "DateData",
+    "DigitsData",
     "EpochSampler",
     "GeneratedTaggerData",
     "InMemoryData",
     "LemmaData",
+    "MorseData",
     "Pair",
     "PairBatch",
     "PairData",
     "PronunciationData",
     "Queries",
+    "SoundBatch",
+    "SoundData",
     "TSVPairs",
     "TaggedBatch",
     "TaggerData",

@@ -45,6 +45,8 @@ class LengthBucketBatchSampler(DistributedSampler[list[int]]):
         rank: which of them this is.
         max_sentences: largest number of sequences in a batch; None for no limit.
         even: whether a change of length ends a batch that is half full.
+        ascending: so many epochs come from the shortest batch to the longest, before their order is drawn: a curriculum
+            (Amodei et al., 2016, section 3.3).
 
     Raises:
         ValueError: an argument is out of range, or there are too few sequences for every rank to have a batch.
@@ -60,6 +62,7 @@ class LengthBucketBatchSampler(DistributedSampler[list[int]]):
         rank: int = 0,
         max_sentences: int | None = None,
         even: bool = False,
+        ascending: int = 0,
     ) -> None:
         check_integer("num_replicas", num_replicas, 1)
         check_integer("rank", rank, 0, num_replicas - 1)
@@ -72,6 +75,7 @@ class LengthBucketBatchSampler(DistributedSampler[list[int]]):
             raise ValueError("lengths must be those of one sequence or more, each at least 1")
         self._keys = _rounded(exact) if shuffle else exact
         self._cuts = _cuts(np.sort(self._keys), max_tokens, max_sentences or math.inf, num_replicas, even)
+        self.ascending = check_integer("ascending", ascending, 0)
         self._num_served = 0  # batches of the running epoch, of this rank
         self._resume_from: dict[str, int] | None = None
 
@@ -95,7 +99,8 @@ class LengthBucketBatchSampler(DistributedSampler[list[int]]):
         else:
             rows = np.argsort(self._keys, kind="stable")
         batches = np.split(rows, self._cuts)
-        order = rng.permutation(len(batches)) if self.shuffle else np.arange(len(batches))
+        is_drawn = self.shuffle and self.epoch >= self.ascending
+        order = rng.permutation(len(batches)) if is_drawn else np.arange(len(batches))
         return (batches[index].tolist() for index in order[self.rank :: self.num_replicas])
 
     def state_dict(self) -> dict[str, int]:
@@ -171,7 +176,7 @@ class BucketData(InMemoryData):
     to the longest.
 
     Attributes:
-        even: see `LengthBucketBatchSampler`.
+        even, ascending: see `LengthBucketBatchSampler`.
 
     Args:
         max_tokens: padded size of a training batch, sequences times steps.
@@ -184,6 +189,7 @@ class BucketData(InMemoryData):
 
     splits: dict[str, Any]
     even = False
+    ascending = 0
 
     def __init__(self, max_tokens: int, eval_max_tokens: int, seed: int) -> None:
         super().__init__(check_integer("max_tokens", max_tokens, 1), seed)  # the size of a batch is counted in tokens
@@ -225,7 +231,13 @@ class BucketData(InMemoryData):
             return DataLoader([sequences[indices] for indices in batches], batch_size=None)
         ranks = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         sampler = LengthBucketBatchSampler(
-            sequences.lengths, max_tokens, self.shuffle_seed, part == "train", *ranks, even=self.even
+            sequences.lengths,
+            max_tokens,
+            self.shuffle_seed,
+            part == "train",
+            *ranks,
+            even=self.even,
+            ascending=self.ascending,
         )
         return bucket_loader(sequences, sampler)
 

@@ -6,6 +6,16 @@ from rnnlab.models.crf import LinearChainCRF
 from rnnlab.models.encoder_decoder import EncoderDecoder
 from rnnlab.models.forecaster import Forecaster
 from rnnlab.models.tagger import Tagger
+from rnnlab.models.transcriber import Transcriber
 from rnnlab.models.transformer import TransformerSeq2Seq
 
-__all__ = ["Adder", "CharLM", "EncoderDecoder", "Forecaster", "LinearChainCRF", "Tagger", "TransformerSeq2Seq"]
+__all__ = [
+    "Adder",
+    "CharLM",
+    "EncoderDecoder",
+    "Forecaster",
+    "LinearChainCRF",
+    "Tagger",
+    "Transcriber",
+    "TransformerSeq2Seq",
+]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnnlab.baselines import witten_bell
+from rnnlab.baselines import NGram, witten_bell
 from tests.corpora import corpus
 
 START = "start"
@@ -138,3 +138,26 @@ def test_tinyshakespeare_in_the_streams_of_char_rnn(tinyshakespeare):
     train, test = list(streams[:, : 423 * 50]), list(streams[:, 423 * 50 :])
     nats = witten_bell(train, test, 65, 5, context=train)
     assert nats.mean(axis=1)[4] == pytest.approx(1.463, abs=5e-4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.lists(st.integers(0, 2), max_size=8), max_size=4),
+    st.lists(st.integers(0, 2), max_size=6),
+    st.integers(1, 4),
+)
+def test_symbol_by_symbol_it_is_the_same(train, text, order):
+    documents = [np.array(document, dtype=np.int64) for document in train]
+    expected = witten_bell(documents, [np.array(text, dtype=np.int64)], 3, order)[-1]
+    model = NGram(train, 3, order)
+    state = model.start()
+    for symbol, nats in zip(text, expected, strict=True):
+        log_prob, state = model.score(state, symbol)
+        assert -log_prob == pytest.approx(nats, rel=1e-9)
+
+
+def test_what_an_ngram_cannot_count_is_told():
+    with pytest.raises(ValueError, match="order must be at least 1, got 0"):
+        NGram([], 3, 0)
+    with pytest.raises(ValueError, match="symbols must be from 0 to 2, got 1 to 3"):
+        NGram([[1, 3]], 3, 2)

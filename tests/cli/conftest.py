@@ -129,3 +129,16 @@ def pairs_run(tmp_path_factory, pairs_file):
         "trainer.max_epochs=16",
         "callbacks.samples.num_samples=2",
     )
+
+
+@pytest.fixture(scope="session")
+def sounds_run(tmp_path_factory):
+    """A finished run on a little Morse code, onwards alone."""
+    return finished_run(
+        tmp_path_factory,
+        "sounds",
+        "experiment=ctc/morse",
+        "logger=csv",
+        *("data.num_train=24", "data.num_val=6", "data.num_test=4", "data.max_symbols=4", "data.min_speed=25"),
+        *("rnn.hidden_size=6", "rnn.bidirectional=false", "task.beam=3", "trainer.max_epochs=2"),
+    )

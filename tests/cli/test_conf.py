@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import wave
 
 import pytest
 import yaml
@@ -25,6 +26,9 @@ SMALL = {
     "cells/addition": ["data.num_questions=300", "data.num_test=50", "rnn.hidden_size=4"],
     "cells/char_lm": ["rnn.hidden_size=4", "data.ngram_order=1", "data.max_chars=200000"],
     "char_lm": ["rnn.hidden_size=4", "data.ngram_order=1"],
+    "ctc": ["rnn.hidden_size=4"],
+    "ctc/morse": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
+    "ctc/digits": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "pos_tagging": ["rnn.hidden_size=4"],
     "seq2seq": ["rnn.hidden_size=4"],
     "seq2seq/dates": ["data.num_train=300", "data.num_val=30", "data.num_test=30", "rnn.hidden_size=4"],
@@ -63,6 +67,12 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conl
         dictionary = tmp_path / "dictionary"
         dictionary.write_text("".join(f"{word}  {' '.join(word.upper())}\n" for word in PRONOUNCED))
         overrides += [f"data.path={dictionary}"]
+    elif "min_digits" in data:
+        for digit, index in itertools.product(range(10), (0, 5, 8)):  # of test, val and train
+            with wave.open(str(tmp_path / f"{digit}_ann_{index}.wav"), "wb") as file:
+                file.setparams((1, 2, 8000, 0, "NONE", ""))
+                file.writeframes(bytes(range(256)) * 20)
+        overrides += [f"data.path={tmp_path}"]
     elif data.get("path") is not None:
         overrides += [f"data.path={text_file}", "data.batch_size=2"]
     elif "weight_power" in data:
@@ -76,6 +86,10 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conl
     run = build(config, tmp_path)
     batch = next(iter(run.data.train_dataloader()))
     run.task.train()
+    if hasattr(batch, "features"):
+        logits, steps = run.task.model(batch.features, batch.lengths)
+        assert logits.shape == (int(steps.max()), len(batch.rows), run.data.sizes["num_classes"])
+        return
     targets = getattr(batch, "tags", getattr(batch, "target", None))
     prediction = run.task.model(batch[0] if targets is None else batch)
     targets = batch[1] if targets is None else targets

@@ -1,0 +1,224 @@
+"""Sounds and what they say: the data of transcribers.
+
+Letters: T frames, B rows of a batch, F features, U symbols of a target.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from rnnlab.data.batches import Queries
+from rnnlab.data.buckets import BucketData
+from rnnlab.data.features import LogBands, standardise
+from rnnlab.data.sound_files import find_sounds, read_sound
+from rnnlab.data.vocabulary import Vocabulary
+
+BLANK = "<blank>"  # number 0
+
+
+class Recording(NamedTuple):
+    """One sound and its text.
+
+    Attributes:
+        features: float32 (T, F).
+        ids: the symbols of its text, none of them the blank.
+    """
+
+    features: Tensor
+    ids: list[int]
+
+
+class SoundBatch(NamedTuple):
+    """B sounds and their texts.
+
+    Attributes:
+        features: float32 (T, B, F), zero in padding.
+        lengths: frames of each sound, int64 (B,).
+        target: numbers of the text's symbols, from 1 on, int64 (B, U); 0 in padding.
+        target_lengths: int64 (B,).
+        rows: number of the sound in its part, int64 (B,).
+    """
+
+    features: Tensor
+    lengths: Tensor
+    target: Tensor
+    target_lengths: Tensor
+    rows: Tensor
+
+
+class SoundRows(Dataset):
+    """Recordings of a part; a list of indices is answered by a batch, a single index by a batch of one."""
+
+    def __init__(self, recordings: Sequence[Recording]) -> None:
+        self.recordings = recordings
+        self.lengths = np.array([len(recording.features) for recording in recordings], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.recordings)
+
+    def __getitem__(self, indices: int | Sequence[int]) -> SoundBatch:
+        rows = np.atleast_1d(np.asarray(indices, dtype=np.int64))
+        chosen = [self.recordings[row] for row in rows]
+        targets = [torch.tensor(recording.ids, dtype=torch.int64) for recording in chosen]
+        return SoundBatch(
+            pad_sequence([recording.features for recording in chosen]),
+            torch.from_numpy(self.lengths[rows]),
+            pad_sequence(targets, batch_first=True),
+            torch.tensor([len(target) for target in targets]),
+            torch.from_numpy(rows),
+        )
+
+
+class SoundData(BucketData):
+    """Base of the data modules of transcribers; a subclass writes `read_parts`. A batch is a `SoundBatch`.
+
+    Attributes:
+        symbols: a Vocabulary whose number 0 is the blank.
+        bands: from waves to frames.
+        error_names: which error rates are of interest: of characters 'cer', of words 'wer', of symbols 'ler'.
+
+    Args:
+        symbols: all but the blank.
+        bands: the features of a frame.
+        each: whether each feature is standardised over a sound by itself, or all together.
+        max_frames: padded size of a training batch, rows times frames.
+        eval_max_frames: the same of all other batches.
+        seed: decides the order of training.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    remembers = True
+    error_names: tuple[str, ...] = ("cer", "wer")
+
+    def __init__(
+        self, symbols: Iterable[str], bands: LogBands, each: bool, max_frames: int, eval_max_frames: int, seed: int
+    ) -> None:
+        super().__init__(max_frames, eval_max_frames, seed)
+        self.symbols, self.bands, self.each = Vocabulary((BLANK, *symbols)), bands, each
+        self.sizes = {"num_features": bands.num_features, "num_classes": len(self.symbols)}
+
+    @property
+    def frame_seconds(self) -> float:
+        return self.bands.frame_seconds
+
+    def read_parts(self) -> dict[str, list[Recording]]:
+        """Return the recordings of 'train', 'val' and perhaps 'test'."""
+        raise NotImplementedError
+
+    def make_splits(self) -> dict[str, SoundRows]:
+        self._reading_notes = []
+        parts = self.read_parts()
+        texts = repr([recording.ids for recording in parts["train"]])
+        self._keep({"sha256": hashlib.sha256(texts.encode()).hexdigest()})
+        self.notes = list(self._reading_notes)
+        return {part: SoundRows(recordings) for part, recordings in parts.items()}
+
+    def features_of(self, wave: Tensor) -> Tensor:
+        """Return the features (T, F) of a wave (N,), float32."""
+        return standardise(self.bands(wave), self.each)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a trained model takes for granted: the hash of the texts it was trained on."""
+        return self._state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._keep(state_dict)
+
+    @property
+    def epoch_size(self) -> int:
+        return int(self.splits["train"].lengths.sum())
+
+    unit = "frames"
+
+    def references(self, part: str, rows: Tensor | Sequence[int]) -> list[list[int]]:
+        """Return the numbers of the text of each row of a part."""
+        numbers = rows.tolist() if isinstance(rows, Tensor) else rows
+        return [self.splits[part].recordings[row].ids for row in numbers]
+
+    def text(self, ids: Iterable[int]) -> str:
+        """Return the text of numbers."""
+        return "".join(self.symbols.decode(ids))
+
+    def encode(self, text: str, place: str) -> list[int]:
+        """Return the numbers of a text.
+
+        Raises:
+            ValueError: a symbol is not known, with its place.
+        """
+        strange = sorted({letter for letter in text if letter not in self.symbols})
+        if strange:
+            known = "".join(self.symbols.symbols[1:])
+            raise ValueError(f"{place}: {', '.join(map(repr, strange))} is not among the symbols {known!r}")
+        return self.symbols.encode(text)
+
+    def read_queries(self, path: str | Path, encoding: str | None = None) -> Queries:
+        """Read a sound file, or all of a folder.
+
+        Raises:
+            ValueError: one is broken ("file: what is wrong"), or too short for a single frame.
+        """
+        files = find_sounds(path)
+        sounds = [read_sound(file, self.bands.sample_rate) for file in files]
+        recordings = []
+        for file, sound in zip(files, sounds, strict=True):
+            features = self.features_of(torch.from_numpy(sound.wave))
+            if not len(features):
+                raise ValueError(f"{file}: has {len(sound.wave)} samples, and a frame needs {self.bands.window}")
+            recordings.append(Recording(features, []))
+        rows = SoundRows(recordings)
+        context = files, self._fixed_batches(rows, self.eval_max_tokens)
+        return Queries(rows, context, [note for sound in sounds for note in sound.notes])
+
+    def query_batches(self, queries: Queries) -> list[SoundBatch]:
+        """Return the sounds in batches, from the shortest to the longest."""
+        return [queries.inputs[indices] for indices in queries.context[1]]
+
+    def write_answers(self, queries: Queries, outputs: Sequence[Sequence[Sequence[Any]]]) -> str:
+        """Return a line "file<TAB>text" a sound, by file; with several answers "file<TAB>text<TAB>log-probability".
+
+        Args:
+            queries: what `read_queries` returned.
+            outputs: for each of `query_batches`, for each of its rows, transcripts with `ids` and `log_prob`, the best
+                one first.
+        """
+        files, found = queries.context[0], self._by_file(queries, outputs)
+        is_many = any(len(transcripts) > 1 for transcripts in found)
+        return "".join(
+            f"{file}\t{self.text(best.ids)}" + (f"\t{best.log_prob:.4f}\n" if is_many else "\n")
+            for file, transcripts in zip(files, found, strict=True)
+            for best in transcripts
+        )
+
+    def write_times(self, queries: Queries, outputs: Sequence[Sequence[Sequence[Any]]]) -> str:
+        """Return a table of file, symbol, start and end in seconds.
+
+        Args:
+            queries: what `read_queries` returned.
+            outputs: for each of `query_batches`, for each of its rows, spans with `id`, `start` and `end` in frames.
+        """
+        rows = [
+            f"{file}\t{self.symbols.symbols[span.id]}\t{span.start * step:.3f}\t{span.end * step:.3f}\n"
+            for step in (self.frame_seconds,)
+            for file, spans in zip(queries.context[0], self._by_file(queries, outputs), strict=True)
+            for span in spans
+        ]
+        return "".join(["file\tsymbol\tstart\tend\n", *rows])
+
+    def _by_file(self, queries: Queries, outputs: Sequence[Sequence[Any]]) -> list[Any]:
+        files, batches = queries.context
+        found: list[Any] = [()] * len(files)
+        for indices, output in zip(batches, outputs, strict=True):
+            for index, answer in zip(indices, output, strict=True):
+                found[index] = answer
+        return found

@@ -1,0 +1,156 @@
+"""From the classes of frames to text, in connectionist temporal classification: the best path, and prefix beam search.
+
+Letters: T frames, B rows, V classes with the blank, K prefixes of each row at most.
+
+A text's probability is the sum over its alignments (see `rnnlab.decoding.alignment`), and the text of the likeliest
+alignment need not be the likeliest text: prefix beam search looks for that.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from rnnlab.decoding.alignment import BLANK, align, check_lengths
+from rnnlab.decoding.language_model import LanguageModel
+from rnnlab.decoding.prefixes import Options, PrefixSearch
+
+# Entries of the largest array of a search: rows that would need more are searched in parts.
+_ENTRIES = 2**22
+
+
+class Transcript(NamedTuple):
+    """What a row says.
+
+    Attributes:
+        ids: its symbols, without blanks.
+        log_prob: in nats; of the text, as far as it was added up, or from `best_path` of the alignment.
+        frames: for each symbol the frame of its spike, where it is likeliest within its run on the best alignment.
+        score: what transcripts are ordered by: `log_prob` with the language model and the bonus.
+    """
+
+    ids: list[int]
+    log_prob: float
+    frames: list[int]
+    score: float
+
+
+def best_path(logits: Tensor, lengths: Tensor) -> list[Transcript]:
+    """Return the text of the likeliest alignment of each row: the likeliest class of each frame.
+
+    Args:
+        logits: (T, B, V), class 0 the blank; whatever stands beyond a row's length has no influence.
+        lengths: integers (B,) from 0 to T.
+
+    Returns:
+        B transcripts.
+
+    Raises:
+        ValueError: shapes or lengths that do not fit, or NaN within a row.
+    """
+    log_probs = _log_probs(logits, lengths)
+    best, classes = log_probs.max(2)
+    beyond = torch.arange(len(best)).unsqueeze(1) >= lengths.cpu()
+    totals = best.masked_fill(beyond, 0.0).sum(0).tolist()
+    classes = classes.masked_fill(beyond, BLANK)
+    found = _spikes(classes, log_probs)
+    return [Transcript(ids, total, frames, total) for (ids, frames), total in zip(found, totals, strict=True)]
+
+
+def prefix_beam(
+    logits: Tensor,
+    lengths: Tensor,
+    *,
+    beam: int = 16,
+    n_best: int = 1,
+    language_model: LanguageModel | None = None,
+    lm_weight: float = 0.5,
+    insertion_bonus: float = 0.0,
+    min_prob: float = 0.0,
+) -> list[list[Transcript]]:
+    """Return the likeliest texts of each row, as far as a beam of prefixes finds them.
+
+    A prefix is ranked by its log-probability, plus `lm_weight` times that of the language model, plus `insertion_bonus`
+    for each symbol; equal ones by their number in the beam. With a beam as wide as there are prefixes this is exact,
+    and else a transcript's log-probability may lack alignments that left the beam. Rows are searched side by
+    side, and none depends on another.
+
+    Args:
+        logits: (T, B, V), class 0 the blank; whatever stands beyond a row's length has no influence.
+        lengths: integers (B,) from 0 to T.
+        beam: K, at least 1.
+        n_best: transcripts of a row, at most K.
+        language_model: asked once for each prefix and symbol, `min_prob` spares most of that; never asked how likely a
+            text is to end.
+        lm_weight: at least 0.
+        insertion_bonus: in nats; against a language model's liking for short texts.
+        min_prob: classes of less probability in a frame extend no prefix there; from 0 to below 1.
+
+    Returns:
+        For each row up to `n_best` transcripts by falling score; fewer where a row has fewer texts.
+
+    Raises:
+        ValueError: shapes, lengths or numbers out of range, or NaN within a row.
+
+    Example:
+        >>> probs = torch.tensor([0.6, 0.4]).expand(2, 1, 2)  # twice the blank: 0.36; some way to say 1: 0.64
+        >>> [[found]] = prefix_beam(probs.log(), torch.tensor([2]))
+        >>> best_path(probs.log(), torch.tensor([2]))[0].ids, found.ids, round(found.log_prob, 3)  # ln 0.64
+        ([], [1], -0.446)
+    """
+    if not 1 <= n_best <= beam:
+        raise ValueError(f"n_best must be from 1 to beam = {beam}, got {n_best}")
+    if lm_weight < 0 or not 0 <= min_prob < 1:
+        raise ValueError(f"lm_weight must be at least 0 and min_prob in [0, 1), got {lm_weight} and {min_prob}")
+    options = Options(beam, language_model if lm_weight else None, lm_weight, insertion_bonus, min_prob)
+    log_probs, lengths = _log_probs(logits, lengths), lengths.cpu()
+    found: dict[int, list[Transcript]] = {}
+    at_once = max(1, _ENTRIES // (beam * logits.shape[2]))
+    for part in torch.argsort(lengths, descending=True, stable=True).split(at_once):
+        found.update(zip(part.tolist(), _search(log_probs[:, part], lengths[part], n_best, options), strict=True))
+    return [found[row] for row in range(len(lengths))]
+
+
+def _search(log_probs: Tensor, lengths: Tensor, n_best: int, options: Options) -> list[list[Transcript]]:
+    """Return the transcripts of each row of log_probs (T, B, V), by falling length."""
+    texts = PrefixSearch(log_probs.numpy(), lengths.numpy(), options).run(n_best)
+    rows = [row for row, found in enumerate(texts) for _ in found]
+    spelled = [torch.tensor(text.ids, dtype=torch.int64) for found in texts for text in found]
+    sizes = torch.tensor([len(ids) for ids in spelled], dtype=torch.int64)
+    targets = pad_sequence(spelled, batch_first=True) if spelled else sizes.new_zeros(0, 0)
+    frames = iter(_spikes(align(log_probs[:, rows], lengths[rows], targets, sizes), log_probs[:, rows]))
+    return [[Transcript(text.ids, text.log_prob, next(frames)[1], text.score) for text in found] for found in texts]
+
+
+def _log_probs(logits: Tensor, lengths: Tensor) -> Tensor:
+    """Return log-probabilities, float64 (T, B, V) on the CPU; raise ValueError if there is no telling what they are."""
+    check_lengths(logits, lengths)
+    log_probs = logits.detach().cpu().double().log_softmax(2)
+    inside = torch.arange(len(logits)).unsqueeze(1) < lengths.cpu()
+    unknown = (log_probs.isnan().any(2) & inside).nonzero().tolist()
+    if unknown:
+        frame, row = unknown[0]
+        raise ValueError(f"logits of row {row} make no probabilities in frame {frame}: there is NaN, or all are -inf")
+    return log_probs
+
+
+def _spikes(classes: Tensor, log_probs: Tensor) -> list[tuple[list[int], list[int]]]:
+    """Return symbols and the frame of each, where it is likeliest in its run, from classes (T, B) of alignments."""
+    values = log_probs.gather(2, classes.unsqueeze(2)).squeeze(2)
+    found = []
+    for row, certainties in zip(classes.t().tolist(), values.t().tolist(), strict=True):
+        ids: list[int] = []
+        frames: list[int] = []
+        before = BLANK
+        for t, (symbol, certainty) in enumerate(zip(row, certainties, strict=True)):
+            if symbol != BLANK and symbol != before:
+                ids.append(symbol)
+                frames.append(t)
+            elif symbol != BLANK and certainty > certainties[frames[-1]]:
+                frames[-1] = t
+            before = symbol
+        found.append((ids, frames))
+    return found

@@ -1,0 +1,243 @@
+"""Training of transcribers: symbols in the order of the frames, but not in step with them (Graves et al., 2006).
+
+T frames, B batch, F features, U symbols of a target, V classes, the blank being number 0. A model may read several
+frames in one step: what it needs as many steps for are the symbols of a target, and a blank between any two like ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.functional import ctc_loss, nll_loss
+from torchmetrics.text import CharErrorRate, WordErrorRate
+
+from rnnlab.decoding.alignment import BLANK, align, check_fits, check_targets
+from rnnlab.decoding.ctc import Transcript, best_path, prefix_beam
+from rnnlab.decoding.listening import Span, spans_of
+from rnnlab.decoding.sampling import check_integer, check_number
+from rnnlab.tasks.means import EpochLoss, Means
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
+
+LOSSES = ("ctc", "viterbi")
+RATES = {"cer": CharErrorRate, "wer": WordErrorRate, "ler": WordErrorRate}  # ler: of labels written as words
+_IGNORED = -100  # the class of a step in padding
+
+
+class CTCTask(pl.LightningModule):
+    """Learn to transcribe the sounds of a data module of `rnnlab.data` whose batches are `SoundBatch`.
+
+    `loss='ctc'` minimises the negative log-likelihood of targets, the sum over all their alignments. `loss='viterbi'`
+    takes the best alignment alone: each batch is aligned anew with the network as it is, and the network then trained
+    on the class of each frame, by turns, as the classical training of hidden Markov models goes.
+
+    Logged for 'val/' and 'test/': 'loss' in nats a symbol, over all alignments whatever is minimised; 'cer', the edits
+    of all texts over their characters; 'wer', over their words; and where the data's `error_names` has 'ler', over
+    their symbols. Those that `error_names` leaves out are not logged, but for 'cer', which picks the best checkpoint.
+    'train/loss' is the mean over the epoch of what is minimised, in nats a symbol, while the weights move. Rows whose
+    loss is infinite are left out of it and of its gradient: 'train/infinite', 'val/infinite' and 'test/infinite' count
+    them.
+
+    While a model trains, validation takes the likeliest class of each frame; `beam` is for what is measured at the end
+    of a run, by `rnnlab evaluate`, and for `predict`.
+
+    Args:
+        model: features (T, B, F), lengths (B,) -> logits (T', B, V), steps (B,), as `rnnlab.models.Transcriber`.
+        optim: `optim(params)` gives the optimiser.
+        schedule: `schedule(optimizer, total_steps=...)` gives a schedule by update; None keeps the rate.
+        loss: 'ctc' or 'viterbi'.
+        beam: prefixes of the search; 1 for the best path, without a search.
+        n_best: texts of a sound in `predict_step`, at most `beam`.
+        insertion_bonus: see `rnnlab.decoding.ctc.prefix_beam`.
+
+    Raises:
+        ValueError: an argument is out of range; in training, a target that cannot fit into its steps.
+
+    Attributes:
+        monitor: the metric that picks the best checkpoint, and which way is up.
+    """
+
+    monitor = ("val/cer", "min")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optim: OptimiserFactory,
+        schedule: ScheduleFactory | None = None,
+        loss: str = "ctc",
+        beam: int = 16,
+        n_best: int = 1,
+        insertion_bonus: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.model, self.optim, self.schedule = model, optim, schedule
+        if loss not in LOSSES:
+            raise ValueError(f"task.loss must be {' or '.join(LOSSES)}, got {loss!r}")
+        check_integer("task.beam", beam, 1)
+        check_integer("task.n_best", n_best, 1)
+        check_number("task.insertion_bonus", insertion_bonus)
+        if n_best > beam:
+            raise ValueError(f"task.n_best must be at most task.beam, got {n_best} and {beam}")
+        self.loss, self.beam, self.n_best, self.insertion_bonus = loss, beam, n_best, insertion_bonus
+        splits = ("val", "test")
+        self.means = nn.ModuleDict({split: Means("loss") for split in splits})
+        self.rates = nn.ModuleDict(
+            {split: nn.ModuleDict({name: rate() for name, rate in RATES.items()}) for split in splits}
+        )
+        self._infinite = dict.fromkeys(("train", *splits), 0)
+        self._diverged = dict.fromkeys(splits, False)
+        self.train_loss = EpochLoss()
+
+    def training_step(self, batch: Any, batch_index: int) -> Tensor:
+        logits, steps = self.model(batch.features, batch.lengths)
+        check_fit(steps, batch)
+        losses = losses_of(self.loss, logits, steps, batch.target, batch.target_lengths)
+        finite = losses != torch.inf
+        total = batch.target_lengths[finite].sum().clamp(min=1)
+        loss = losses[finite].sum() / total
+        self._infinite["train"] += int((~finite).sum())
+        self.train_loss.add(self, loss, total)
+        if self.trainer.is_last_batch:
+            self.log("train/infinite", float(self._infinite["train"]), on_step=False, on_epoch=True, batch_size=1)
+            self._infinite["train"] = 0
+        return loss
+
+    def validation_step(self, batch: Any, batch_index: int) -> None:
+        self._evaluation_step(batch, "val")
+
+    def test_step(self, batch: Any, batch_index: int) -> None:
+        self._evaluation_step(batch, "test")
+
+    def check(self, batch: Any) -> None:
+        """Raise ValueError unless the model scores each class of the data, often enough for the targets of a batch."""
+        logits, steps = self.model(batch.features, batch.lengths)
+        num_classes = logits.shape[-1]
+        if logits.shape != (int(steps.max()), len(batch.lengths), num_classes):
+            raise ValueError(f"the model's logits are {tuple(logits.shape)}, for steps {steps.tolist()}")
+        check_targets(num_classes, batch.target, batch.target_lengths)
+        check_fit(steps, batch)
+
+    def _evaluation_step(self, batch: Any, split: str) -> None:
+        logits, steps = self.model(batch.features, batch.lengths)
+        losses = losses_of("ctc", logits, steps, batch.target, batch.target_lengths)
+        finite, count = losses != torch.inf, batch.target_lengths.double()
+        self.means[split].update(loss=(losses.double() / count.clamp(min=1))[finite], weight=count[finite])
+        self._infinite[split] += int((~finite).sum())
+        if losses.isnan().any():  # a model that diverged has no answers
+            self._diverged[split] = True
+            return
+        data: Any = self.trainer.datamodule
+        beam = 1 if self.trainer.state.fn == TrainerFn.FITTING else self.beam
+        answers = [best[0].ids for best in self.search(logits, steps, beam, 1)]
+        truths = data.references(split, batch.rows)
+        texts, right = [data.text(ids) for ids in answers], [data.text(ids) for ids in truths]
+        for name, rate in self.rates[split].items():
+            if name == "ler":
+                rate.update(*([" ".join(map(str, ids)) for ids in side] for side in (answers, truths)))
+            else:
+                rate.update(texts, right)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_rates("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_rates("test")
+
+    def _log_rates(self, split: str) -> None:
+        data: Any = self.trainer.datamodule
+        values: dict[str, Any] = self.means[split].report()
+        names = {"cer", *data.error_names}
+        for name, rate in self.rates[split].items():
+            if name in names:
+                values[name] = torch.nan if self._diverged[split] else rate.compute().double()
+            rate.reset()
+        if self._infinite[split]:
+            values["infinite"] = float(self._infinite[split])
+        self._infinite[split], self._diverged[split] = 0, False
+        self.log_dict({f"{split}/{name}": value for name, value in values.items()})
+
+    def predict_step(self, batch: Any, batch_index: int = 0) -> list[list[Transcript]]:
+        """Return the `n_best` best transcripts of each sound, best first."""
+        return self.answers(batch, self.beam, self.n_best)
+
+    def answers(self, batch: Any, beam: int, n_best: int) -> list[list[Transcript]]:
+        """Return the `n_best` best transcripts of each sound by a search of that width, best first."""
+        return self.search(*self.model(batch.features, batch.lengths), beam, n_best)
+
+    def search(self, logits: Tensor, steps: Tensor, beam: int, n_best: int) -> list[list[Transcript]]:
+        """Return the `n_best` best transcripts of logits (T', B, V) with so many steps (B,), best first."""
+        if beam == 1:
+            return [[transcript] for transcript in best_path(logits, steps)]
+        return prefix_beam(logits, steps, beam=beam, n_best=n_best, insertion_bonus=self.insertion_bonus)
+
+    def timed_step(self, batch: Any) -> tuple[list[list[Transcript]], list[list[Span]]]:
+        """Return the transcripts of `predict_step`, and where each symbol of the best ones was heard."""
+        logits, steps = self.model(batch.features, batch.lengths)
+        found = self.search(logits, steps, self.beam, self.n_best)
+        return found, self.spans(logits, steps, [best[0].ids for best in found])
+
+    def spans(self, logits: Tensor, steps: Tensor, texts: list[list[int]]) -> list[list[Span]]:
+        """Return the frames of each symbol on the best alignment of B texts with logits (T', B, V).
+
+        A transcriber says most symbols in a frame or two and is blank in between: what is found is when it is sure of
+        a symbol, not how long that sounds.
+        """
+        classes = self.aligned(logits, steps, texts).t().tolist()
+        return [spans_of(row[:count], self.model.stack) for row, count in zip(classes, steps.tolist(), strict=True)]
+
+    def aligned(self, logits: Tensor, steps: Tensor, texts: list[list[int]]) -> Tensor:
+        """Return the class of each step on the best alignment of B texts, int64 (T', B); the blank in padding."""
+        lengths = torch.tensor([len(ids) for ids in texts], device=steps.device)
+        target = torch.full((len(texts), max(1, int(lengths.max()))), BLANK, device=steps.device)
+        for row, ids in enumerate(texts):
+            target[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
+        return align(logits.float().log_softmax(-1), steps, target, lengths)
+
+    def on_train_start(self) -> None:
+        restore_position(self.trainer)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return complete_optimisers(self, self.optim, self.schedule)
+
+
+def losses_of(kind: str, logits: Tensor, steps: Tensor, target: Tensor, target_lengths: Tensor) -> Tensor:
+    """Return the loss of each row in nats, float32 (B,); infinity where no alignment is possible.
+
+    An infinite loss has no gradient, neither to its own row nor to others.
+
+    Args:
+        kind: 'ctc', of all alignments, or 'viterbi', of the best one.
+        logits: (T', B, V).
+        steps: int64 (B,), of each row.
+        target: int64 (B, U), zero in padding.
+        target_lengths: int64 (B,).
+    """
+    log_probs = logits.float().log_softmax(-1)
+    if kind == "viterbi":
+        return _alignment_losses(log_probs, steps, target, target_lengths)
+    arguments = (target, steps, target_lengths, BLANK, "none")
+    losses = ctc_loss(log_probs, *arguments)
+    infinite = losses.detach() == torch.inf
+    if infinite.any():  # the gradient of such a row is NaN, were it multiplied by zero
+        losses = ctc_loss(log_probs, *arguments, zero_infinity=True).masked_fill(infinite, torch.inf)
+    return losses
+
+
+def _alignment_losses(log_probs: Tensor, steps: Tensor, target: Tensor, target_lengths: Tensor) -> Tensor:
+    """Return the negative log-probability of the best alignment of each row, (B,)."""
+    classes = align(log_probs.detach(), steps, target, target_lengths)  # (T', B)
+    beyond = torch.arange(len(classes), device=steps.device).unsqueeze(1) >= steps
+    classes = classes.masked_fill(beyond, _IGNORED)
+    losses = nll_loss(log_probs.flatten(0, 1), classes.flatten(), ignore_index=_IGNORED, reduction="none")
+    return losses.view_as(classes).sum(dim=0)
+
+
+def check_fit(steps: Tensor, batch: Any) -> None:
+    """Raise ValueError, naming the row, if a target of a batch needs more steps than there are (B,)."""
+    sounds = zip(batch.rows.tolist(), batch.lengths.tolist(), strict=True)
+    names = [f"row {row}, {frames} frames of sound in steps of model.stack" for row, frames in sounds]
+    check_fits(steps, batch.target, batch.target_lengths, names)
