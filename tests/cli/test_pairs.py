@@ -110,4 +110,6 @@ def test_a_source_beyond_the_positions_of_a_model_is_refused(pairs_file, tmp_pat
     source = tmp_path / "q.txt"
     source.write_text("ab" * 20 + "\n")
     assert predict(run_dir, source, tmp_path / "a.tsv") == 2
-    assert "40 symbols is longer than model.max_length=39" in capsys.readouterr().err and not (tmp_path / "a.tsv").exists()
+    assert (
+        "40 symbols is longer than model.max_length=39" in capsys.readouterr().err and not (tmp_path / "a.tsv").exists()
+    )
