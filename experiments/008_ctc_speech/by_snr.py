@@ -1,4 +1,4 @@
-"""Error of characters by signal-to-noise ratio, of runs of ctc/morse and of the classical decoder, and how fast they are.
+"""Error of characters by signal-to-noise ratio, of runs of ctc/morse and of the classical decoder, and their speed.
 
 python experiments/008_ctc_speech/by_snr.py by_snr.csv by_snr.png runs/008_ctc_speech/morse-seed*
 """

@@ -85,8 +85,8 @@ def test_data_are_a_function_of_their_seed():
     batch, same = data.splits["train"][[0, 3]], again.splits["train"][[0, 3]]
     assert torch.equal(batch.features, same.features) and torch.equal(batch.target, same.target)
     assert data.state_dict() == again.state_dict() != other.state_dict()
-    assert batch.features.shape == (int(batch.lengths.max()), 2, 22) and data.sizes == {
-        "num_features": 22,
+    assert batch.features.shape == (int(batch.lengths.max()), 2, 7) and data.sizes == {
+        "num_features": 7,
         "num_classes": 44,
     }
     assert [data.text(ids) for ids in data.references("val", [2, 0])] == [
