@@ -35,6 +35,8 @@ def decode_morse(wave: np.ndarray, sample_rate: int, code: Mapping[str, str]) ->
     """
     letters = {signs: letter for letter, signs in code.items()}
     baseband = _baseband(wave, sample_rate)
+    if not baseband.any():
+        return ""
     readings = [reading for unit in _UNITS if (reading := _read(baseband, unit / _STEP))]
     if not readings:
         return ""

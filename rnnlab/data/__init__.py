@@ -18,6 +18,7 @@ from rnnlab.data.sounds import SoundBatch, SoundData
 from rnnlab.data.streams import Window, window_loader
 from rnnlab.data.tagged import TaggerData
 from rnnlab.data.text import TextData
+from rnnlab.data.transcribed import TranscribedData
 
 __all__ = [
     "AdditionData",
@@ -40,6 +41,7 @@ __all__ = [
     "TaggedBatch",
     "TaggerData",
     "TextData",
+    "TranscribedData",
     "TwoSineData",
     "Window",
     "decode",

@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rnnlab.baselines import decode_morse, score_answers
 from rnnlab.data.checks import check_integer
-from rnnlab.data.features import LogBands
+from rnnlab.data.features import LogBands, standardise
 from rnnlab.data.morse_code import CODE, SYMBOLS, Channel, key, sound
 from rnnlab.data.sounds import Recording, SoundData
 
 SAMPLE_RATE = 4_000
 _TONE = (400.0, 900.0)
+_STEP = 31.25  # Hz between bands, 1 / 32 ms
+_BESIDE = 3  # bands on each side of the tone's
 _LETTERS = "ETAOINSHRDLUCMFWYPVBGKQJXZ"
 _FIGURES, _MARKS = "0123456789", ".,?/=+"
 
@@ -62,9 +65,12 @@ class MorseData(SoundData):
         eval_max_frames: int = 64_000,
         seed: int = 0,
     ) -> None:
+        low = _TONE[0] - _BESIDE * _STEP
+        num_bands = int((_TONE[1] - _TONE[0]) / _STEP) + 2 * _BESIDE + 1
+        bands = LogBands(SAMPLE_RATE, num_bands, low, window_ms=32.0, hop_ms=12.0, scale="linear")
         # Noise is white, and the tone stands out of it: all bands together keep what sets them apart.
-        bands = LogBands(SAMPLE_RATE, 22, 312.0, 1_000.0, window_ms=32.0, hop_ms=12.0, scale="linear")
         super().__init__(SYMBOLS, bands, False, max_frames, eval_max_frames, seed)
+        self.sizes["num_features"] = 2 * _BESIDE + 1
         given = {"train": num_train, "val": num_val, "test": num_test}
         self.num_sounds = {part: check_integer(f"num_{part}", number, 1) for part, number in given.items()}
         self.min_symbols = check_integer("min_symbols", min_symbols, 1)
@@ -84,6 +90,15 @@ class MorseData(SoundData):
             ]
             for part in self.num_sounds
         }
+
+    def features_of(self, wave: Tensor) -> Tensor:
+        """Return the loudest band and those beside it, (T, F): what is read does not depend on the tone."""
+        bands = self.bands(wave)
+        if not len(bands):
+            return bands[:, : self.sizes["num_features"]]
+        power = bands.exp().mean(dim=0)[_BESIDE:-_BESIDE]
+        place = int(power.argmax())
+        return standardise(bands[:, place : place + 2 * _BESIDE + 1], self.each)
 
     def waves(self, part: str) -> Iterator[tuple[str, np.ndarray]]:
         """Yield each text of a part and its sound, float32 (N,), 4000 samples a second."""

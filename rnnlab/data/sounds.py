@@ -87,7 +87,7 @@ class SoundData(BucketData):
         error_names: which error rates are of interest: of characters 'cer', of words 'wer', of symbols 'ler'.
 
     Args:
-        symbols: all but the blank.
+        symbols: all but the blank; None: a run's own, that `read_parts` gives to `know_symbols`.
         bands: the features of a frame.
         each: whether each feature is standardised over a sound by itself, or all together.
         max_frames: padded size of a training batch, rows times frames.
@@ -102,11 +102,24 @@ class SoundData(BucketData):
     error_names: tuple[str, ...] = ("cer", "wer")
 
     def __init__(
-        self, symbols: Iterable[str], bands: LogBands, each: bool, max_frames: int, eval_max_frames: int, seed: int
+        self,
+        symbols: Iterable[str] | None,
+        bands: LogBands,
+        each: bool,
+        max_frames: int,
+        eval_max_frames: int,
+        seed: int,
     ) -> None:
         super().__init__(max_frames, eval_max_frames, seed)
-        self.symbols, self.bands, self.each = Vocabulary((BLANK, *symbols)), bands, each
-        self.sizes = {"num_features": bands.num_features, "num_classes": len(self.symbols)}
+        self.bands, self.each = bands, each
+        self.has_own_symbols = symbols is None
+        if symbols is not None:
+            self.know_symbols(symbols)
+
+    def know_symbols(self, symbols: Iterable[str]) -> None:
+        """Take these for the symbols of texts, in this order."""
+        self.symbols = Vocabulary((BLANK, *symbols))
+        self.sizes = {"num_features": self.bands.num_features, "num_classes": len(self.symbols)}
 
     @property
     def frame_seconds(self) -> float:
@@ -120,7 +133,8 @@ class SoundData(BucketData):
         self._reading_notes = []
         parts = self.read_parts()
         texts = repr([recording.ids for recording in parts["train"]])
-        self._keep({"sha256": hashlib.sha256(texts.encode()).hexdigest()})
+        state: dict[str, Any] = {"sha256": hashlib.sha256(texts.encode()).hexdigest()}
+        self._keep(state | ({"symbols": list(self.symbols)[1:]} if self.has_own_symbols else {}))
         self.notes = list(self._reading_notes)
         return {part: SoundRows(recordings) for part, recordings in parts.items()}
 
@@ -129,11 +143,13 @@ class SoundData(BucketData):
         return standardise(self.bands(wave), self.each)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a trained model takes for granted: the hash of the texts it was trained on."""
+        """Return what a trained model takes for granted: the hash of its texts, and their symbols."""
         return self._state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._keep(state_dict)
+        if self.has_own_symbols:
+            self.know_symbols(state_dict["symbols"])
 
     @property
     def epoch_size(self) -> int:
