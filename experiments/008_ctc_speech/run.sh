@@ -1,0 +1,18 @@
+#!/bin/sh
+# Runs everything in this experiment's tables, one after the other; finished runs are not repeated. RUNS names another
+# folder for them. Digits need the recordings (https://github.com/Jakobovski/free-spoken-digit-dataset), as
+# fsdd/recordings.tar.gz below RNNLAB_DATA, and the extra speech.
+set -eu
+runs="${RUNS:-runs/008_ctc_speech}"
+run() { # name seed words...
+    dir="$runs/$1-seed$2"
+    seed=$2
+    shift 2
+    [ -e "$dir/metrics.json" ] || rnnlab train "$@" "seed=$seed" "run_dir=$dir"
+}
+for seed in 0 1 2; do
+    run morse "$seed" experiment=ctc/morse
+    run digits "$seed" experiment=ctc/digits
+done
+run digits_viterbi 0 experiment=ctc/digits task.loss=viterbi
+run digits_drawn 0 experiment=ctc/digits data.ascending=0
