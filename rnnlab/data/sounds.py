@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,6 +138,12 @@ class SoundData(BucketData):
         self._keep(state | ({"symbols": list(self.symbols)[1:]} if self.has_own_symbols else {}))
         self.notes = list(self._reading_notes)
         return {part: SoundRows(recordings) for part, recordings in parts.items()}
+
+    def rehearsal_batch(self) -> SoundBatch:
+        """Return the first sound of training and the one with the fewest frames a symbol: a model must have enough."""
+        part = self.splits["train"]
+        needed = [len(ids) + sum(symbol == before for before, symbol in pairwise(ids)) for _, ids in part.recordings]
+        return part[[0, int((part.lengths / np.maximum(needed, 1)).argmin())]]
 
     def features_of(self, wave: Tensor) -> Tensor:
         """Return the features (T, F) of a wave (N,), float32."""

@@ -9,6 +9,7 @@ import torch
 
 from rnnlab.data import DigitsData, MorseData
 from rnnlab.data.sound_files import find_sounds, read_sound
+from rnnlab.data.sounds import Recording, SoundRows
 from rnnlab.data.spoken_digits import join_digits, read_digits
 
 soundfile = pytest.importorskip("soundfile")
@@ -183,3 +184,11 @@ def test_a_text_with_an_unknown_symbol_is_refused():
     with pytest.raises(ValueError, match="f.tsv:3: '!', 'a' is not among the symbols 'ABC"):
         MorseData(num_train=1, num_val=1, num_test=1).encode("Ba!", "f.tsv:3")
     assert torch.equal(torch.tensor(MorseData().encode("AB", "x")), torch.tensor([1, 2]))
+
+
+def test_a_rehearsal_has_the_sound_that_is_shortest_for_its_text():
+    data = MorseData(num_train=6, num_val=1, num_test=1)
+    data.setup()
+    part = data.splits["train"]
+    data.splits["train"] = SoundRows([*part.recordings, Recording(part.recordings[0].features[:9], [1, 1, 1, 2])])
+    assert data.rehearsal_batch().rows.tolist() == [0, 6]
