@@ -57,7 +57,7 @@ class MorseData(SoundData):
         max_speed: float = 35.0,
         jitter: float = 0.12,
         min_snr: float = -4.0,
-        max_snr: float = 14.0,
+        max_snr: float = 10.0,
         max_fading: float = 6.0,
         max_clicks: float = 1.0,
         corpus_seed: int = 0,
