@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import wave
 from pathlib import Path
 
 import pytest
@@ -41,15 +42,23 @@ def ready(tmp_path, monkeypatch, text_file, conllu_file, pairs_file):
     shutil.copy(pairs_file, tmp_path / "FILE.tsv")
     (tmp_path / "FILE.csv").write_text("NAME\n" + "".join(f"{k % 7 + k % 12}\n" for k in range(200)))
     (tmp_path / "FILE").write_text("1+34\n")
+    for number in range(40):
+        with wave.open(str(tmp_path / f"{number}.wav"), "wb") as file:
+            file.setparams((1, 2, 8_000, 0, "NONE", ""))
+            file.writeframes(bytes(range(1, 201)) * 50)
+    (tmp_path / "LIST.tsv").write_text("".join(f"{number}.wav\tab\n" for number in range(40)))
     return tmp_path
 
 
 @pytest.mark.parametrize("words", few(COMMANDS, [words for words in COMMANDS if words[0] != "train"]), ids=" ".join)
-def test_command_runs(words, ready, addition_run, char_run, tagger_run, capsys):
+def test_command_runs(words, ready, addition_run, char_run, tagger_run, sounds_run, capsys):
     verb, experiment = words[0], value_of(words, "experiment")
     if words[1:2] == ["plugins=[mylab]"] or "cell=mylab" in " ".join(words):
         return  # tests/cli/test_plugins.py
     run = {"sample": char_run, "diagnose": char_run}.get(verb, addition_run)
+    if "wav" in " ".join(words) or "data=sounds" in words:
+        pytest.importorskip("soundfile")
+        run, words = sounds_run, [word.replace("FILE.wav|FOLDER", "0.wav") for word in words]
     if "data.test=FILE" in words:
         run, words = tagger_run, [word.replace("FILE", "FILE.conllu") for word in words]
     run = shutil.copytree(run, ready / "DIR")
