@@ -5,6 +5,7 @@ from rnnlab.data.batches import EpochSampler, InMemoryData, Queries
 from rnnlab.data.dates import DateData
 from rnnlab.data.digits import DigitsData
 from rnnlab.data.generated import GeneratedTaggerData
+from rnnlab.data.homophones import HomophoneData, SegmentBatch
 from rnnlab.data.lemmas import LemmaData
 from rnnlab.data.morse import MorseData
 from rnnlab.data.pair_files import TSVPairs
@@ -15,6 +16,7 @@ from rnnlab.data.sentences import TaggedBatch
 from rnnlab.data.series import CSVData
 from rnnlab.data.sines import TwoSineData
 from rnnlab.data.sounds import SoundBatch, SoundData
+from rnnlab.data.speech import SpokenData
 from rnnlab.data.streams import Window, window_loader
 from rnnlab.data.tagged import TaggerData
 from rnnlab.data.text import TextData
@@ -27,6 +29,7 @@ __all__ = [
     "DigitsData",
     "EpochSampler",
     "GeneratedTaggerData",
+    "HomophoneData",
     "InMemoryData",
     "LemmaData",
     "MorseData",
@@ -35,8 +38,10 @@ __all__ = [
     "PairData",
     "PronunciationData",
     "Queries",
+    "SegmentBatch",
     "SoundBatch",
     "SoundData",
+    "SpokenData",
     "TSVPairs",
     "TaggedBatch",
     "TaggerData",

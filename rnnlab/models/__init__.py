@@ -5,6 +5,7 @@ from rnnlab.models.char_lm import CharLM
 from rnnlab.models.crf import LinearChainCRF
 from rnnlab.models.encoder_decoder import EncoderDecoder
 from rnnlab.models.forecaster import Forecaster
+from rnnlab.models.segment_tagger import SegmentTagger
 from rnnlab.models.tagger import Tagger
 from rnnlab.models.transcriber import Transcriber
 from rnnlab.models.transformer import TransformerSeq2Seq
@@ -15,6 +16,7 @@ __all__ = [
     "EncoderDecoder",
     "Forecaster",
     "LinearChainCRF",
+    "SegmentTagger",
     "Tagger",
     "Transcriber",
     "TransformerSeq2Seq",

@@ -27,6 +27,7 @@ class Transcriber(nn.Module):
         stack: S, frames read in one step; a last stack that is not full is filled with zeros.
         layer_norm: normalise each stack of frames (`LayerNorm`).
         projection: units of a rectified linear layer before the recurrent ones; None for no such layer.
+        band_dropout: rate at which a feature is zero in all frames of a row, in training (as Park et al., 2019, mask).
         dropout: locked dropout before and after the recurrent layers.
         blank_bias: of the blank at the start; below zero, symbols are likelier than it at first.
         init: arguments of `rnnlab.nn.init.initialise`; None keeps torch's initialisation.
@@ -50,6 +51,7 @@ class Transcriber(nn.Module):
         stack: int = 1,
         layer_norm: bool = False,
         projection: int | None = None,
+        band_dropout: float = 0.0,
         dropout: float = 0.0,
         blank_bias: float = 0.0,
         init: Mapping[str, Any] | None = None,
@@ -64,6 +66,7 @@ class Transcriber(nn.Module):
         width = num_features * stack
         self.norm = nn.LayerNorm(width) if layer_norm else None
         self.projection = None if projection is None else nn.Linear(width, projection)
+        self.band_dropout = LockedDropout(band_dropout)
         self.dropout = LockedDropout(dropout)
         self.rnn = rnn(input_size=projection or width)
         self.head = nn.Linear(output_width(self.rnn), num_classes)
@@ -128,7 +131,7 @@ class Transcriber(nn.Module):
         """Return what the recurrent layers read of frames (T, B, F), (T', B, I)."""
         if features.dim() != 3 or features.shape[-1] != self.num_features or not len(features):
             raise ValueError(f"features must be (T, B, {self.num_features}) with T >= 1, got {tuple(features.shape)}")
-        x = features
+        x = self.band_dropout(features)
         if self.stack > 1:
             x = pad(x, (0, 0, 0, 0, 0, -len(x) % self.stack))
             x = x.unflatten(0, (-1, self.stack)).transpose(1, 2).flatten(2)  # (T', B, S*F)

@@ -19,6 +19,8 @@ from rnnlab.data.sentences import TaggedBatch
 from rnnlab.tasks.means import EpochLoss, Means
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
 
+_GROUPS = ("unseen", "homophones")  # fields of a batch: tokens that are scored by themselves, too
+
 
 class TagScore(NamedTuple):
     """How well one tag is found; NaN where the number of tokens to divide by is 0."""
@@ -30,11 +32,12 @@ class TagScore(NamedTuple):
 
 
 class TaggingTask(pl.LightningModule):
-    """Learn to tag the sentences of a data module of `rnnlab.data` whose batches are `TaggedBatch`.
+    """Learn to tag the sentences of a data module of `rnnlab.data` with batches `TaggedBatch` or `SegmentBatch`.
 
     Logged for 'val/' and 'test/', all as sums over counts of tokens that have a tag, padding excluded: 'loss' in nats a
     token, with a CRF those of the sentence shared out evenly; 'accuracy'; 'accuracy_unseen', over tokens whose form
-    never occurs in train, left out if there are none; 'sentence_accuracy', the share of sentences without a wrong tag;
+    never occurs in train, and 'accuracy_homophones', over words that sound like another one, left out if there are
+    none; 'sentence_accuracy', the share of sentences without a wrong tag;
     'macro_f1', the mean of F1 over the tags that occur or were given. 'train/loss' is the mean over the epoch, while
     the weights move. A tag that training does not have cannot be given: its token counts as wrong, and has no part in
     the loss; 'unknown_tags' is the share of such tokens, left out if there are none.
@@ -55,7 +58,8 @@ class TaggingTask(pl.LightningModule):
     def __init__(self, model: nn.Module, optim: OptimiserFactory, schedule: ScheduleFactory | None = None) -> None:
         super().__init__()
         self.model, self.optim, self.schedule = model, optim, schedule
-        names = ("loss", "accuracy", "accuracy_unseen", "sentence_accuracy", "unknown_tags")
+        groups = (f"accuracy_{name}" for name in _GROUPS)
+        names = ("loss", "accuracy", *groups, "sentence_accuracy", "unknown_tags")
         self.means = nn.ModuleDict({split: Means(*names) for split in ("val", "test")})
         self.counts = nn.ModuleDict(
             {split: MulticlassConfusionMatrix(model.num_tags + 1, validate_args=False) for split in ("val", "test")}
@@ -110,9 +114,9 @@ class TaggingTask(pl.LightningModule):
             sentence_accuracy=(is_right | ~has_tag).all(dim=1)[has_tag.any(dim=1)],
             unknown_tags=~is_known[has_tag],
         )
-        unseen = batch.unseen & has_tag
-        if unseen.any():
-            means.update(accuracy_unseen=is_right[unseen])
+        for name in _GROUPS:
+            if name in batch._fields and (group := getattr(batch, name) & has_tag).any():
+                means.update(**{f"accuracy_{name}": is_right[group]})
         true = batch.tags.where(is_known, self.model.num_tags)  # the last row is of unknown tags
         self.counts[split].update(predicted[has_tag], true[has_tag])
 

@@ -16,6 +16,7 @@ from rnnlab.cli.compose import flatten, settings
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.groups import conf_dir, groups, options, questions
 from rnnlab.cli.instantiate import instantiate
+from rnnlab.data.espeak import Speaker
 from tests.covering import few
 
 # Overrides by experiment that make its data and model small.
@@ -29,6 +30,8 @@ SMALL = {
     "ctc": ["rnn.hidden_size=4"],
     "ctc/morse": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "ctc/digits": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
+    "ctc/speech": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
+    "speech": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "pos_tagging": ["rnn.hidden_size=4"],
     "seq2seq": ["rnn.hidden_size=4"],
     "seq2seq/dates": ["data.num_train=300", "data.num_val=30", "data.num_test=30", "rnn.hidden_size=4"],
@@ -67,6 +70,14 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conl
         dictionary = tmp_path / "dictionary"
         dictionary.write_text("".join(f"{word}  {' '.join(word.upper())}\n" for word in PRONOUNCED))
         overrides += [f"data.path={dictionary}"]
+    elif "accents" in data:
+        try:
+            Speaker().close()
+        except ValueError as error:
+            pytest.skip(str(error))
+        if data["texts"] is not None:
+            (tmp_path / "texts").write_text("\n".join(f"We go {word}." for word in PRONOUNCED))
+            overrides += [f"data.texts={tmp_path / 'texts'}"]
     elif "min_digits" in data:
         for digit, index in itertools.product(range(10), (0, 5, 8)):  # of test, val and train
             with wave.open(str(tmp_path / f"{digit}_ann_{index}.wav"), "wb") as file:

@@ -65,6 +65,18 @@ def test_every_parameter_learns():
         assert parameter.grad.abs().sum() > 0, name
 
 
+def test_a_dropped_band_is_dropped_in_all_frames():
+    model, seen = made(stack=2, band_dropout=0.5).train(), []
+    model.rnn.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    features = torch.ones(6, 200, 3)
+    model(features, torch.full((200,), 6))
+    bands = seen[0].view(3, 200, 2, 3)
+    assert (bands == bands[:1, :, :1]).all() and set(bands.unique().tolist()) == {0.0, 2.0}
+    assert 0.4 < (bands[0, :, 0] == 0).float().mean() < 0.6
+    model.eval()(features, torch.full((200,), 6))
+    assert (seen[1] == 1).all()
+
+
 def test_the_blank_is_as_likely_at_first_as_asked_for():
     plain, less = made(), made(blank_bias=-2.0)
     torch.testing.assert_close(less.head.bias - plain.head.bias, torch.tensor([-2.0, 0, 0, 0, 0]))

@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 from torchmetrics.functional.classification import multiclass_f1_score, multiclass_precision, multiclass_recall
 
 import rnnlab.nn
-from rnnlab.data import GeneratedTaggerData
+from rnnlab.data import GeneratedTaggerData, SegmentBatch
+from rnnlab.models import SegmentTagger
 from rnnlab.models.tagger import Tagger
 from rnnlab.tasks.schedule import one_cycle
 from rnnlab.tasks.tagging import TaggingTask
@@ -89,6 +90,20 @@ def test_one_batch_is_learnt_by_heart(crf, tmp_path):
     assert logged["val/accuracy"] == logged["val/sentence_accuracy"] == logged["val/macro_f1"] == 1
     assert logged["val/loss"] < 0.05
     assert task.predict_step(batch)[2].tolist() == [0, 0, 1, 3, 2]
+
+
+def test_spoken_words_are_learnt_by_heart_and_homophones_scored_apart(tmp_path):
+    # Segment 1 is a B after segment 0 and a C after segment 2.
+    kinds = torch.tensor([[0, 1, 2, 1, 0, 1], [2, 1, 0, 1, 2, 2]])
+    tags = torch.tensor([[0, 1, 3, 2, 0, 1], [3, 2, 0, 1, 3, -100]])
+    batch = SegmentBatch(one_hot(kinds.t(), 4).float(), torch.tensor([6, 5]), kinds == 1, tags)
+    for context, right in ((True, 1.0), (False, 0.6)):  # three of five are a B
+        rnn = partial(rnnlab.nn.LSTM, hidden_size=8, bidirectional=True, backend="eager")
+        task = TaggingTask(SegmentTagger(rnn, 4, 4, projection=8, dropout=0.0, context=context), ADAM)
+        trainer = quiet_trainer(tmp_path, max_epochs=80, check_val_every_n_epoch=80)
+        trainer.fit(task, datamodule=Given(batch))
+        assert trainer.callback_metrics["val/accuracy_homophones"] == pytest.approx(right)
+        assert trainer.callback_metrics["val/accuracy"] == pytest.approx(1 - (1 - right) * 5 / 11)
 
 
 def test_scores_are_sums_over_counts(tmp_path):

@@ -1,0 +1,76 @@
+"""A recurrent network that names each of a row of segments, as spoken words whose borders are known.
+
+B batch, T segments, F features of one, K tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from rnnlab.models.layers import LockedDropout, RecurrentFactory, initialise_all, output_width
+
+
+class SegmentTagger(nn.Module):
+    """Rectified linear layer -> recurrent layers over the segments -> linear read-out at each.
+
+    A batch is anything with the fields of `rnnlab.data.SegmentBatch`, of which the model reads segments (T, B, F) and
+    lengths (B,).
+
+    Args:
+        rnn: factory of recurrent layers, called with `input_size`; its layers take `lengths`.
+        num_features: F.
+        num_tags: K.
+        projection: units of the linear layer.
+        dropout: of those units and of the recurrent layers' output, locked over the segments of a row.
+        context: False for a network that hears each segment by itself, all else equal.
+        init: arguments of `rnnlab.nn.init.initialise`; None keeps torch's initialisation.
+
+    Raises:
+        ValueError: a size below 1, or a rate outside [0, 1).
+
+    Attributes:
+        num_tags: K.
+        crf: None: tags are scored each alone.
+    """
+
+    crf = None
+
+    def __init__(
+        self,
+        rnn: RecurrentFactory,
+        num_features: int,
+        num_tags: int,
+        projection: int = 256,
+        dropout: float = 0.3,
+        context: bool = True,
+        init: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if type(projection) is not int or projection < 1:
+            raise ValueError(f"model.projection must be an integer of at least 1, got {projection!r}")
+        self.num_tags, self.context = num_tags, context
+        self.projection = nn.Linear(num_features, projection)
+        self.dropout = LockedDropout(dropout)
+        self.rnn = rnn(input_size=projection)
+        self.head = nn.Linear(output_width(self.rnn), num_tags)
+        initialise_all([self.rnn], self.head, init)
+
+    def forward(self, batch: Any) -> Tensor:
+        """Return the score of each tag at each segment, (B, T, K); what stands in padding is of no meaning."""
+        x = self.dropout(self.projection(batch.segments).relu())
+        if self.context:
+            output = self.rnn(x, lengths=batch.lengths)[0]
+        else:
+            output = self.rnn(x.flatten(0, 1).unsqueeze(0))[0].view(*x.shape[:2], -1)
+        return self.head(self.dropout(output)).transpose(0, 1)
+
+    def decode(self, batch: Any) -> Tensor:
+        """Return the best tags, int64 (B, T); what stands in padding is of no meaning."""
+        return self.best_tags(self(batch), batch.lengths)
+
+    def best_tags(self, emissions: Tensor, lengths: Tensor) -> Tensor:
+        """Return the tags that emissions (B, T, K) speak for."""
+        return emissions.argmax(dim=-1)
