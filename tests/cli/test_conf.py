@@ -129,6 +129,7 @@ def test_option_composes(group, option):
         ("data", "conllu"): ["data.train=x.conllu", "data.val=y.conllu"],
         ("data", "lemma"): ["data.train=x.conllu"],
         ("data", "pairs"): ["data.train=x.tsv"],
+        ("data", "sounds"): ["data.train=x.tsv"],
     }.get((group, option), [])
     config = composed(f"{group}={option}", *needed)
     assert config["name"] == "addition/lstm"
