@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnnlab.callbacks.console import can_print, say
+from rnnlab.callbacks.console import say
 from rnnlab.callbacks.figures import run_name, save_figure
 from rnnlab.callbacks.files import write_text
-from rnnlab.callbacks.samples import MARKS, PLAIN_MARKS
-from rnnlab.callbacks.table import SampleTable
+from rnnlab.callbacks.samples import MarkedSamples
 from rnnlab.decoding.sampling import evaluating
 from rnnlab.decoding.symbols import END
 
@@ -26,10 +24,8 @@ if TYPE_CHECKING:
     from rnnlab.analysis.alignment import Alignment
 
 
-class PairSamples(SampleTable):
-    """Print validation sources with their answers, a green or red mark beside each; keep them for a W&B table.
-
-    The sources change from epoch to epoch, as a function of the epoch alone.
+class PairSamples(MarkedSamples):
+    """Print validation sources with their answers, see `MarkedSamples`.
 
     Args:
         num_samples: sources an epoch.
@@ -38,28 +34,24 @@ class PairSamples(SampleTable):
     columns = ["epoch", "source", "answer", "prediction", "is_correct"]
 
     def __init__(self, num_samples: int = 8) -> None:
-        super().__init__()
-        self.num_samples = num_samples
+        super().__init__(num_samples)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         from rich.markup import escape
 
         data: Any = trainer.datamodule
-        epoch, pairs = trainer.current_epoch, data.pairs["val"]
-        if not math.isfinite(trainer.callback_metrics.get("val/loss", 0.0)):
-            return  # a model that diverged has no answers
-        count = min(self.num_samples, len(pairs))
-        rows = np.random.default_rng(epoch).choice(len(pairs), count, replace=False).tolist()
+        rows = self.choose(trainer, len(data.pairs["val"]))
+        if not rows:
+            return
         answered = answer_rows(data, pl_module, rows)
         sources = [data.source_text(one.source) for one in answered]
         width = max(map(len, sources))
-        marks = MARKS if can_print("".join(MARKS.values())) else PLAIN_MARKS
         for source, (_, ids, truth, is_correct) in zip(sources, answered, strict=True):
-            answer, colour = data.target_text(ids), "green" if is_correct else "red"
+            answer = data.target_text(ids)
             right = "" if is_correct else f"   right: {truth}"
             question = escape(f"{source:<{width}}")
-            say(f"    {question}  [{colour}]{marks[is_correct]}[/{colour}] {escape(answer + right)}")
-            self.rows.append([epoch, source, truth, answer, is_correct])
+            say(f"    {question}  {self.marked(is_correct, escape(answer + right))}")
+            self.rows.append([trainer.current_epoch, source, truth, answer, is_correct])
 
 
 class PairReport(pl.Callback):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from rnnlab.callbacks.console import can_print, say
+from rnnlab.callbacks.console import say
 from rnnlab.callbacks.figures import run_name, save_figure
-from rnnlab.callbacks.samples import MARKS, PLAIN_MARKS
-from rnnlab.callbacks.table import SampleTable
+from rnnlab.callbacks.samples import MarkedSamples
 from rnnlab.decoding.alignment import needed_frames
 from rnnlab.decoding.sampling import evaluating
 
@@ -23,10 +21,8 @@ if TYPE_CHECKING:
     from rnnlab.analysis.posteriors import Posterior
 
 
-class SoundSamples(SampleTable):
-    """Print what validation sounds are taken for, a green or red mark beside each; keep them for a W&B table.
-
-    The sounds change from epoch to epoch, as a function of the epoch alone.
+class SoundSamples(MarkedSamples):
+    """Print what validation sounds are taken for, see `MarkedSamples`.
 
     Args:
         num_samples: sounds an epoch.
@@ -35,28 +31,25 @@ class SoundSamples(SampleTable):
     columns = ["epoch", "seconds", "answer", "prediction", "is_correct"]
 
     def __init__(self, num_samples: int = 6) -> None:
-        super().__init__()
-        self.num_samples = num_samples
+        super().__init__(num_samples)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         from rich.markup import escape
 
-        data, task = trainer.datamodule, pl_module  # type: ignore[attr-defined]
-        epoch, part = trainer.current_epoch, data.splits["val"]
-        if not math.isfinite(trainer.callback_metrics.get("val/loss", 0.0)):
-            return  # a model that diverged has no answers
-        count = min(self.num_samples, len(part))
-        rows = np.random.default_rng(epoch).choice(len(part), count, replace=False).tolist()
+        data: Any = trainer.datamodule
+        task, part = pl_module, data.splits["val"]
+        rows = self.choose(trainer, len(part))
+        if not rows:
+            return
         batch = _on(part[rows], task.device)
         with evaluating(task.model), torch.inference_mode():
             found = task.answers(batch, beam=1, n_best=1)
-        marks = MARKS if can_print("".join(MARKS.values())) else PLAIN_MARKS
         for best, right, length in zip(found, data.references("val", rows), batch.lengths.tolist(), strict=True):
             answer, truth, seconds = data.text(best[0].ids), data.text(right), length * data.frame_seconds
             is_correct = answer == truth
-            colour, told = ("green", answer) if is_correct else ("red", f"{answer}   right: {truth}")
-            say(f"    {seconds:5.1f} s  [{colour}]{marks[is_correct]}[/{colour}] {escape(told)}")
-            self.rows.append([epoch, round(seconds, 2), truth, answer, is_correct])
+            told = answer if is_correct else f"{answer}   right: {truth}"
+            say(f"    {seconds:5.1f} s  {self.marked(is_correct, escape(told))}")
+            self.rows.append([trainer.current_epoch, round(seconds, 2), truth, answer, is_correct])
 
 
 class Posteriors(pl.Callback):
@@ -72,7 +65,7 @@ class Posteriors(pl.Callback):
     def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
         from rnnlab.analysis.posteriors import posteriors
 
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule
         title = f"Posteriors over time, validation part ({run_name(trainer)})"
         save_figure(trainer, "posteriors", posteriors(heard(data, task, self.num_sounds), list(data.symbols), title))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import numbers
 from collections.abc import Collection
+from typing import Any
 
 
 def check_integer(name: str, value: object, minimum: int, maximum: int | None = None) -> int:
@@ -22,6 +23,14 @@ def check_fraction(name: str, value: object) -> float:
     if not is_real or not 0 < float(value) < 1:  # type: ignore[arg-type]
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
     return float(value)  # type: ignore[arg-type]
+
+
+def check_range(name: str, low: Any, high: Any, least: float, most: float) -> tuple[float, float]:
+    """Return both ends of a range as floats, or raise ValueError unless least <= low <= high <= most."""
+    is_real = all(isinstance(end, numbers.Real) and not isinstance(end, bool) for end in (low, high))
+    if not is_real or not least <= low <= high <= most:
+        raise ValueError(f"{name} must lie from {least:g} to {most:g}, the lower end first, got {low!r} to {high!r}")
+    return float(low), float(high)
 
 
 def check_choice(name: str, value: str, allowed: Collection[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rnnlab.data.checks import check_integer
+from rnnlab.data.checks import check_integer, check_range
 from rnnlab.data.features import LogBands
 from rnnlab.data.sounds import Recording, SoundData
 from rnnlab.data.spoken_digits import SAMPLE_RATE, Digit, DigitString, join_digits, read_digits
@@ -65,11 +65,7 @@ class DigitsData(SoundData):
         self.min_digits = check_integer("min_digits", min_digits, 1)
         self.max_digits = check_integer("max_digits", max_digits, self.min_digits)
         self.ascending = check_integer("ascending", ascending, 0)
-        if not -20 <= min_snr <= max_snr <= 60:
-            raise ValueError(
-                f"min_snr and max_snr must lie from -20 to 60 dB, in this order, got {min_snr!r}, {max_snr!r}"
-            )
-        self.path, self.leave_out, self.snr = path, leave_out, (min_snr, max_snr)
+        self.path, self.leave_out, self.snr = path, leave_out, check_range("snr", min_snr, max_snr, -20, 60)
         self.corpus_seed = check_integer("corpus_seed", corpus_seed, 0)
         self.borders: dict[str, list[np.ndarray]] = {}
 

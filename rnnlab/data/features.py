@@ -153,11 +153,9 @@ def cepstra(log_bands: Tensor, number: int = 13) -> Tensor:
 def deltas(features: Tensor, reach: int = 2) -> Tensor:
     """Return the slope of each feature over 2 * reach + 1 frames, (T, F), ends repeated (HTK book, equation 5.16)."""
     padded = torch.cat([features[:1].expand(reach, -1), features, features[-1:].expand(reach, -1)])
-    steps = range(1, reach + 1)
-    later = [padded[reach + n : reach + n + len(features)] for n in steps]
-    earlier = [padded[reach - n : reach - n + len(features)] for n in steps]
-    total = sum(n * (a - b) for n, a, b in zip(steps, later, earlier, strict=True))
-    return total / (2.0 * sum(n * n for n in steps))  # type: ignore[return-value]
+    around = padded.unfold(0, 2 * reach + 1, 1)  # (T, F, 2 * reach + 1)
+    steps = torch.arange(-reach, reach + 1.0)
+    return around @ steps / steps.square().sum()
 
 
 def standardise(features: Tensor, each: bool = True) -> Tensor:

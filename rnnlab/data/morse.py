@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rnnlab.baselines import decode_morse, score_answers
-from rnnlab.data.checks import check_integer
+from rnnlab.data.checks import check_integer, check_range
 from rnnlab.data.features import LogBands, standardise
 from rnnlab.data.morse_code import CODE, SYMBOLS, Channel, key, sound
 from rnnlab.data.sounds import Recording, SoundData
@@ -75,11 +74,11 @@ class MorseData(SoundData):
         self.num_sounds = {part: check_integer(f"num_{part}", number, 1) for part, number in given.items()}
         self.min_symbols = check_integer("min_symbols", min_symbols, 1)
         self.max_symbols = check_integer("max_symbols", max_symbols, self.min_symbols)
-        self.speed = _check_range("speed", min_speed, max_speed, 5.0, 60.0)
-        self.snr = _check_range("snr", min_snr, max_snr, -20.0, 60.0)
-        self.jitter = _check_range("jitter", 0.0, jitter, 0.0, 0.5)
-        self.fading = _check_range("fading", 0.0, max_fading, 0.0, 40.0)
-        self.clicks = _check_range("clicks", 0.0, max_clicks, 0.0, 50.0)
+        self.speed = check_range("speed", min_speed, max_speed, 5.0, 60.0)
+        self.snr = check_range("snr", min_snr, max_snr, -20.0, 60.0)
+        self.jitter = check_range("jitter", 0.0, jitter, 0.0, 0.5)
+        self.fading = check_range("fading", 0.0, max_fading, 0.0, 40.0)
+        self.clicks = check_range("clicks", 0.0, max_clicks, 0.0, 50.0)
         self.corpus_seed = check_integer("corpus_seed", corpus_seed, 0)
 
     def read_parts(self) -> dict[str, list[Recording]]:
@@ -143,11 +142,3 @@ def draw_text(size: int, rng: np.random.Generator) -> str:
 
 def _draw(symbols: str, number: int, rng: np.random.Generator) -> str:
     return "".join(symbols[index] for index in rng.integers(len(symbols), size=number))
-
-
-def _check_range(name: str, low: Any, high: Any, least: float, most: float) -> Sequence[float]:
-    if not least <= low <= high <= most:
-        raise ValueError(
-            f"{name} must lie between {least:g} and {most:g}, the lower end first, got {low!r} to {high!r}"
-        )
-    return float(low), float(high)

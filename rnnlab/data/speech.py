@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rnnlab.data.checks import check_encoding, check_integer
+from rnnlab.data.checks import check_encoding, check_integer, check_range
 from rnnlab.data.espeak import ACCENTS, SAMPLE_RATE, Speaker, Utterance, family
 from rnnlab.data.features import LogBands
 from rnnlab.data.sounds import Recording, SoundData
 from rnnlab.data.splits import part_of
-from rnnlab.data.utterances import LETTERS, Heard, echoed, in_noise, plain, read_sentences, warped
+from rnnlab.data.utterances import LETTERS, Heard, echoed, plain, read_sentences, surrounded, warped
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _PERCENT = 15, 10  # of timbres and of sentences, for test and validation
@@ -97,10 +97,6 @@ class SpokenData(SoundData):
         self.max_digits = check_integer("max_digits", max_digits, self.min_digits)
         self.rate = check_integer("min_rate", min_rate, 80), check_integer("max_rate", max_rate, min_rate, 450)
         self.pitch = check_integer("min_pitch", min_pitch, 0), check_integer("max_pitch", max_pitch, min_pitch, 99)
-        if not -20 <= min_snr <= max_snr <= 60:
-            raise ValueError(
-                f"min_snr and max_snr must lie from -20 to 60 dB, in this order, got {min_snr!r}, {max_snr!r}"
-            )
         if not 0 <= max_warp <= 0.5:
             raise ValueError(f"max_warp must lie from 0 to 0.5, got {max_warp!r}")
         if not 0 <= max_echo < 1:
@@ -108,7 +104,7 @@ class SpokenData(SoundData):
         self.max_warp, self.max_echo = float(max_warp), float(max_echo)
         if not accents or (test_accents is not None and not test_accents):
             raise ValueError(f"accents must name one at least, as {', '.join(ACCENTS)}")
-        self.texts, self.snr = texts, (min_snr, max_snr)
+        self.texts, self.snr = texts, check_range("snr", min_snr, max_snr, -20, 60)
         self.accents = {"train": accents, "val": accents, "test": accents if test_accents is None else test_accents}
         self.ascending = check_integer("ascending", ascending, 0)
         self.corpus_seed = check_integer("corpus_seed", corpus_seed, 0)
@@ -158,7 +154,7 @@ class SpokenData(SoundData):
             if part == "train":
                 speech = warped(speech, float(np.exp(rng.uniform(-self.max_warp, self.max_warp))))
                 speech = echoed(speech, rng.uniform(0.01, 0.2), rng.uniform(0.0, self.max_echo))
-            wave, delay = in_noise(speech, rng.uniform(*self.snr), rng)
+            wave, delay = surrounded(speech, rng.uniform(*self.snr), rng)
             words = [word._replace(start=word.start + delay, end=word.end + delay) for word in speech.words]
             text = plain(utterance.text)
             if self.texts is None:

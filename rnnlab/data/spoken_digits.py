@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rnnlab.data.files import find_file
+from rnnlab.data.noise import in_noise, levelled
 from rnnlab.data.sound_files import decode_sound
 
 SAMPLE_RATE = 8_000
@@ -99,11 +100,8 @@ def join_digits(digits: Sequence[Digit], snr: float, rng: np.random.Generator) -
     for pause, digit in zip(pauses, digits, strict=False):
         pieces.append(np.zeros(round(pause * SAMPLE_RATE), dtype=np.float32))
         start = sum(map(len, pieces))
-        level = np.sqrt(np.square(digit.wave).mean()) + 1e-6
-        pieces.append(digit.wave * np.float32(0.1 / level * 10 ** (rng.uniform(-3, 3) / 20)))
+        pieces.append(levelled(digit.wave) * np.float32(10 ** (rng.uniform(-3, 3) / 20)))
         borders.append((start, start + len(digit.wave)))
     pieces.append(np.zeros(round(pauses[-1] * SAMPLE_RATE), dtype=np.float32))
-    wave = np.concatenate(pieces)
-    wave += rng.standard_normal(len(wave), dtype=np.float32) * np.float32(0.1 * 10 ** (-snr / 20))
-    gain = np.float32(10 ** (rng.uniform(-12, 6) / 20))
-    return DigitString([digit.value for digit in digits], gain * wave, np.array(borders) / SAMPLE_RATE)
+    wave = in_noise(np.concatenate(pieces), snr, rng)
+    return DigitString([digit.value for digit in digits], wave, np.array(borders) / SAMPLE_RATE)

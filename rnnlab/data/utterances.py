@@ -12,6 +12,7 @@ import numpy as np
 from rnnlab.data.conllu_text import is_conllu
 from rnnlab.data.espeak import SAMPLE_RATE, Speech, SpokenWord
 from rnnlab.data.files import read_text
+from rnnlab.data.noise import in_noise, levelled
 
 LETTERS = f" '{string.ascii_lowercase}"
 
@@ -94,7 +95,7 @@ def echoed(speech: Speech, delay: float, gain: float) -> Speech:
     return Speech(wave, speech.words)
 
 
-def in_noise(speech: Speech, snr: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def surrounded(speech: Speech, snr: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """Return speech in white noise that begins and ends up to 0.3 s apart from it, and by how much, in seconds.
 
     Args:
@@ -103,7 +104,4 @@ def in_noise(speech: Speech, snr: float, rng: np.random.Generator) -> tuple[np.n
         rng: random numbers.
     """
     before, behind = (round(pause * SAMPLE_RATE) for pause in rng.uniform(0.0, 0.3, size=2))
-    level = np.sqrt(np.square(speech.wave).mean()) + 1e-6
-    wave = np.pad(speech.wave * np.float32(0.1 / level), (before, behind))
-    wave += rng.standard_normal(len(wave), dtype=np.float32) * np.float32(0.1 * 10 ** (-snr / 20))
-    return np.float32(10 ** (rng.uniform(-12, 6) / 20)) * wave, before / SAMPLE_RATE
+    return in_noise(np.pad(levelled(speech.wave), (before, behind)), snr, rng), before / SAMPLE_RATE

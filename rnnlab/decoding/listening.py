@@ -6,6 +6,7 @@ T frames, F features, S frames that the model reads in one step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -24,31 +25,16 @@ class Span(NamedTuple):
 
 
 def listen(model: nn.Module, parts: Iterable[Tensor]) -> Iterator[Span]:
-    """Yield the symbols of the best path through one sound, each as soon as it is over.
+    """Return the symbols of the best path through one sound, each to be had as soon as it is over.
 
     Args:
         model: with `step` and `stack` as `rnnlab.models.Transcriber` has them, its layers going onwards alone.
         parts: of the sound, (T, F) each, of any lengths.
 
-    Yields:
+    Returns:
         What `spans_of` the likeliest class of each step of the whole sound would be, however it is cut.
     """
-    state, step = None, 0
-    last: Span | None = None
-    for part in _whole_stacks(parts, model.stack):
-        with torch.inference_mode(), evaluating(model):
-            logits, state = model.step(part.unsqueeze(1), state)
-            classes = logits[:, 0].argmax(dim=-1).tolist()
-        for symbol in classes:
-            start, step = step, step + 1
-            if last is not None and symbol == last.id:
-                last = last._replace(end=model.stack * step)
-                continue
-            if last is not None:
-                yield last
-            last = None if symbol == BLANK else Span(symbol, model.stack * start, model.stack * step)
-    if last is not None:
-        yield last
+    return _merged(_classes(model, parts), model.stack)
 
 
 def spans_of(classes: Iterable[int], stack: int = 1) -> list[Span]:
@@ -58,15 +44,27 @@ def spans_of(classes: Iterable[int], stack: int = 1) -> list[Span]:
         >>> spans_of([0, 1, 1, 0, 1], stack=3)
         [Span(id=1, start=3, end=9), Span(id=1, start=12, end=15)]
     """
-    found: list[Span] = []
-    before = BLANK
-    for step, symbol in enumerate(classes):
-        if symbol != BLANK and symbol == before:
-            found[-1] = found[-1]._replace(end=stack * (step + 1))
-        elif symbol != BLANK:
-            found.append(Span(symbol, stack * step, stack * (step + 1)))
-        before = symbol
-    return found
+    return list(_merged(classes, stack))
+
+
+def _merged(classes: Iterable[int], stack: int) -> Iterator[Span]:
+    """Yield each run of a symbol once its end is known."""
+    start, before = 0, BLANK
+    for step, symbol in enumerate(chain(classes, [BLANK])):
+        if symbol != before:
+            if before != BLANK:
+                yield Span(before, stack * start, stack * step)
+            start, before = step, symbol
+
+
+def _classes(model: nn.Module, parts: Iterable[Tensor]) -> Iterator[int]:
+    """Yield the likeliest class of each step."""
+    state = None
+    for part in _whole_stacks(parts, model.stack):
+        with torch.inference_mode(), evaluating(model):
+            logits, state = model.step(part.unsqueeze(1), state)
+            classes = logits[:, 0].argmax(dim=-1).tolist()
+        yield from classes
 
 
 def _whole_stacks(parts: Iterable[Tensor], stack: int) -> Iterator[Any]:

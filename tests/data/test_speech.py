@@ -7,7 +7,7 @@ import torch
 from rnnlab.data import SpokenData
 from rnnlab.data import espeak as espeak_module
 from rnnlab.data.espeak import ACCENTS, SAMPLE_RATE, Speaker, Speech, Utterance, family, speak
-from rnnlab.data.utterances import echoed, in_noise, plain, warped
+from rnnlab.data.utterances import echoed, plain, surrounded, warped
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_a_trained_model_is_measured_on_longer_strings(data):
 
 def test_the_signal_to_noise_ratio_is_what_it_says(speaker):
     (speech,) = speaker.speak([Utterance("five five five")])
-    (noisy, delay), (clean, _) = (in_noise(speech, snr, np.random.default_rng(3)) for snr in (10.0, 200.0))
+    (noisy, delay), (clean, _) = (surrounded(speech, snr, np.random.default_rng(3)) for snr in (10.0, 200.0))
     start = round(delay * SAMPLE_RATE)
     power = np.square(clean[start : start + len(speech.wave)]).mean()
     assert 10 * np.log10(power / np.square(noisy - clean).mean()) == pytest.approx(10.0, abs=0.1)
@@ -183,7 +183,7 @@ def test_sentences_come_from_a_file(speaker, tmp_path):
     [
         ({"max_digits": 0}, "max_digits must be an integer of at least 1, got 0"),
         ({"min_rate": 20}, "min_rate must be an integer of at least 80, got 20"),
-        ({"min_snr": 30, "max_snr": 10}, "min_snr and max_snr must lie from -20 to 60 dB, in this order, got 30, 10"),
+        ({"min_snr": 30, "max_snr": 10}, "snr must lie from -20 to 60, the lower end first, got 30 to 10"),
         ({"max_warp": 1}, "max_warp must lie from 0 to 0.5, got 1"),
         ({"max_echo": 1.0}, r"max_echo must lie in \[0, 1\), got 1.0"),
         ({"accents": []}, "accents must name one at least, as en-gb, en-us"),
