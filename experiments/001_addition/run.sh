@@ -1,12 +1,11 @@
 #!/bin/sh
-# Runs everything in this experiment's table, one after the other; finished runs are not repeated.
+# Runs everything in this experiment's table, one after the other; finished runs are not repeated. RUNS names another
+# folder for them.
 set -eu
-run() { # experiment seed
-    dir="runs/001_addition/$1-seed$2"
-    [ -e "$dir/metrics.json" ] || rnnlab train "experiment=addition/$1" "seed=$2" "run_dir=$dir"
-}
+runs="${RUNS:-runs/001_addition}"
+. "$(dirname "$0")/../run.sh"
 for seed in 0 1 2; do
-    for cell in lstm gru rnn; do run "$cell" "$seed"; done
+    for cell in lstm gru rnn; do run "$cell" "$seed" "experiment=addition/$cell"; done
 done
-run lstm_10digits 0
-run lstm_5digits 0
+run lstm_10digits 0 experiment=addition/lstm_10digits
+run lstm_5digits 0 experiment=addition/lstm_5digits

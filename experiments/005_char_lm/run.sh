@@ -3,10 +3,7 @@
 # folder for them. Shakespeare's text is downloaded, or found below the folder that RNNLAB_DATA names.
 set -eu
 runs="${RUNS:-runs/005_char_lm}"
-run() { # experiment seed
-    dir="$runs/$1-seed$2"
-    [ -e "$dir/metrics.json" ] || rnnlab train "experiment=char_lm/$1" "seed=$2" "run_dir=$dir"
-}
-for seed in 0 1 2; do run stdlib "$seed"; done
-run tinyshakespeare 0
-run char_rnn 0
+. "$(dirname "$0")/../run.sh"
+for seed in 0 1 2; do run stdlib "$seed" experiment=char_lm/stdlib; done
+run tinyshakespeare 0 experiment=char_lm/tinyshakespeare
+run char_rnn 0 experiment=char_lm/char_rnn

@@ -3,11 +3,8 @@
 # folder for them. The treebanks are downloaded, or found below the folder that RNNLAB_DATA names.
 set -eu
 runs="${RUNS:-runs/006_pos_tagging}"
-run() { # experiment seed
-    dir="$runs/$1-seed$2"
-    [ -e "$dir/metrics.json" ] || rnnlab train "experiment=pos_tagging/$1" "seed=$2" "run_dir=$dir"
-}
+. "$(dirname "$0")/../run.sh"
 for seed in 0 1 2; do
-    for name in ${NAMES:-generated lines ewt ewt_words}; do run "$name" "$seed"; done
+    for name in ${NAMES:-generated lines ewt ewt_words}; do run "$name" "$seed" "experiment=pos_tagging/$name"; done
 done
-[ -n "${NAMES:-}" ] || run ewt_crf 0
+[ -n "${NAMES:-}" ] || run ewt_crf 0 experiment=pos_tagging/ewt_crf

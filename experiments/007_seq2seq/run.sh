@@ -4,12 +4,7 @@
 # for pronunciations: bf16-mixed where the CPU has AMX, 32-true elsewhere.
 set -eu
 runs="${RUNS:-runs/007_seq2seq}"
-run() { # name seed words...
-    dir="$runs/$1-seed$2"
-    seed=$2
-    shift 2
-    [ -e "$dir/metrics.json" ] || rnnlab train "$@" "seed=$seed" "run_dir=$dir"
-}
+. "$(dirname "$0")/../run.sh"
 for seed in 0 1 2; do
     run dates "$seed" experiment=seq2seq/dates
     run dates_none "$seed" experiment=seq2seq/dates model.attention=none

@@ -4,12 +4,7 @@
 # fsdd/recordings.tar.gz below RNNLAB_DATA, and the extra speech.
 set -eu
 runs="${RUNS:-runs/008_ctc_speech}"
-run() { # name seed words...
-    dir="$runs/$1-seed$2"
-    seed=$2
-    shift 2
-    [ -e "$dir/metrics.json" ] || rnnlab train "$@" "seed=$seed" "run_dir=$dir"
-}
+. "$(dirname "$0")/../run.sh"
 for seed in 0 1 2; do
     run morse "$seed" experiment=ctc/morse
     run digits "$seed" experiment=ctc/digits

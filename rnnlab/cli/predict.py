@@ -76,9 +76,9 @@ def predict(
             _set_search(task, search, run_dir)
         if times and not hasattr(task, "timed_step"):
             raise UsageError(f"times=true is for models of sounds, run_dir={run_dir} holds none")
-        queries = _read_stdin(data, encoding) if source is None else _read(data, source, encoding)
+        queries, given = _read_stdin(data, encoding) if source is None else (_read(data, source, encoding), "")
         for note in queries.notes:
-            print(f"rnnlab: {note}", file=sys.stderr)
+            print(f"rnnlab: {_named(note, given)}", file=sys.stderr)
         try:
             with torch.inference_mode():
                 answer = task.timed_step if times else task.predict_step
@@ -88,8 +88,8 @@ def predict(
     if times:
         assert target is not None
         outputs, spans = map(list, zip(*outputs, strict=True))
-        write_text(target.with_suffix(".times.tsv"), data.write_times(queries, spans))
-    answers = data.write_answers(queries, outputs)
+        write_text(target.with_suffix(".times.tsv"), _named(data.write_times(queries, spans), given))
+    answers = _named(data.write_answers(queries, outputs), given)
     if target is None:
         sys.stdout.buffer.write(answers.encode("utf-8"))
         sys.stdout.buffer.flush()
@@ -120,12 +120,17 @@ def _read(data: Any, source: Path, encoding: str | None) -> Any:
         raise UsageError(str(error)) from error
 
 
-def _read_stdin(data: Any, encoding: str | None) -> Any:
-    """Read queries from stdin by way of a file, which data modules may read more than once."""
+def _read_stdin(data: Any, encoding: str | None) -> tuple[Any, str]:
+    """Read queries from stdin by way of a file, which data modules may read more than once; return its name, too."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "stdin"
         path.write_bytes(sys.stdin.buffer.read())
         try:
-            return _read(data, path, encoding)
+            return _read(data, path, encoding), str(path)
         except UsageError as error:
-            raise UsageError(str(error).replace(str(path), "stdin")) from error
+            raise UsageError(_named(str(error), str(path))) from error
+
+
+def _named(text: str, given: str) -> str:
+    """Return a text with 'stdin' for the name of the file that it was brought to, if it was."""
+    return text.replace(given, "stdin") if given else text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -177,6 +177,7 @@ class BucketData(InMemoryData):
 
     Attributes:
         even, ascending: see `LengthBucketBatchSampler`.
+        former: settings of runs that were made before these were remembered.
 
     Args:
         max_tokens: padded size of a training batch, sequences times steps.
@@ -190,6 +191,7 @@ class BucketData(InMemoryData):
     splits: dict[str, Any]
     even = False
     ascending = 0
+    former: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, max_tokens: int, eval_max_tokens: int, seed: int) -> None:
         super().__init__(check_integer("max_tokens", max_tokens, 1), seed)  # the size of a batch is counted in tokens
@@ -210,6 +212,20 @@ class BucketData(InMemoryData):
                 f"{state['sha256'][:12]} and {former[:12]}; bring the former one back, or train anew"
             )
         self._state = state
+
+    def _check_settings(self, state: dict[str, Any], settings: dict[str, Any]) -> None:
+        """Refuse settings other than those that a run was trained with, and remembers as 'settings'.
+
+        What a run of an older version does not remember is taken to be `former`, or else as given.
+
+        Raises:
+            ValueError: one is another, with its name and both values.
+        """
+        remembered = state.get("settings", {})
+        for name, given in settings.items():
+            trained = remembered.get(name, self.former.get(name, given))
+            if given != trained:
+                raise ValueError(f"{name} is {trained!r} in the run, and cannot be {given!r} afterwards")
 
     def rehearsal_batch(self) -> Any:
         return self.splits["train"][[0, len(self.splits["train"]) - 1]]

@@ -104,7 +104,7 @@ class LogBands:
             raise ValueError(
                 f"{num_bands} mel bands from {low:g} to {top:g} Hz are too narrow for a window of {window_ms:g} ms"
             )
-        self.num_points, self.num_features = num_points, num_bands
+        self.num_points, self.num_features, self.low, self.high = num_points, num_bands, float(low), top
         self._shape = torch.hann_window(self.window, periodic=False)
 
     @property

@@ -47,6 +47,8 @@ class LemmaData(PairData):
         ValueError: an argument is out of range; in `setup`: a file cannot be read, or holds nothing to be learnt.
     """
 
+    former = {"upos": "before the form"}
+
     def __init__(
         self,
         train: str | Path,
@@ -90,6 +92,9 @@ class LemmaData(PairData):
                 for word, weight in weights.items()
             ]
         return parts, state
+
+    def _settings(self) -> dict[str, Any]:
+        return super()._settings() | {"upos": "behind the form"}
 
     def invented(self) -> list[Pair]:
         train = list(self._counts["train"])

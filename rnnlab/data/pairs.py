@@ -123,10 +123,7 @@ class PairData(BucketData):
         return {name: getattr(self, name) for name in names}
 
     def _remember(self, state: dict[str, Any]) -> None:
-        remembered = state.get("settings", {})  # runs before 29 November 2026 have none
-        for name, given in self._settings().items():
-            if given != remembered.get(name, given):
-                raise ValueError(f"{name} is {remembered[name]!r} in the run, and cannot be {given!r} afterwards")
+        self._check_settings(state, self._settings())
         self._keep(state)
         self.source_symbols = Vocabulary((*SPECIAL, *state["source"]))
         self.target_symbols = (

@@ -134,9 +134,14 @@ class SoundData(BucketData):
         self._reading_notes = []
         parts = self.read_parts()
         state: dict[str, Any] = {"sha256": hashlib.sha256(self.known_by(parts).encode()).hexdigest()}
+        state["settings"] = self._settings()
         self._keep(state | ({"symbols": list(self.symbols)[1:]} if self.has_own_symbols else {}))
         self.notes = list(self._reading_notes)
         return {part: SoundRows(recordings) for part, recordings in parts.items()}
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what makes the features that a run reads: a model hears others without a complaint, and wrongly."""
+        return {name: getattr(self.bands, name) for name in ("sample_rate", "num_features", "low", "high")}
 
     def rehearsal_batch(self) -> SoundBatch:
         """Return the first sound of training and the one with the fewest frames a symbol: a model must have enough."""
@@ -157,6 +162,7 @@ class SoundData(BucketData):
         return self._state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._check_settings(state_dict, self._settings())
         self._keep(state_dict)
         if self.has_own_symbols:
             self.know_symbols(state_dict["symbols"])

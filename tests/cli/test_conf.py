@@ -16,8 +16,8 @@ from rnnlab.cli.compose import flatten, settings
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.groups import conf_dir, groups, options, questions
 from rnnlab.cli.instantiate import instantiate
-from rnnlab.data.espeak import Speaker
 from tests.covering import few
+from tests.voices import skip_without_espeak
 
 # Overrides by experiment that make its data and model small.
 SMALL = {
@@ -71,10 +71,7 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conl
         dictionary.write_text("".join(f"{word}  {' '.join(word.upper())}\n" for word in PRONOUNCED))
         overrides += [f"data.path={dictionary}"]
     elif "accents" in data:
-        try:
-            Speaker().close()
-        except ValueError as error:
-            pytest.skip(str(error))
+        skip_without_espeak()
         if data["texts"] is not None:
             (tmp_path / "texts").write_text("\n".join(f"We go {word}." for word in PRONOUNCED))
             overrides += [f"data.texts={tmp_path / 'texts'}"]

@@ -1,6 +1,7 @@
 """Sounds on the command line: records, texts of files and folders, times of symbols, pictures, what is refused."""
 
 import csv
+import io
 import json
 import shutil
 import wave
@@ -57,6 +58,16 @@ def test_predict_of_a_folder_and_of_one_of_its_files(sounds_run, folder, tmp_pat
     assert predict(sounds_run, folder / "1.wav", tmp_path / "best.tsv", "n_best=2", "beam=4") == 0
     best = table(tmp_path / "best.tsv")
     assert len(best) == 2 and float(best[0][2]) >= float(best[1][2])
+
+
+def test_a_sound_from_stdin_has_no_name_of_a_file(sounds_run, folder, tmp_path, monkeypatch, capsys):
+    write_wave(tmp_path / "silent.wav", np.zeros(2_000))
+    content = (tmp_path / "silent.wav").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert predict(sounds_run, "-", tmp_path / "a.tsv", "times=true") == 0
+    assert [row[0] for row in table(tmp_path / "a.tsv")] == ["stdin"]
+    assert all(row[0] == "stdin" for row in table(tmp_path / "a.times.tsv")[1:])
+    assert capsys.readouterr().err.startswith("rnnlab: stdin: is silent\n")
 
 
 def test_times_stand_beside_the_texts(sounds_run, folder, tmp_path):

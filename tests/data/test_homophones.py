@@ -7,9 +7,10 @@ import torch
 
 from rnnlab.data import HomophoneData
 from rnnlab.data.batches import IGNORED
-from rnnlab.data.espeak import Speaker, SpokenWord
+from rnnlab.data.espeak import SpokenWord
 from rnnlab.data.homophones import HOMOPHONES
 from rnnlab.data.utterances import Heard
+from tests.voices import skip_without_espeak
 
 SENTENCES = [
     f"{who} {what} {how}."
@@ -19,10 +20,7 @@ SENTENCES = [
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    try:
-        Speaker().close()
-    except ValueError as error:
-        pytest.skip(str(error))
+    skip_without_espeak()
     file = tmp_path_factory.mktemp("texts") / "sentences.txt"
     file.write_text("\n".join(SENTENCES))
     made = HomophoneData(file, num_train=10, num_val=4, num_test=4, num_words=20)

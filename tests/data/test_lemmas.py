@@ -141,3 +141,14 @@ def test_invented_words_are_for_training_alone(make):
     assert invented == make(words, invented=60).invented() != make(words, invented=60, seed=1).invented()
     with pytest.raises(ValueError, match="invented must be an integer of at least 0, got -1"):
         make(invented=-1)
+
+
+def test_a_run_that_read_the_upos_first_is_refused(make):
+    data = make()
+    state = data.state_dict()
+    again = make()
+    again.load_state_dict(state)
+    old = state | {"settings": {name: value for name, value in state["settings"].items() if name != "upos"}}
+    for former in (old, {name: value for name, value in state.items() if name != "settings"}):
+        with pytest.raises(ValueError, match="upos is 'before the form' in the run, and cannot be 'behind the form'"):
+            again.load_state_dict(former)

@@ -8,15 +8,14 @@ from rnnlab.data import SpokenData
 from rnnlab.data import espeak as espeak_module
 from rnnlab.data.espeak import ACCENTS, SAMPLE_RATE, Speaker, Speech, Utterance, family, speak
 from rnnlab.data.utterances import echoed, plain, surrounded, warped
+from tests.voices import skip_without_espeak
 
 
 @pytest.fixture(scope="module")
 def speaker():
-    try:
-        with Speaker() as started:
-            yield started
-    except ValueError as error:
-        pytest.skip(str(error))
+    skip_without_espeak()
+    with Speaker() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,13 @@ def test_a_list_is_split_by_names_and_its_symbols_are_remembered(folder):
     trained = TranscribedData(folder / "absent.tsv")
     trained.load_state_dict(data.state_dict())  # without its files
     assert trained.sizes == data.sizes and trained.text([2, 3]) == "ab"
+    for arguments, message in (
+        ({"high": 4_000}, "high is 8000.0 in the run, and cannot be 4000.0 afterwards"),
+        ({"sample_rate": 8_000}, "sample_rate is 16000 in the run, and cannot be 8000 afterwards"),
+        ({"num_bands": 20}, "num_features is 40 in the run, and cannot be 20 afterwards"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TranscribedData(folder / "list.tsv", **arguments).load_state_dict(data.state_dict())
     queries = trained.read_queries(folder / "s1.wav")
     assert queries.inputs.lengths.tolist() == [1 + (4_100 - 400) // 160]
 
