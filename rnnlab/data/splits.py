@@ -12,7 +12,7 @@ def part_of(text: str, test_percent: int, val_percent: int) -> str:
 
     Example:
         >>> [part_of(word, test_percent=10, val_percent=2) for word in ("gate", "cell", "state")]
-        ['train', 'train', 'train']
+        ['train', 'train', 'val']
     """
     remainder = zlib.crc32(text.encode("utf-8", "surrogatepass")) % 100
     if remainder < test_percent:

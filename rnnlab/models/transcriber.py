@@ -37,7 +37,8 @@ class Transcriber(nn.Module):
 
     Example:
         >>> import functools, torch
-        >>> model = Transcriber(functools.partial(torch.nn.LSTM, hidden_size=8), num_features=5, num_classes=4, stack=3)
+        >>> from rnnlab.nn import LSTM
+        >>> model = Transcriber(functools.partial(LSTM, hidden_size=8), num_features=5, num_classes=4, stack=3)
         >>> logits, lengths = model(torch.zeros(7, 2, 5), torch.tensor([7, 3]))
         >>> logits.shape, lengths
         (torch.Size([3, 2, 4]), tensor([3, 1]))

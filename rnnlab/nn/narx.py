@@ -19,6 +19,7 @@ class NARX(nn.Module):
         backend: of the free run; see `Recurrent`.
 
     Example:
+        >>> import torch
         >>> layer = NARX(NARXCell(3, 8, output_size=1, input_taps=2, output_taps=2))
         >>> x, targets = torch.zeros(5, 2, 3), torch.zeros(5, 2, 1)
         >>> warm, state = layer(x, targets)
