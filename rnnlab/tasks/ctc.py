@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import ctc_loss, nll_loss
+from torchmetrics import SumMetric
 from torchmetrics.text import CharErrorRate, WordErrorRate
 
 from rnnlab.decoding.alignment import BLANK, align, check_fits, check_targets
@@ -88,8 +89,8 @@ class CTCTask(pl.LightningModule):
         self.rates = nn.ModuleDict(
             {split: nn.ModuleDict({name: rate() for name, rate in RATES.items()}) for split in splits}
         )
-        self._infinite = dict.fromkeys(("train", *splits), 0)
-        self._diverged = dict.fromkeys(splits, False)
+        self.infinite = nn.ModuleDict({split: SumMetric() for split in splits})
+        self._infinite = 0  # rows of training, since the epoch began
         self.train_loss = EpochLoss()
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
@@ -99,11 +100,11 @@ class CTCTask(pl.LightningModule):
         finite = losses != torch.inf
         total = batch.target_lengths[finite].sum().clamp(min=1)
         loss = losses[finite].sum() / total
-        self._infinite["train"] += int((~finite).sum())
+        self._infinite += int((~finite).sum())
         self.train_loss.add(self, loss, total)
         if self.trainer.is_last_batch:
-            self.log("train/infinite", float(self._infinite["train"]), on_step=False, on_epoch=True, batch_size=1)
-            self._infinite["train"] = 0
+            self.log("train/infinite", float(self._infinite), on_step=False, on_epoch=True, batch_size=1)
+            self._infinite = 0
         return loss
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
@@ -126,9 +127,8 @@ class CTCTask(pl.LightningModule):
         losses = losses_of("ctc", logits, steps, batch.target, batch.target_lengths)
         finite, count = losses != torch.inf, batch.target_lengths.double()
         self.means[split].update(loss=(losses.double() / count.clamp(min=1))[finite], weight=count[finite])
-        self._infinite[split] += int((~finite).sum())
+        self.infinite[split].update((~finite).sum())
         if losses.isnan().any():  # a model that diverged has no answers
-            self._diverged[split] = True
             return
         data: Any = self.trainer.datamodule
         beam = 1 if self.trainer.state.fn == TrainerFn.FITTING else self.beam
@@ -150,14 +150,16 @@ class CTCTask(pl.LightningModule):
     def _log_rates(self, split: str) -> None:
         data: Any = self.trainer.datamodule
         values: dict[str, Any] = self.means[split].report()
-        names = {"cer", *data.error_names}
+        # The mean is that of all processes, which agree by it on whether to ask for rates.
+        names, has_diverged = {"cer", *data.error_names}, bool(values["loss"].isnan())
         for name, rate in self.rates[split].items():
             if name in names:
-                values[name] = torch.nan if self._diverged[split] else rate.compute().double()
+                values[name] = torch.nan if has_diverged else rate.compute().double()
             rate.reset()
-        if self._infinite[split]:
-            values["infinite"] = float(self._infinite[split])
-        self._infinite[split], self._diverged[split] = 0, False
+        infinite = self.infinite[split].compute()
+        self.infinite[split].reset()
+        if infinite:
+            values["infinite"] = infinite
         self.log_dict({f"{split}/{name}": value for name, value in values.items()})
 
     def predict_step(self, batch: Any, batch_index: int = 0) -> list[list[Transcript]]:
