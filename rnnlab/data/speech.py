@@ -147,7 +147,7 @@ class SpokenData(SoundData):
         """Yield the sounds of a part."""
         stream = list(self.num_sounds).index(part)
         rngs = [np.random.default_rng([self.corpus_seed, stream, number]) for number in range(self.num_sounds[part])]
-        timbres = [timbre for timbre in speaker.timbres if part_of(family(timbre), *_PERCENT) == part]
+        timbres = timbres_of(part, speaker.timbres)
         said = self._sentences(part, rngs)
         utterances = [self._voiced(text, part, timbres, rng) for text, rng in zip(said, rngs, strict=True)]
         for utterance, speech, rng in zip(utterances, speaker.speak(utterances), rngs, strict=True):
@@ -174,3 +174,8 @@ class SpokenData(SoundData):
         accent, timbre = (names[int(rng.integers(len(names)))] for names in (self.accents[part], timbres))
         rate, pitch = (int(rng.integers(low, high + 1)) for low, high in (self.rate, self.pitch))
         return Utterance(text, f"{accent}+{timbre}", rate, pitch)
+
+
+def timbres_of(part: str, timbres: Sequence[str]) -> list[str]:
+    """Return the timbres that are heard in a part, those of one person in one part."""
+    return [timbre for timbre in timbres if part_of(family(timbre), *_PERCENT) == part]

@@ -152,3 +152,12 @@ def test_a_run_that_read_the_upos_first_is_refused(make):
     for former in (old, {name: value for name, value in state.items() if name != "settings"}):
         with pytest.raises(ValueError, match="upos is 'before the form' in the run, and cannot be 'behind the form'"):
             again.load_state_dict(former)
+
+
+def test_a_word_that_was_invented_alone_is_unseen(make):
+    train = conllu(("aaaaa", "NOUN", "aaaaa"), ("bbbbb", "NOUN", "bbbbb"))
+    data = make(train, conllu(("abaaa", "NOUN", "abaaa"), ("aaaaa", "NOUN", "aaaaa")), invented=200)
+    assert ("a", "b", "a", "a", "a", "<NOUN>") in {pair.source for pair in data.invented()}
+    batch = data.splits["val"][range(2)]
+    unseen = {data.source_text(ids): flag for ids, flag in zip(batch.source, batch.unseen.tolist(), strict=True)}
+    assert unseen == {"abaaa NOUN": True, "aaaaa NOUN": False}

@@ -53,6 +53,14 @@ def test_the_signal_to_noise_ratio_is_what_it_says():
     assert np.fft.rfftfreq(len(clean), 1 / SAMPLE_RATE)[spectrum.argmax()] == pytest.approx(600.0, abs=1.0)
 
 
+@pytest.mark.parametrize("hertz", [420.0, 655.0, 890.0])
+def test_the_tone_is_in_the_middle_of_the_bands_wherever_it_is(hertz):
+    heard = sound(key("PARIS", 15.0, 0.0, rng()), Channel(hertz, 10.0), SAMPLE_RATE, rng(1))
+    features = MorseData(num_train=1).features_of(torch.from_numpy(heard))
+    assert features.shape[1] == 7 and features.exp().mean(0).argmax() == 3
+    assert len(MorseData(num_train=1).features_of(torch.zeros(5))) == 0
+
+
 def test_clicks_are_loud_and_short():
     keying = key("E E", 12.0, 0.0, rng())
     quiet, clicked = (sound(keying, Channel(600.0, 20.0, clicks=clicks), SAMPLE_RATE, rng(4)) for clicks in (0.0, 8.0))

@@ -7,6 +7,7 @@ import torch
 from rnnlab.data import SpokenData
 from rnnlab.data import espeak as espeak_module
 from rnnlab.data.espeak import ACCENTS, SAMPLE_RATE, Speaker, Speech, Utterance, family, speak
+from rnnlab.data.speech import timbres_of
 from rnnlab.data.utterances import echoed, plain, surrounded, warped
 from tests.voices import skip_without_espeak
 
@@ -203,3 +204,14 @@ def test_what_nobody_waits_for_ends_quietly(speaker, capfd):
     with Speaker() as another:
         next(another.speak(Utterance("one two three four five six seven") for _ in range(3)))
     assert another._process.returncode is not None and capfd.readouterr().err == ""
+
+
+def test_timbres_of_a_person_are_in_one_part():
+    people = [f"person{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    parts = {
+        part: timbres_of(part, [f"{name}{n}" for name in people for n in (2, 3, 4)])
+        for part in ("train", "val", "test")
+    }
+    assert sum(map(len, parts.values())) == 78 and all(parts.values())
+    for found in parts.values():
+        assert len(found) == 3 * len({family(name) for name in found})

@@ -230,6 +230,7 @@ def test_copying_mixes_attention_into_the_probabilities():
     (logits, vectors, weights, source), _ = heard[0]
     torch.testing.assert_close(probabilities.sum(2), torch.ones(3, 4).double())
     assert source[:, :, 0].t().tolist() == [[4, 5, 6, 7, 3], [7, 8, 3, 0, 0], [5, 5, 5, 3, 0]]  # END is there to copy
+    assert weights[0, 3, 4] > 0 and weights[1, 3, 2] > 0  # and attended to
     gate = torch.sigmoid(model.copy.gate(vectors))
     assert gate.mean() < 0.1  # it begins with writing
     for row, step, symbol in itertools.product(range(3), range(4), range(9)):
