@@ -2,7 +2,7 @@
 
 python experiments/008_ctc_speech/borders.py borders.csv runs/008_ctc_speech/digits-seed0
 
-Digits fill most of a string, so that much is inside by chance: `evenly` puts the symbols of a string at equal distances.
+Digits fill most of a string, and much is inside by chance: `evenly` puts the symbols of a string at equal distances.
 """
 
 from __future__ import annotations
