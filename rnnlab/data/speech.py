@@ -102,8 +102,9 @@ class SpokenData(SoundData):
         if not 0 <= max_echo < 1:
             raise ValueError(f"max_echo must lie in [0, 1), got {max_echo!r}")
         self.max_warp, self.max_echo = float(max_warp), float(max_echo)
-        if not accents or (test_accents is not None and not test_accents):
-            raise ValueError(f"accents must name one at least, as {', '.join(ACCENTS)}")
+        for name, some in (("accents", accents), ("test_accents", accents if test_accents is None else test_accents)):
+            if isinstance(some, str) or not some:
+                raise ValueError(f"{name} must be a list of one or more, as [{', '.join(ACCENTS)}], got {some!r}")
         self.texts, self.snr = texts, check_range("snr", min_snr, max_snr, -20, 60)
         self.accents = {"train": accents, "val": accents, "test": accents if test_accents is None else test_accents}
         self.ascending = check_integer("ascending", ascending, 0)

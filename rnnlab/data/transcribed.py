@@ -61,6 +61,14 @@ class TranscribedData(SoundData):
         lists = {part: _read_list(path, self.encoding) for part, path in self.paths.items()}
         if "val" not in lists:
             lists = self._split(lists["train"]) | {part: lists[part] for part in lists if part != "train"}
+        known = {file.resolve() for file, _, _ in lists["train"]}
+        for part in [part for part in lists if part != "train"]:
+            count = sum(file.resolve() in known for file, _, _ in lists[part])
+            if count:
+                self._reading_notes.append(
+                    f"{part}: {count} of {len(lists[part])} sounds are in train too; they do not show what is learnt "
+                    "of new ones"
+                )
         if not self._state:
             self.know_symbols(sorted({letter for _, text, _ in lists["train"] for letter in text}))
         return {part: [self._recording(*line) for line in lines] for part, lines in lists.items()}
@@ -92,7 +100,8 @@ def _read_list(path: str | Path, encoding: str) -> list[tuple[Path, str, str]]:
     lines = text.rstrip().split("\n")
     if lines == [""]:
         raise ValueError(f"{file}: is empty, lines of a file, a tab and a text are expected")
-    found = []
+    found: list[tuple[Path, str, str]] = []
+    first: dict[Path, int] = {}
     for number, line in enumerate(lines, start=1):
         name, *texts = line.split("\t")
         if len(texts) != 1 or not name.strip() or not texts[0].strip():
@@ -100,5 +109,7 @@ def _read_list(path: str | Path, encoding: str) -> list[tuple[Path, str, str]]:
         sound = file.parent / name.strip()
         if not sound.is_file():
             raise ValueError(f"{file}:{number}: there is no file {sound}")
+        if first.setdefault(sound.resolve(), number) != number:
+            raise ValueError(f"{file}:{number}: {name.strip()} stands in line {first[sound.resolve()]} already")
         found.append((sound, texts[0].strip(), f"{file}:{number}"))
     return found

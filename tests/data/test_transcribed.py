@@ -56,6 +56,7 @@ def test_lists_of_their_own(folder):
     data = TranscribedData(whole(folder), val)
     data.setup()
     assert {part: len(rows) for part, rows in data.splits.items()} == {"train": 60, "val": 2}
+    assert data.notes == ["val: 2 of 2 sounds are in train too; they do not show what is learnt of new ones"]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,7 @@ def test_lists_of_their_own(folder):
         (["s1.wav\ta", "s2.wav\ta\tb"], "list.tsv:2: expected a file, one tab and a text"),
         (["absent.wav\ta"], "list.tsv:1: there is no file .*absent.wav"),
         ([], "list.tsv: is empty"),
+        (["s1.wav\ta", "s2.wav\ta", "./s1.wav\tb"], "list.tsv:3: ./s1.wav stands in line 1 already"),
         (["s1.wav\ta"], "is split by a hash of the files: .*; give val=FILE"),
         (["list.tsv\ta", *(f"s{number}.wav\ta" for number in range(60))], "list.tsv: is no sound that can be read"),
     ],
