@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import lightning.pytorch as pl
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from rnnlab.tasks.means import EpochLoss, Means
-from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
+from rnnlab.tasks.task import Task
 
 
-class AdditionTask(pl.LightningModule):
+class AdditionTask(Task):
     """Learn to answer questions of `AdditionData`.
 
     Logged for 'val/' and 'test/', all as sums over counts: 'loss' in nats per character; 'exact_match', the share of
@@ -31,23 +29,13 @@ class AdditionTask(pl.LightningModule):
     monitor = ("val/exact_match", "max")
 
     def __init__(self, model: nn.Module, optim: OptimiserFactory, schedule: ScheduleFactory | None = None) -> None:
-        super().__init__()
-        self.model, self.optim, self.schedule = model, optim, schedule
-        names = ("loss", "exact_match", "char_accuracy")
-        self.means = nn.ModuleDict({split: Means(*names) for split in ("val", "test")})
-        self.train_loss = EpochLoss()
+        super().__init__(model, optim, schedule, "loss", "exact_match", "char_accuracy")
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         questions, answers = batch
         loss = _loss(self.model(questions), answers)
         self.train_loss.add(self, loss, len(questions))
         return loss
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        self._evaluation_step(batch, "val")
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        self._evaluation_step(batch, "test")
 
     def check(self, batch: tuple[Tensor, Tensor]) -> None:
         """Raise ValueError unless the model's logits for a batch are one row for each character of the answers."""
@@ -56,7 +44,7 @@ class AdditionTask(pl.LightningModule):
         if logits.shape[:-1] != answers.shape:
             raise ValueError(f"the model answers {tuple(logits.shape)} and the answers are {tuple(answers.shape)}")
 
-    def _evaluation_step(self, batch: tuple[Tensor, Tensor], split: str) -> None:
+    def measure(self, batch: tuple[Tensor, Tensor], split: str) -> None:
         questions, answers = batch
         logits = self.model(questions)
         is_right = logits.argmax(dim=-1) == answers  # (B, A)
@@ -64,19 +52,10 @@ class AdditionTask(pl.LightningModule):
             loss=_loss(logits, answers, reduction="none"), exact_match=is_right.all(dim=1), char_accuracy=is_right
         )
 
-    def on_validation_epoch_end(self) -> None:
-        self.log_dict({f"val/{name}": value for name, value in self.means["val"].report().items()})
-
-    def on_test_epoch_end(self) -> None:
-        self.log_dict({f"test/{name}": value for name, value in self.means["test"].report().items()})
-
     def predict_step(self, batch: tuple[Tensor, ...] | Tensor, batch_index: int = 0) -> Tensor:
         """Return the most likely answer, ids int64 (B, A), of question ids (B, T), alone or first in a batch."""
         questions = batch if isinstance(batch, Tensor) else batch[0]
         return self.model(questions).argmax(dim=-1)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return complete_optimisers(self, self.optim, self.schedule)
 
 
 def _loss(logits: Tensor, answers: Tensor, reduction: str = "mean") -> Tensor:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rnnlab.tasks.schedule import restore_position
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
+from rnnlab.tasks.task import Task
 
 
 class Carry:
@@ -68,19 +68,20 @@ class Carry:
         self._state = checkpoint.get("carry")
 
 
-class WindowedTask(pl.LightningModule):
+class WindowedTask(Task):
     """Base of tasks that train on windows: what a resumed run needs to go on in the middle of a series.
 
     Attributes:
         carry: the state of training.
+
+    Args: those of `Task`.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(
+        self, model: nn.Module, optim: OptimiserFactory, schedule: ScheduleFactory | None, *names: str
+    ) -> None:
+        super().__init__(model, optim, schedule, *names)
         self.carry = Carry()
-
-    def on_train_start(self) -> None:
-        restore_position(self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.carry.save(checkpoint)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -14,8 +14,7 @@ from rnnlab.data import Window
 from rnnlab.data.checks import check_integer
 from rnnlab.tasks.carry import Carry, WindowedTask
 from rnnlab.tasks.dynamic import check_rates, evaluate_dynamically
-from rnnlab.tasks.means import EpochLoss, Means
-from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 
 
 class CharLMTask(WindowedTask):
@@ -53,26 +52,17 @@ class CharLMTask(WindowedTask):
         dynamic_decay: float = 0.0,
         dynamic_steps: int = 20,
     ) -> None:
-        super().__init__()
-        self.model, self.optim, self.schedule = model, optim, schedule
+        super().__init__(model, optim, schedule, "loss")
         if dynamic_lr is not None:
             check_rates(dynamic_lr, dynamic_decay)
         self.dynamic_lr, self.dynamic_decay = dynamic_lr, dynamic_decay
         self.dynamic_steps = check_integer("task.dynamic_steps", dynamic_steps, 1)
-        self.means = nn.ModuleDict({split: Means("loss") for split in ("val", "test")})
-        self.train_loss = EpochLoss()
         self.evaluation_carry = Carry()
 
     def training_step(self, batch: Window, batch_index: int) -> Tensor:
         loss = _nats(self._logits(batch, self.carry), batch.targets, reduction="mean")
         self.train_loss.add(self, loss, (batch.targets >= 0).sum())
         return loss
-
-    def validation_step(self, batch: Window, batch_index: int) -> None:
-        self._evaluation_step(batch, "val")
-
-    def test_step(self, batch: Window, batch_index: int) -> None:
-        self._evaluation_step(batch, "test")
 
     def check(self, batch: Window) -> None:
         """Raise ValueError unless the model gives logits for each character of a window."""
@@ -90,23 +80,17 @@ class CharLMTask(WindowedTask):
         carry.leave(state)
         return logits
 
-    def _evaluation_step(self, batch: Window, split: str) -> None:
+    def measure(self, batch: Window, split: str) -> None:
         nats = _nats(self._logits(batch, self.evaluation_carry), batch.targets, reduction="none")
         self.means[split].update(loss=nats[batch.targets.flatten() >= 0])
 
-    def on_validation_epoch_end(self) -> None:
-        self._log_means("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_means("test")
-
-    def _log_means(self, split: str) -> None:
+    def report(self, split: str) -> dict[str, Any]:
         loss = self.means[split].report()["loss"]
         values = {"loss": loss, "bits": loss / math.log(2), "perplexity": loss.exp()}
         if self.dynamic_lr is not None and self.trainer.state.fn != "fit":
             nats = torch.tensor(self._dynamic_nats(split), dtype=torch.float64)
             values |= {"bits_dynamic": nats / math.log(2), "perplexity_dynamic": nats.exp()}
-        self.log_dict({f"{split}/{name}": value for name, value in values.items()})
+        return values
 
     def _dynamic_nats(self, split: str) -> float:
         """Return the nats per character of a copy of the model that goes on learning from the part it is scored on."""
@@ -119,9 +103,6 @@ class CharLMTask(WindowedTask):
                 lr=self.dynamic_lr,
                 decay=self.dynamic_decay,
             )
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return complete_optimisers(self, self.optim, self.schedule)
 
 
 def _nats(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import ctc_loss, nll_loss
 from torchmetrics import SumMetric
@@ -21,15 +19,15 @@ from rnnlab.decoding.alignment import BLANK, align, check_fits, check_targets
 from rnnlab.decoding.ctc import Transcript, best_path, prefix_beam
 from rnnlab.decoding.listening import Span, spans_of
 from rnnlab.decoding.sampling import check_integer, check_number
-from rnnlab.tasks.means import EpochLoss, Means
-from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
+from rnnlab.tasks.task import Task
 
 LOSSES = ("ctc", "viterbi")
 RATES = {"cer": CharErrorRate, "wer": WordErrorRate, "ler": WordErrorRate}  # ler: of labels written as words
 _IGNORED = -100  # the class of a step in padding
 
 
-class CTCTask(pl.LightningModule):
+class CTCTask(Task):
     """Learn to transcribe the sounds of a data module of `rnnlab.data` whose batches are `SoundBatch`.
 
     `loss='ctc'` minimises the negative log-likelihood of targets, the sum over all their alignments. `loss='viterbi'`
@@ -74,8 +72,7 @@ class CTCTask(pl.LightningModule):
         n_best: int = 1,
         insertion_bonus: float = 0.0,
     ) -> None:
-        super().__init__()
-        self.model, self.optim, self.schedule = model, optim, schedule
+        super().__init__(model, optim, schedule, "loss")
         if loss not in LOSSES:
             raise ValueError(f"task.loss must be {' or '.join(LOSSES)}, got {loss!r}")
         check_integer("task.beam", beam, 1)
@@ -85,13 +82,11 @@ class CTCTask(pl.LightningModule):
             raise ValueError(f"task.n_best must be at most task.beam, got {n_best} and {beam}")
         self.loss, self.beam, self.n_best, self.insertion_bonus = loss, beam, n_best, insertion_bonus
         splits = ("val", "test")
-        self.means = nn.ModuleDict({split: Means("loss") for split in splits})
         self.rates = nn.ModuleDict(
             {split: nn.ModuleDict({name: rate() for name, rate in RATES.items()}) for split in splits}
         )
         self.infinite = nn.ModuleDict({split: SumMetric() for split in splits})
         self._infinite = 0  # rows of training, since the epoch began
-        self.train_loss = EpochLoss()
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         logits, steps = self.model(batch.features, batch.lengths)
@@ -107,12 +102,6 @@ class CTCTask(pl.LightningModule):
             self._infinite = 0
         return loss
 
-    def validation_step(self, batch: Any, batch_index: int) -> None:
-        self._evaluation_step(batch, "val")
-
-    def test_step(self, batch: Any, batch_index: int) -> None:
-        self._evaluation_step(batch, "test")
-
     def check(self, batch: Any) -> None:
         """Raise ValueError unless the model scores each class of the data, often enough for the targets of a batch."""
         logits, steps = self.model(batch.features, batch.lengths)
@@ -122,7 +111,7 @@ class CTCTask(pl.LightningModule):
         check_targets(num_classes, batch.target, batch.target_lengths)
         check_fit(steps, batch)
 
-    def _evaluation_step(self, batch: Any, split: str) -> None:
+    def measure(self, batch: Any, split: str) -> None:
         logits, steps = self.model(batch.features, batch.lengths)
         losses = losses_of("ctc", logits, steps, batch.target, batch.target_lengths)
         finite, count = losses != torch.inf, batch.target_lengths.double()
@@ -141,13 +130,7 @@ class CTCTask(pl.LightningModule):
             else:
                 rate.update(texts, right)
 
-    def on_validation_epoch_end(self) -> None:
-        self._log_rates("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_rates("test")
-
-    def _log_rates(self, split: str) -> None:
+    def report(self, split: str) -> dict[str, Any]:
         data: Any = self.trainer.datamodule
         values: dict[str, Any] = self.means[split].report()
         # The mean is that of all processes, which agree by it on whether to ask for rates.
@@ -160,7 +143,7 @@ class CTCTask(pl.LightningModule):
         self.infinite[split].reset()
         if infinite:
             values["infinite"] = infinite
-        self.log_dict({f"{split}/{name}": value for name, value in values.items()})
+        return values
 
     def predict_step(self, batch: Any, batch_index: int = 0) -> list[list[Transcript]]:
         """Return the `n_best` best transcripts of each sound, best first."""
@@ -198,12 +181,6 @@ class CTCTask(pl.LightningModule):
         for row, ids in enumerate(texts):
             target[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
         return align(logits.float().log_softmax(-1), steps, target, lengths)
-
-    def on_train_start(self) -> None:
-        restore_position(self.trainer)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return complete_optimisers(self, self.optim, self.schedule)
 
 
 def losses_of(kind: str, logits: Tensor, steps: Tensor, target: Tensor, target_lengths: Tensor) -> Tensor:

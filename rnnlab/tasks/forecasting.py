@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from rnnlab.data import Window
 from rnnlab.tasks.carry import WindowedTask
-from rnnlab.tasks.means import EpochLoss, Means
-from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 
 
 class ForecastingTask(WindowedTask):
@@ -38,23 +38,13 @@ class ForecastingTask(WindowedTask):
     monitor = ("val/mse_last", "min")
 
     def __init__(self, model: nn.Module, optim: OptimiserFactory, schedule: ScheduleFactory | None = None) -> None:
-        super().__init__()
-        self.model, self.optim, self.schedule = model, optim, schedule
-        names = ("mse", "mse_last", "level_mse", "mae", "mape")
-        self.means = nn.ModuleDict({split: Means(*names) for split in ("val", "test")})
-        self.train_loss = EpochLoss()
+        super().__init__(model, optim, schedule, "mse", "mse_last", "level_mse", "mae", "mape")
 
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
         x, y = batch[:2]
         loss = mse_loss(self._forecast(x, y, batch.reset if isinstance(batch, Window) else None), y)
         self.train_loss.add(self, loss, y[..., 0].numel())
         return loss
-
-    def validation_step(self, batch: tuple[Tensor, ...], batch_index: int) -> None:
-        self._evaluation_step(batch, "val")
-
-    def test_step(self, batch: tuple[Tensor, ...], batch_index: int) -> None:
-        self._evaluation_step(batch, "test")
 
     def check(self, batch: tuple[Tensor, ...]) -> None:
         """Raise ValueError unless the model's forecasts of a batch have the shape of its targets."""
@@ -78,7 +68,7 @@ class ForecastingTask(WindowedTask):
             )
         return forecast
 
-    def _evaluation_step(self, batch: tuple[Tensor, ...], split: str) -> None:
+    def measure(self, batch: tuple[Tensor, ...], split: str) -> None:
         x, y, *origin = batch
         forecast = self._forecast(x, y)
         error = (forecast - y).double()
@@ -93,27 +83,18 @@ class ForecastingTask(WindowedTask):
             relative = torch.where(truth == 0, torch.inf, level_error / truth)
             means.update(level_mse=level_error**2, mae=level_error.abs(), mape=100 * relative.abs())
 
-    def on_validation_epoch_end(self) -> None:
-        self._log_means("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_means("test")
-
-    def _log_means(self, split: str) -> None:
+    def report(self, split: str) -> dict[str, Any]:
         means = self.means[split].report()
         if "level_mse" in means:
             means["rmse"] = means.pop("level_mse").sqrt()
             if not means["mape"].isfinite():
                 del means["mape"]
-        self.log_dict({f"{split}/{name}": value for name, value in means.items()})
+        return means
 
     def predict_step(self, batch: tuple[Tensor, ...] | Tensor, batch_index: int = 0) -> Tensor:
         """Return the forecasts (B, K) made at the last step of series (B, T, I), alone or first in a batch."""
         x = batch if isinstance(batch, Tensor) else batch[0]
         return _last_step(self.model(x))
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return complete_optimisers(self, self.optim, self.schedule)
 
 
 def _last_step(values: Tensor) -> Tensor:

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -20,11 +18,11 @@ from rnnlab.data.pair_rows import PairBatch
 from rnnlab.decoding import Hypothesis, translate
 from rnnlab.decoding.sampling import check_integer, check_number
 from rnnlab.decoding.symbols import PADDING
-from rnnlab.tasks.means import EpochLoss, Means
-from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
+from rnnlab.tasks.task import Task
 
 
-class Seq2SeqTask(pl.LightningModule):
+class Seq2SeqTask(Task):
     """Learn to answer the sources of a data module of `rnnlab.data` whose batches are `PairBatch`.
 
     Logged for 'val/' and 'test/', each pair counting as often as its weight says: 'loss' in nats a target symbol, the
@@ -73,8 +71,7 @@ class Seq2SeqTask(pl.LightningModule):
         n_best: int = 1,
         max_length: int | None = None,
     ) -> None:
-        super().__init__()
-        self.model, self.optim, self.schedule = model, optim, schedule
+        super().__init__(model, optim, schedule, "loss", "exact_match", "unseen_accuracy", "symbol_error", "unseen")
         self.label_smoothing = _check_share("label_smoothing", label_smoothing)
         last = teacher_forcing if last_teacher_forcing is None else last_teacher_forcing
         self.teacher_forcing = (
@@ -91,12 +88,9 @@ class Seq2SeqTask(pl.LightningModule):
         if max_length is not None:
             check_integer("task.max_length", max_length, 1)
         self.beam, self.n_best, self.length_penalty, self.max_length = beam, n_best, length_penalty, max_length
-        names = ("loss", "exact_match", "unseen_accuracy", "symbol_error", "unseen")
-        self.means = nn.ModuleDict({split: Means(*names) for split in ("val", "test")})
         self.by_length: dict[str, dict[int, tuple[float, float]]] = {}
         self._right: Counter[int] = Counter()
         self._all: Counter[int] = Counter()
-        self.train_loss = EpochLoss()
 
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
         first, last = self.teacher_forcing
@@ -112,19 +106,13 @@ class Seq2SeqTask(pl.LightningModule):
         self.train_loss.add(self, loss, total)
         return loss
 
-    def validation_step(self, batch: PairBatch, batch_index: int) -> None:
-        self._evaluation_step(batch, "val")
-
-    def test_step(self, batch: PairBatch, batch_index: int) -> None:
-        self._evaluation_step(batch, "test")
-
     def check(self, batch: PairBatch) -> None:
         """Raise ValueError unless the model's logits for a batch are one row for each symbol of the targets."""
         logits = self.model(batch)
         if logits.shape[:-1] != batch.target.shape:
             raise ValueError(f"the model's logits are {tuple(logits.shape)}, for targets {tuple(batch.target.shape)}")
 
-    def _evaluation_step(self, batch: PairBatch, split: str) -> None:
+    def measure(self, batch: PairBatch, split: str) -> None:
         losses = _losses(self.model(batch), batch.target)
         weight, is_symbol = batch.weight.double(), batch.target != PADDING
         self.means[split].update(loss=losses[is_symbol], weight=weight.unsqueeze(1).expand_as(losses)[is_symbol])
@@ -150,13 +138,7 @@ class Seq2SeqTask(pl.LightningModule):
         scores = [score_answer(answer, right) for answer, right in zip(answers, truths, strict=True)]
         return torch.tensor(scores, dtype=torch.float64, device=self.device).unbind(dim=1)
 
-    def on_validation_epoch_end(self) -> None:
-        self._log_means("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_means("test")
-
-    def _log_means(self, split: str) -> None:
+    def report(self, split: str) -> dict[str, Any]:
         data: Any = self.trainer.datamodule
         values = self.means[split].report()
         if not 0 < values.pop("unseen") < 1:
@@ -164,9 +146,9 @@ class Seq2SeqTask(pl.LightningModule):
         if data.error_names:
             of_answers, of_symbols = data.error_names
             values |= {of_answers: 1 - values["exact_match"], of_symbols: values.pop("symbol_error")}
-        self.log_dict({f"{split}/{name}": value for name, value in values.items()})
         self.by_length[split] = {length: (self._right[length], self._all[length]) for length in sorted(self._all)}
         self._right, self._all = Counter(), Counter()
+        return values
 
     def predict_step(self, batch: PairBatch, batch_index: int = 0) -> list[list[Hypothesis]]:
         """Return the `n_best` best answers to each source, best first."""
@@ -186,12 +168,6 @@ class Seq2SeqTask(pl.LightningModule):
             n_best=n_best,
             length_penalty=self.length_penalty,
         )
-
-    def on_train_start(self) -> None:
-        restore_position(self.trainer)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return complete_optimisers(self, self.optim, self.schedule)
 
 
 def on_a_line(first: float, last: float, step: int, num_steps: float) -> float:

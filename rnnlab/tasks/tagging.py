@@ -5,19 +5,17 @@ B batch, T time, K tags.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rnnlab.data.batches import IGNORED
 from rnnlab.data.sentences import TaggedBatch
-from rnnlab.tasks.means import EpochLoss, Means
-from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
+from rnnlab.tasks.task import Task
 
 _GROUPS = ("unseen", "homophones")  # fields of a batch: tokens that are scored by themselves, too
 
@@ -31,7 +29,7 @@ class TagScore(NamedTuple):
     support: int
 
 
-class TaggingTask(pl.LightningModule):
+class TaggingTask(Task):
     """Learn to tag the sentences of a data module of `rnnlab.data` with batches `TaggedBatch` or `SegmentBatch`.
 
     Logged for 'val/' and 'test/', all as sums over counts of tokens that have a tag, padding excluded: 'loss' in nats a
@@ -56,29 +54,20 @@ class TaggingTask(pl.LightningModule):
     monitor = ("val/accuracy", "max")
 
     def __init__(self, model: nn.Module, optim: OptimiserFactory, schedule: ScheduleFactory | None = None) -> None:
-        super().__init__()
-        self.model, self.optim, self.schedule = model, optim, schedule
         groups = (f"accuracy_{name}" for name in _GROUPS)
         names = ("loss", "accuracy", *groups, "sentence_accuracy", "unknown_tags")
-        self.means = nn.ModuleDict({split: Means(*names) for split in ("val", "test")})
+        super().__init__(model, optim, schedule, *names)
         self.counts = nn.ModuleDict(
             {split: MulticlassConfusionMatrix(model.num_tags + 1, validate_args=False) for split in ("val", "test")}
         )
         self.confusion: dict[str, Tensor] = {}
         self._astray: dict[str, Tensor] = {}  # how often each tag was given for an unknown one, int64 (K,)
-        self.train_loss = EpochLoss()
 
     def training_step(self, batch: TaggedBatch, batch_index: int) -> Tensor:
         count = (batch.tags >= 0).sum()
         loss = self._losses(self.model(batch), batch).sum() / count.clamp(min=1)  # sentences may be without any tag
         self.train_loss.add(self, loss, count)
         return loss
-
-    def validation_step(self, batch: TaggedBatch, batch_index: int) -> None:
-        self._evaluation_step(batch, "val")
-
-    def test_step(self, batch: TaggedBatch, batch_index: int) -> None:
-        self._evaluation_step(batch, "test")
 
     def check(self, batch: TaggedBatch) -> None:
         """Raise ValueError unless the model scores each tag of the data at each token of a batch."""
@@ -99,7 +88,7 @@ class TaggingTask(pl.LightningModule):
         losses = cross_entropy(emissions.flatten(0, 1).float(), tags.flatten(), ignore_index=IGNORED, reduction="none")
         return losses.view_as(batch.tags).sum(dim=1)
 
-    def _evaluation_step(self, batch: TaggedBatch, split: str) -> None:
+    def measure(self, batch: TaggedBatch, split: str) -> None:
         emissions = self.model(batch)
         has_tag, is_known = batch.tags != IGNORED, batch.tags >= 0
         predicted = self.model.best_tags(emissions, batch.lengths)
@@ -120,13 +109,7 @@ class TaggingTask(pl.LightningModule):
         true = batch.tags.where(is_known, self.model.num_tags)  # the last row is of unknown tags
         self.counts[split].update(predicted[has_tag], true[has_tag])
 
-    def on_validation_epoch_end(self) -> None:
-        self._log_scores("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._log_scores("test")
-
-    def _log_scores(self, split: str) -> None:
+    def report(self, split: str) -> dict[str, Any]:
         counts = self.counts[split].compute().cpu()
         self.counts[split].reset()
         self.confusion[split], self._astray[split] = counts[:-1, :-1], counts[-1, :-1]
@@ -134,7 +117,7 @@ class TaggingTask(pl.LightningModule):
         values = {**self.means[split].report(), "macro_f1": f1.nanmean()}
         if values["unknown_tags"] == 0:
             del values["unknown_tags"]
-        self.log_dict({f"{split}/{name}": value for name, value in values.items()})
+        return values
 
     def per_tag(self, split: str) -> dict[str, TagScore]:
         """Return the scores of each tag, by its name, at the last measurement of a split.
@@ -157,9 +140,3 @@ class TaggingTask(pl.LightningModule):
     def predict_step(self, batch: TaggedBatch, batch_index: int = 0) -> Tensor:
         """Return the best tags, int64 (B, T); what stands in padding is of no meaning."""
         return self.model.decode(batch)
-
-    def on_train_start(self) -> None:
-        restore_position(self.trainer)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return complete_optimisers(self, self.optim, self.schedule)
