@@ -1,6 +1,7 @@
 """Sound files of every kind, what is refused, and strings of digits from recordings."""
 
 import io
+import sys
 import tarfile
 
 import numpy as np
@@ -192,3 +193,10 @@ def test_a_rehearsal_has_the_sound_that_is_shortest_for_its_text():
     part = data.splits["train"]
     data.splits["train"] = SoundRows([*part.recordings, Recording(part.recordings[0].features[:9], [1, 1, 1, 2])])
     assert data.rehearsal_batch().rows.tolist() == [0, 6]
+
+
+def test_without_the_libraries_it_is_said_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    with pytest.raises(ValueError, match=r'sound files need soundfile and soxr: pip install "rnnlab\[speech\]"'):
+        read_sound(tmp_path / "a.wav", 8_000)
