@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from rnnlab.models.attention import Attention, Diagonal
 from rnnlab.models.bridge import Bridge
-from rnnlab.models.copying import CopyGate
 from rnnlab.models.layers import (
     LockedDropout,
     RecurrentFactory,
@@ -24,7 +23,6 @@ from rnnlab.models.layers import (
     embedding_table,
     initialise_all,
     output_width,
-    with_end,
 )
 
 
@@ -36,7 +34,6 @@ class Memory(NamedTuple):
         keys, outputs: of the encoder's steps, (S, B, A) and (S, B, M), see `Attention`; None without attention.
         mask: bool (S, B, 1), the steps that count; None if all do, or without attention.
         last: number of each source's last step, int64 (1, B, 1); None without a window.
-        source: the symbols, int64 (S, B, 1), for a model that copies them; else None.
     """
 
     start: Any
@@ -44,7 +41,6 @@ class Memory(NamedTuple):
     outputs: Tensor | None
     mask: Tensor | None
     last: Tensor | None = None
-    source: Tensor | None = None
 
 
 class DecoderState(NamedTuple):
@@ -79,9 +75,6 @@ class EncoderDecoder(nn.Module):
         attention_size: see there.
         window: D, to attend near the diagonal alone, see `rnnlab.models.attention.Diagonal`; for answers that go along
             with their source. None for the whole source.
-        copy: mix the attention into the probabilities, so that symbols of the source can be copied, see
-            `rnnlab.models.copying`; the source is read with END behind it, which can be copied too. Needs attention and
-            one vocabulary.
         input_feeding: feed what was attended to into the next step; needs attention.
         dropout: rate of dropout on embeddings and before the read-out, with one mask for all steps of a call.
         share_embeddings: one table of embeddings for both sides, which must have one vocabulary.
@@ -115,7 +108,6 @@ class EncoderDecoder(nn.Module):
         attention: str = "general",
         attention_size: int | None = None,
         window: int | None = None,
-        copy: bool = False,
         input_feeding: bool = False,
         dropout: float = 0.0,
         share_embeddings: bool = False,
@@ -128,10 +120,6 @@ class EncoderDecoder(nn.Module):
             raise ValueError("model.input_feeding=true feeds what was attended to: it needs model.attention")
         if window is not None and attention == "none":
             raise ValueError("model.window bounds what is attended to: it needs model.attention")
-        if copy:
-            if attention == "none":
-                raise ValueError("model.copy=true copies what was attended to: it needs model.attention")
-            check_shared("model.copy", source_size, target_size, shared_vocabulary)
         if decoder is not None and not callable(decoder):
             raise ValueError(f"model.decoder must be a recurrent layer or null, got {decoder!r}")
         if decoder is None:
@@ -160,7 +148,6 @@ class EncoderDecoder(nn.Module):
             read = embedding_size if tie_embeddings else width
             self.diagonal = None if window is None else Diagonal(window)
             self.combine = nn.Linear(memory_width + width, read, bias=False)
-        self.copy = CopyGate(read) if copy else None
         self.read_size = read
         self.dropout = LockedDropout(dropout)
         self.head = nn.Linear(read, target_size)
@@ -175,8 +162,6 @@ class EncoderDecoder(nn.Module):
 
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
         """Read sources, int64 (B, S), of these lengths (B,)."""
-        if self.copy is not None:
-            source, lengths = with_end(source, lengths), lengths + 1
         x = self.dropout(self.source_table(source.t()))
         # Batches are made of sources of one length where that can be; on a GPU, to ask would be to wait.
         is_full = not lengths.is_cuda and bool((lengths == source.shape[1]).all())
@@ -187,8 +172,7 @@ class EncoderDecoder(nn.Module):
         steps = torch.arange(source.shape[1], device=source.device)
         mask = None if is_full else (steps[:, None] < lengths).unsqueeze(2)
         last = None if self.diagonal is None else (lengths.to(source.device) - 1).view(1, -1, 1)
-        symbols = None if self.copy is None else source.t().unsqueeze(2)
-        return Memory(start, self.attention.keys(outputs), outputs, mask, last, symbols)
+        return Memory(start, self.attention.keys(outputs), outputs, mask, last)
 
     def initial_state(self, memory: Memory) -> DecoderState:
         """Return the state before the first symbol of each source."""
@@ -209,8 +193,8 @@ class EncoderDecoder(nn.Module):
         Returns:
             Logits of the next symbol (N, V), and the state behind this one.
         """
-        vectors, weights, state = self._advance(self.dropout(self.target_table(token)), state, memory)
-        return _rows(self._read_out(self.dropout(vectors), weights, memory)), state
+        vector, _, state = self._advance(self.dropout(self.target_table(token)), state, memory)
+        return self.head(self.dropout(vector)), state
 
     def forward(self, batch: Any, teacher_forcing: float = 1.0) -> Tensor:
         """Return the logits of each target symbol, given those before it.
@@ -224,8 +208,8 @@ class EncoderDecoder(nn.Module):
             Logits (B, U, V).
         """
         memory = self.encode(batch.source, batch.source_lengths)
-        vectors, weights = self._vectors(batch.target, memory, teacher_forcing)
-        return self._read_out(self.dropout(vectors), weights, memory).transpose(0, 1)
+        vectors = self._vectors(batch.target, memory, teacher_forcing)  # (U, B, F)
+        return self.head(self.dropout(vectors)).transpose(0, 1)
 
     def attention_weights(self, batch: Any) -> Tensor:
         """Return what each target symbol attended to, (B, U, S), rows adding up to one.
@@ -241,39 +225,37 @@ class EncoderDecoder(nn.Module):
         for x in inputs:
             _, found, state = self._advance(x, state, memory)
             weights.append(found)
-        # Without END, which a model that copies reads behind its source.
-        return torch.cat(weights, dim=1)[:, :, : batch.source.shape[1]]
+        return torch.cat(weights, dim=1)
 
-    def _vectors(self, target: Tensor, memory: Memory, teacher_forcing: float) -> tuple[Tensor, Tensor | None]:
-        """Return what is read out at each step (U, B, F), and what it attended to (B, U, S)."""
+    def _vectors(self, target: Tensor, memory: Memory, teacher_forcing: float) -> Tensor:
+        """Return what is read out at each step, (U, B, F)."""
         tokens = decoder_input(target).t()
         state = self.initial_state(memory)
         x = self.dropout(self.target_table(tokens))  # (U, B, E)
         if not self.input_feeding and teacher_forcing >= 1:
             hidden, _ = self.decoder(x, state.rnn)
-            return self._attend(hidden, memory, torch.arange(len(x), device=x.device).unsqueeze(1))
+            return self._attend(hidden, memory, torch.arange(len(x), device=x.device).unsqueeze(1))[0]
         vectors: list[Tensor] = []
-        weights: list[Any] = []
         for x_t in x:
             if vectors and teacher_forcing < 1:
                 with torch.no_grad():
-                    own = self._read_out(vectors[-1], weights[-1], memory)[0].argmax(dim=1)
+                    own = self.head(vectors[-1]).argmax(dim=1)
                 is_true = torch.rand(len(own), 1, device=own.device) < teacher_forcing
                 x_t = x_t.where(is_true, self.dropout(self.target_table(own)))
-            vector, found, state = self._advance(x_t, state, memory)
+            vector, _, state = self._advance(x_t, state, memory)
             vectors.append(vector)
-            weights.append(found)
-        return torch.cat(vectors), None if self.attention is None else torch.cat(weights, dim=1)
+        return torch.stack(vectors)
 
-    def _advance(self, x: Tensor, state: DecoderState, memory: Memory) -> tuple[Tensor, Tensor | None, DecoderState]:
-        """Return what is read out (K, B, F) after the embedding x (B*K, E), what it attended to, and the state."""
+    def _advance(self, x: Tensor, state: DecoderState, memory: Memory) -> tuple[Tensor, Any, DecoderState]:
+        """Return what is read out (N, F) after the embedding x (N, E), what it attended to (B, K, S), and the state."""
         hidden, rnn = self.decoder.step(x if state.fed is None else torch.cat([x, state.fed], dim=1), state.rnn)
         # The K hypotheses of a source are K queries to one memory.
         num_sources = len(hidden) if memory.outputs is None else memory.outputs.shape[1]
         steps = None if state.position is None else state.position.view(num_sources, -1).t()
         vectors, weights = self._attend(hidden.unflatten(0, (num_sources, -1)).transpose(0, 1), memory, steps)
+        vector = vectors.transpose(0, 1).flatten(0, 1)
         position = None if state.position is None else state.position + 1
-        return vectors, weights, DecoderState(rnn, _rows(vectors) if self.input_feeding else None, position)
+        return vector, weights, DecoderState(rnn, vector if self.input_feeding else None, position)
 
     def _attend(self, hidden: Tensor, memory: Memory, steps: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Return what is read out for outputs of the decoder (U, B, H), and the weights (B, U, S).
@@ -294,16 +276,3 @@ class EncoderDecoder(nn.Module):
             mask = near if mask is None else near & mask
         context, weights = self.attention(hidden, memory.keys, memory.outputs, mask, bias)
         return torch.tanh(self.combine(torch.cat([context, hidden], dim=2))), weights
-
-    def _read_out(self, vectors: Tensor, weights: Tensor | None, memory: Memory) -> Tensor:
-        """Return logits (U, B, V) of vectors (U, B, F) and what they attended to (B, U, S)."""
-        logits = self.head(vectors)
-        if self.copy is None:
-            return logits
-        assert weights is not None and memory.source is not None
-        return self.copy(logits, vectors, weights, memory.source)
-
-
-def _rows(x: Tensor) -> Tensor:
-    """Return (K, B, F) as (B*K, F), hypotheses of a source side by side."""
-    return x.transpose(0, 1).flatten(0, 1)

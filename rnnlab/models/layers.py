@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rnnlab.decoding.symbols import END, PADDING, START
+from rnnlab.decoding.symbols import PADDING, START
 from rnnlab.nn.init import initialise, recurrent_modules
 
 # `rnn(input_size=...)` gives a recurrent layer: a class of rnnlab.nn with everything else bound.
@@ -124,12 +124,6 @@ def check_shared(option: str, source_size: int, target_size: int, shared_vocabul
             f"{option}=true needs one vocabulary for both sides (data.shared_vocabulary=true), got "
             f"{source_size} source and {target_size} target symbols"
         )
-
-
-def with_end(source: Tensor, lengths: Tensor) -> Tensor:
-    """Return sources (B, S) of these lengths with END behind each, (B, S + 1)."""
-    longer = torch.cat([source, source.new_full((len(source), 1), PADDING)], dim=1)
-    return longer.scatter(1, lengths.unsqueeze(1), END)
 
 
 def decoder_input(target: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ LENGTHS = torch.tensor([4, 2, 3])
 TARGET = torch.tensor([[4, 5, 3, 0], [6, 3, 0, 0], [7, 7, 7, 3]])
 BATCH = SimpleNamespace(source=SOURCE, source_lengths=LENGTHS, target=TARGET)
 KINDS = ["none", "additive", "general", "concat"]
-NEAR = {"window": 1, "copy": True, "source_size": 9, "target_size": 9}  # of a model that copies along the diagonal
+NEAR = {"window": 1}
 
 
 def recurrent(name: str, **options: Any):
@@ -63,9 +63,9 @@ def test_symbol_by_symbol_equals_all_at_once(attention, input_feeding, both_ways
 
 
 @pytest.mark.parametrize("input_feeding", [False, True])
-@pytest.mark.parametrize("options", [NEAR, NEAR | {"window": None}, NEAR | {"copy": False}])
-def test_a_model_that_copies_or_keeps_near_is_as_good_symbol_by_symbol(options, input_feeding):
-    model = build("LSTM", "GRU", True, input_feeding=input_feeding, **options)
+@pytest.mark.parametrize("window", [0, 1, 3])
+def test_a_model_that_keeps_near_is_as_good_symbol_by_symbol(window, input_feeding):
+    model = build("LSTM", "GRU", True, input_feeding=input_feeding, window=window)
     torch.testing.assert_close(stepwise(model), model(BATCH), atol=1e-12, rtol=0)
 
 
@@ -214,7 +214,7 @@ def test_dropout_acts_on_embeddings_and_before_the_read_out():
     memory = model.encode(SOURCE, LENGTHS)
     seen.clear()
     model.step(torch.full((3,), START), model.initial_state(memory), memory)
-    assert seen == [(3, 6), (1, 3, 5)]
+    assert seen == [(3, 6), (3, 5)]
 
 
 def test_both_layers_are_initialised():
@@ -222,46 +222,21 @@ def test_both_layers_are_initialised():
     assert not model.encoder.weight_hh_l0.any() and not model.decoder.weight_hh_l0.any()
 
 
-def test_copying_mixes_attention_into_the_probabilities():
+def test_a_model_that_keeps_near_attends_to_nothing_else_and_learns_where():
     model = build("LSTM", "GRU", **NEAR)
-    heard = []
-    model.copy.register_forward_hook(lambda module, given, result: heard.append((given, result)))
-    probabilities = model(BATCH).exp()
-    (logits, vectors, weights, source), _ = heard[0]
-    torch.testing.assert_close(probabilities.sum(2), torch.ones(3, 4).double())
-    assert source[:, :, 0].t().tolist() == [[4, 5, 6, 7, 3], [7, 8, 3, 0, 0], [5, 5, 5, 3, 0]]  # END is there to copy
-    assert weights[0, 3, 4] > 0 and weights[1, 3, 2] > 0  # and attended to
-    gate = torch.sigmoid(model.copy.gate(vectors))
-    assert gate.mean() < 0.1  # it begins with writing
-    for row, step, symbol in itertools.product(range(3), range(4), range(9)):
-        seen = sum(weights[row, step, place] for place in range(5) if source[place, row, 0] == symbol)
-        written = logits[step, row].softmax(0)[symbol]
-        expected = (1 - gate[step, row, 0]) * written + gate[step, row, 0] * seen
-        torch.testing.assert_close(probabilities[row, step, symbol], expected, atol=1e-6, rtol=0)
-
-
-def test_a_model_that_copies_shows_no_attention_to_end():
-    weights = build("LSTM", "GRU", **NEAR).attention_weights(BATCH)
-    assert weights.shape == (3, 4, 4)
-    assert weights[0, 3, :2].eq(0).all() and weights[0, 3, 2:].gt(0).all()
-
-
-def test_copying_teaches_attention_the_encoder_and_the_gate():
-    model = build("LSTM", "GRU", **NEAR)
+    weights = model.attention_weights(BATCH)
+    for row, last in enumerate((LENGTHS - 1).tolist()):
+        for step in range(4):
+            near = [abs(place - min(step, last)) <= 1 and place <= last for place in range(4)]
+            assert (weights[row, step] > 0).tolist() == near
     model(BATCH).gather(2, TARGET.unsqueeze(2)).sum().backward()
-    for name in ("copy.gate.weight", "diagonal.bias", "attention.key.weight", "source_table.weight", "head.weight"):
+    for name in ("diagonal.bias", "attention.key.weight", "source_table.weight"):
         assert model.get_parameter(name).grad.abs().sum() > 0, name
 
 
-def test_what_copying_and_a_window_need():
-    with pytest.raises(ValueError, match="model.copy=true copies what was attended to: it needs model.attention"):
-        build(**NEAR | {"attention": "none", "window": None})
+def test_what_a_window_needs():
     with pytest.raises(ValueError, match="model.window bounds what is attended to: it needs model.attention"):
         build(attention="none", window=2)
-    with pytest.raises(ValueError, match="model.copy=true needs one vocabulary for both sides .*got 9 source and 8"):
-        build(copy=True)
-    with pytest.raises(ValueError, match="model.copy=true needs one vocabulary"):
-        build(shared_vocabulary=False, **NEAR)
     for window in (-1, 2.0, True):
         with pytest.raises(ValueError, match="model.window must be an integer of at least 0 or null, got"):
             build(window=window)
