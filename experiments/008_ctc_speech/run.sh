@@ -11,3 +11,9 @@ for seed in 0 1 2; do
 done
 run digits_viterbi 0 experiment=ctc/digits task.loss=viterbi
 run digits_drawn 0 experiment=ctc/digits data.ascending=0
+run digits12k 0 experiment=ctc/digits data.num_train=12000 model.band_dropout=0.15 model.dropout=0.3 \
+    trainer.max_epochs=8
+# Speech needs espeak-ng: apt-get install espeak-ng.
+run speech 0 experiment=ctc/speech
+run words 0 experiment=speech/words
+run words_alone 0 experiment=speech/words model.context=false
