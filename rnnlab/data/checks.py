@@ -25,6 +25,14 @@ def check_fraction(name: str, value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def check_number(name: str, value: object, least: float, most: float) -> float:
+    """Return `value` as a float, or raise ValueError when it is no number in [least, most]."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_real or not least <= value <= most:  # type: ignore[operator]
+        raise ValueError(f"{name} must lie from {least:g} to {most:g}, got {value!r}")
+    return float(value)  # type: ignore[arg-type]
+
+
 def check_range(name: str, low: Any, high: Any, least: float, most: float) -> tuple[float, float]:
     """Return both ends of a range as floats, or raise ValueError unless least <= low <= high <= most."""
     is_real = all(isinstance(end, numbers.Real) and not isinstance(end, bool) for end in (low, high))

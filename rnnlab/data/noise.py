@@ -1,4 +1,4 @@
-"""White noise over a wave, as recordings and synthetic voices are given it."""
+"""What is done to the waves of recordings and synthetic voices: level, speed, white noise."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ LEVEL = np.float32(0.1)  # root mean square of what is to be heard, before the g
 def levelled(wave: np.ndarray) -> np.ndarray:
     """Return a wave (N,) of that root mean square; silence stays silent."""
     return wave * (LEVEL / (np.sqrt(np.square(wave).mean()) + np.float32(1e-6)))
+
+
+def played(wave: np.ndarray, factor: float) -> np.ndarray:
+    """Return a wave (N,) played faster by a factor, all its frequencies higher by it; interpolation is linear."""
+    places = np.arange(int(len(wave) / factor)) * factor
+    return np.interp(places, np.arange(len(wave)), wave).astype(np.float32)
 
 
 def in_noise(wave: np.ndarray, snr: float, rng: np.random.Generator) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rnnlab.data.checks import check_encoding, check_integer, check_range
+from rnnlab.data.checks import check_encoding, check_integer, check_number, check_range
 from rnnlab.data.espeak import ACCENTS, SAMPLE_RATE, Speaker, Utterance, family
 from rnnlab.data.features import LogBands
 from rnnlab.data.sounds import Recording, SoundData
@@ -97,11 +97,8 @@ class SpokenData(SoundData):
         self.max_digits = check_integer("max_digits", max_digits, self.min_digits)
         self.rate = check_integer("min_rate", min_rate, 80), check_integer("max_rate", max_rate, min_rate, 450)
         self.pitch = check_integer("min_pitch", min_pitch, 0), check_integer("max_pitch", max_pitch, min_pitch, 99)
-        if not 0 <= max_warp <= 0.5:
-            raise ValueError(f"max_warp must lie from 0 to 0.5, got {max_warp!r}")
-        if not 0 <= max_echo < 1:
-            raise ValueError(f"max_echo must lie in [0, 1), got {max_echo!r}")
-        self.max_warp, self.max_echo = float(max_warp), float(max_echo)
+        self.max_warp = check_number("max_warp", max_warp, 0.0, 0.5)
+        self.max_echo = check_number("max_echo", max_echo, 0.0, 0.9)
         for name, some in (("accents", accents), ("test_accents", accents if test_accents is None else test_accents)):
             if isinstance(some, str) or not some:
                 raise ValueError(f"{name} must be a list of one or more, as [{', '.join(ACCENTS)}], got {some!r}")
