@@ -11,6 +11,10 @@ for seed in 0 1 2; do
     run dates_transformer "$seed" experiment=seq2seq/dates_transformer
     run lemma "$seed" experiment=seq2seq/lemma
 done
+small="experiment=seq2seq/lemma rnn.hidden_size=128 model.embedding_size=64 data.weight_power=0.5 trainer.max_epochs=10"
+run try_plain 0 $small model.window=null data.invented=0
+run try_invented 0 $small model.window=null
+run try_window 0 $small
 half="trainer.precision=${PRECISION:-bf16-mixed}"
 run g2p 0 experiment=seq2seq/g2p "$half"
 run g2p_e4 0 experiment=seq2seq/g2p trainer.max_epochs=4 "$half"
