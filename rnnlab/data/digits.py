@@ -104,13 +104,14 @@ class DigitsData(SoundData):
         speakers = [[recordings for recordings in values if recordings] for _, values in sorted(by_speaker.items())]
         if not speakers:
             raise ValueError(f"{self.path}: has no recording for the {part} part")
+        speeds = np.random.default_rng([self.corpus_seed, 3])  # not of `rng`: the strings do not depend on max_warp
         strings = []
         for _ in range(self.num_strings[part]):
             speaker = speakers[rng.integers(len(speakers))]
             values = rng.integers(len(speaker), size=rng.integers(self.min_digits, self.max_digits + 1))
             chosen = [speaker[value][rng.integers(len(speaker[value]))] for value in values]
             if part == "train":
-                chosen = [self._warped(digit, rng) for digit in chosen]
+                chosen = [self._warped(digit, speeds) for digit in chosen]
             strings.append(join_digits(chosen, rng.uniform(*self.snr), rng))
         return strings
 
