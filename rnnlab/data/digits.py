@@ -55,7 +55,7 @@ class DigitsData(SoundData):
         leave_out: str | None = None,
         min_snr: float = 10.0,
         max_snr: float = 30.0,
-        max_warp: float = 0.15,
+        max_warp: float = 0.0,
         ascending: int = 1,
         corpus_seed: int = 0,
         max_frames: int = 8_000,

@@ -15,6 +15,7 @@ from rnnlab.data.espeak import ACCENTS, SAMPLE_RATE, Speaker, Utterance, family
 from rnnlab.data.features import LogBands
 from rnnlab.data.sounds import Recording, SoundData
 from rnnlab.data.splits import part_of
+from rnnlab.data.transcribed import read_list, recordings_of
 from rnnlab.data.utterances import LETTERS, Heard, echoed, plain, read_sentences, surrounded, warped
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -45,20 +46,23 @@ class SpokenData(SoundData):
             factor from exp(-max_warp) to exp(max_warp): more timbres than there are (Ko et al., 2015).
         max_echo: gain of an echo that training sounds have, 10 to 200 ms late and coming back: as in rooms, and as some
             timbres of espeak-ng have it.
+        recordings: a list "file<TAB>text" of sounds that are heard in training too, as they are: real voices beside the
+            synthetic ones. See `TranscribedData`.
         num_bands: mel bands of a frame.
         high: of the bands, in Hz; 3800 for what comes through a telephone.
         ascending: epochs from the shortest sounds to the longest, before their order is drawn.
         corpus_seed: decides the sounds.
         max_frames, eval_max_frames, seed: see `SoundData`; frames are 10 ms.
-        encoding: of the file, as Python names it.
+        encoding: of the file and the list, as Python names it.
 
     Raises:
         ValueError: an argument is out of range; in `setup`: espeak-ng is not installed or has no such accent, the file
             cannot be read or has too few sentences.
 
     Attributes:
-        borders: for each part, where the words of each sound begin and end, in seconds, (W, 2); known after `setup`.
-        voices: for each part, the voice of each sound; likewise.
+        borders: for each part, where the words of each synthetic sound begin and end, in seconds, (W, 2); known after
+            `setup`.
+        voices: for each part, the voice of each synthetic sound; likewise.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class SpokenData(SoundData):
         max_snr: float = 30.0,
         max_warp: float = 0.15,
         max_echo: float = 0.4,
+        recordings: str | Path | None = None,
         num_bands: int = 40,
         high: float = 7_600.0,
         ascending: int = 1,
@@ -106,7 +111,7 @@ class SpokenData(SoundData):
         self.accents = {"train": accents, "val": accents, "test": accents if test_accents is None else test_accents}
         self.ascending = check_integer("ascending", ascending, 0)
         self.corpus_seed = check_integer("corpus_seed", corpus_seed, 0)
-        self.encoding = check_encoding(encoding)
+        self.encoding, self.recordings = check_encoding(encoding), recordings
         self.borders: dict[str, list[np.ndarray]] = {}
         self.voices: dict[str, list[str]] = {}
 
@@ -120,6 +125,8 @@ class SpokenData(SoundData):
                     parts[part].append(Recording(features, self.symbols.encode(heard.text)))
                     self.borders[part].append(np.array([(word.start, word.end) for word in heard.words]).reshape(-1, 2))
                     self.voices[part].append(heard.voice)
+        if self.recordings is not None:
+            parts["train"] += recordings_of(self, read_list(self.recordings, self.encoding))
         return parts
 
     def known_by(self, parts: dict[str, list[Recording]]) -> str:

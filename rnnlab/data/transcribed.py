@@ -58,7 +58,7 @@ class TranscribedData(SoundData):
         self.encoding = check_encoding(encoding)
 
     def read_parts(self) -> dict[str, list[Recording]]:
-        lists = {part: _read_list(path, self.encoding) for part, path in self.paths.items()}
+        lists = {part: read_list(path, self.encoding) for part, path in self.paths.items()}
         if "val" not in lists:
             lists = self._split(lists["train"]) | {part: lists[part] for part in lists if part != "train"}
         known = {file.resolve() for file, _, _ in lists["train"]}
@@ -71,7 +71,7 @@ class TranscribedData(SoundData):
                 )
         if not self._state:
             self.know_symbols(sorted({letter for _, text, _ in lists["train"] for letter in text}))
-        return {part: [self._recording(*line) for line in lines] for part, lines in lists.items()}
+        return {part: recordings_of(self, lines) for part, lines in lists.items()}
 
     def _split(self, lines: list[tuple[Path, str, str]]) -> dict[str, list[tuple[Path, str, str]]]:
         parts: dict[str, list[tuple[Path, str, str]]] = {"train": [], "val": [], "test": []}
@@ -84,18 +84,31 @@ class TranscribedData(SoundData):
         self._reading_notes.append(f"{self.paths['train']}: is split by a hash of the files: {told}")
         return {part: found for part, found in parts.items() if found}
 
-    def _recording(self, file: Path, text: str, place: str) -> Recording:
-        ids = self.encode(text, place)
-        sound = read_sound(file, self.bands.sample_rate)
-        self._reading_notes += sound.notes
-        features = self.features_of(torch.from_numpy(sound.wave))
+
+def recordings_of(data: SoundData, lines: list[tuple[Path, str, str]]) -> list[Recording]:
+    """Return the sounds and texts of lines as `read_list` has them, for a data module, which notes what was done.
+
+    Raises:
+        ValueError: a text has a symbol that the data module does not know, or a sound cannot be read, or is too short.
+    """
+    recordings = []
+    for file, text, place in lines:
+        ids = data.encode(text, place)
+        sound = read_sound(file, data.bands.sample_rate)
+        data._reading_notes += sound.notes
+        features = data.features_of(torch.from_numpy(sound.wave))
         if not len(features):
-            raise ValueError(f"{file}: has {len(sound.wave)} samples, and a frame needs {self.bands.window}")
-        return Recording(features, ids)
+            raise ValueError(f"{file}: has {len(sound.wave)} samples, and a frame needs {data.bands.window}")
+        recordings.append(Recording(features, ids))
+    return recordings
 
 
-def _read_list(path: str | Path, encoding: str) -> list[tuple[Path, str, str]]:
-    """Return file, text and place of each line."""
+def read_list(path: str | Path, encoding: str) -> list[tuple[Path, str, str]]:
+    """Return file, text and place of each line "file<TAB>text".
+
+    Raises:
+        ValueError: the list cannot be read, or a line is broken, names no file, or one again: with its place.
+    """
     file, text = read_text(path, "list of sounds", encoding)
     lines = text.rstrip().split("\n")
     if lines == [""]:

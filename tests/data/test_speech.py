@@ -216,3 +216,19 @@ def test_timbres_of_a_person_are_in_one_part():
     assert sum(map(len, parts.values())) == 78 and all(parts.values())
     for found in parts.values():
         assert len(found) == 3 * len({family(name) for name in found})
+
+
+def test_recordings_are_heard_in_training_beside_the_voices(speaker, tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    pytest.importorskip("soxr")
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.sin(np.arange(8_000)), 8_000)
+    sizes = {"num_train": 3, "num_val": 2, "num_test": 2}
+    (tmp_path / "list.tsv").write_text("a.wav\t470\n")
+    made = SpokenData(recordings=tmp_path / "list.tsv", **sizes)
+    made.setup()
+    assert {part: len(rows) for part, rows in made.splits.items()} == {"train": 4, "val": 2, "test": 2}
+    assert made.text(made.references("train", [3])[0]) == "470"
+    assert int(made.splits["train"].lengths[3]) == made.bands.num_frames(SAMPLE_RATE)
+    (tmp_path / "list.tsv").write_text("a.wav\tfour\n")
+    with pytest.raises(ValueError, match=r"list\.tsv:1: 'f', 'o', 'r', 'u' is not among the symbols '0123456789'"):
+        SpokenData(recordings=tmp_path / "list.tsv", **sizes).setup()
