@@ -28,6 +28,8 @@ from rnnlab.cli.rehearse import (
     rehearse_update,
 )
 from rnnlab.cli.threads import use_threads
+from rnnlab.data import TextData
+from rnnlab.decoding import CharacterModel
 from rnnlab.models.layers import RecurrentFactory
 
 # Of the W&B logger: where its records are, and what they hold.
@@ -124,12 +126,33 @@ def _data_and_task(
             data.setup()
         model = build_model(instantiate(config["model"]), _made_if_any(config, "rnn"), data.sizes)
         schedule = _made_if_any(config, "schedule", checked=False)  # `rehearse_update` tells what it is made of
-        task = instantiate(config["task"])(model=model, optim=instantiate(config["optim"]), schedule=schedule)
+        given = dict(config["task"])
+        if given.get("language_model"):
+            given["language_model"] = _language_model(Path(given["language_model"]), data)
+        task = instantiate(given)(model=model, optim=instantiate(config["optim"]), schedule=schedule)
     except UsageError:
         raise
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
         raise UsageError(str(root_cause(error))) from error
     return data, task
+
+
+def _language_model(run_dir: Path, data: Any) -> CharacterModel:
+    """Return the character model of a run, for the symbols of data of sounds, whose number 0 is the blank.
+
+    A text begins as a line does, if the model knows lines.
+
+    Raises:
+        UsageError: there is no such run, it is another kind of model, or lacks a symbol.
+    """
+    text, task, _ = load(run_dir, "best", [])
+    if not isinstance(text, TextData):
+        raise UsageError(f"task.language_model must be the directory of a run of char_lm, {run_dir} is another's")
+    strange = [symbol for symbol in data.symbols.symbols[1:] if symbol not in text.vocabulary]
+    if strange:
+        raise UsageError(f"task.language_model={run_dir} does not know {', '.join(map(repr, strange))}")
+    line_end = text.vocabulary.encode("\n") if "\n" in text.vocabulary else []
+    return CharacterModel(task.model, [0, *text.vocabulary.encode(data.symbols.symbols[1:])], line_end)
 
 
 def _made_if_any(config: dict[str, Any], group: str, checked: bool = True) -> Any:

@@ -27,16 +27,17 @@ class CharacterModel:
     Args:
         model: of a vocabulary with `START`; it is set to evaluation mode.
         numbers: for each symbol of the search its number in the model's vocabulary; that of the blank is never used.
+        prompt: numbers in that vocabulary of what comes before each text, such as the end of a line.
     """
 
-    def __init__(self, model: nn.Module, numbers: Sequence[int]) -> None:
-        self.model, self.numbers = model.eval(), numbers
+    def __init__(self, model: nn.Module, numbers: Sequence[int], prompt: Sequence[int] = ()) -> None:
+        self.model, self.numbers, self.prompt = model.eval(), numbers, prompt
         self.device = next(model.parameters()).device
 
     @torch.inference_mode()
     def start(self) -> _Reading:
         """Return the state before the first symbol."""
-        logits, state = prime(self.model, [()], self.device)
+        logits, state = prime(self.model, [self.prompt], self.device)
         return _Reading(None, 0, (_log_probs(logits), state))
 
     def score(self, state: _Reading, symbol: int) -> tuple[float, _Reading]:

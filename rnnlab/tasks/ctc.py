@@ -17,6 +17,7 @@ from torchmetrics.text import CharErrorRate, WordErrorRate
 
 from rnnlab.decoding.alignment import BLANK, align, check_fits, check_targets
 from rnnlab.decoding.ctc import Transcript, best_path, prefix_beam
+from rnnlab.decoding.language_model import LanguageModel
 from rnnlab.decoding.listening import Span, spans_of
 from rnnlab.decoding.sampling import check_integer, check_number
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
@@ -24,6 +25,7 @@ from rnnlab.tasks.task import Task
 
 LOSSES = ("ctc", "viterbi")
 RATES = {"cer": CharErrorRate, "wer": WordErrorRate, "ler": WordErrorRate}  # ler: of labels written as words
+_MIN_PROB = 1e-3  # of a class that the language model is asked about: it is asked once for each prefix and class
 _IGNORED = -100  # the class of a step in padding
 
 
@@ -51,7 +53,8 @@ class CTCTask(Task):
         loss: 'ctc' or 'viterbi'.
         beam: prefixes of the search; 1 for the best path, without a search.
         n_best: texts of a sound in `predict_step`, at most `beam`.
-        insertion_bonus: see `rnnlab.decoding.ctc.prefix_beam`.
+        insertion_bonus, lm_weight: see `rnnlab.decoding.ctc.prefix_beam`.
+        language_model: asked by searches; None for none.
 
     Raises:
         ValueError: an argument is out of range; in training, a target that cannot fit into its steps.
@@ -71,6 +74,8 @@ class CTCTask(Task):
         beam: int = 16,
         n_best: int = 1,
         insertion_bonus: float = 0.0,
+        language_model: LanguageModel | None = None,
+        lm_weight: float = 0.5,
     ) -> None:
         super().__init__(model, optim, schedule, "loss")
         if loss not in LOSSES:
@@ -78,9 +83,13 @@ class CTCTask(Task):
         check_integer("task.beam", beam, 1)
         check_integer("task.n_best", n_best, 1)
         check_number("task.insertion_bonus", insertion_bonus)
+        check_number("task.lm_weight", lm_weight)
         if n_best > beam:
             raise ValueError(f"task.n_best must be at most task.beam, got {n_best} and {beam}")
+        if language_model is not None and beam == 1:
+            raise ValueError("task.beam must be above 1 with task.language_model: the best path asks none")
         self.loss, self.beam, self.n_best, self.insertion_bonus = loss, beam, n_best, insertion_bonus
+        self.language_model, self.lm_weight = language_model, lm_weight
         splits = ("val", "test")
         self.rates = nn.ModuleDict(
             {split: nn.ModuleDict({name: rate() for name, rate in RATES.items()}) for split in splits}
@@ -157,7 +166,16 @@ class CTCTask(Task):
         """Return the `n_best` best transcripts of logits (T', B, V) with so many steps (B,), best first."""
         if beam == 1:
             return [[transcript] for transcript in best_path(logits, steps)]
-        return prefix_beam(logits, steps, beam=beam, n_best=n_best, insertion_bonus=self.insertion_bonus)
+        return prefix_beam(
+            logits,
+            steps,
+            beam=beam,
+            n_best=n_best,
+            language_model=self.language_model,
+            lm_weight=self.lm_weight,
+            insertion_bonus=self.insertion_bonus,
+            min_prob=0.0 if self.language_model is None else _MIN_PROB,
+        )
 
     def timed_step(self, batch: Any) -> tuple[list[list[Transcript]], list[list[Span]]]:
         """Return the transcripts of `predict_step`, and where each symbol of the best ones was heard."""

@@ -11,6 +11,7 @@ import pytest
 
 from rnnlab.cli.main import main
 from rnnlab.data.morse import SAMPLE_RATE, MorseData
+from tests.cli.conftest import finished_run
 
 
 def write_wave(path, samples, rate=SAMPLE_RATE):
@@ -130,3 +131,39 @@ def test_a_target_that_cannot_fit_is_told_before_training(tmp_path, capsys):
     assert main(["train", "experiment=ctc/morse", f"run_dir={tmp_path / 'run'}", *words]) == 2
     assert "in steps of model.stack: a target of" in capsys.readouterr().err
     assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+@pytest.fixture(scope="module")
+def letters_run(tmp_path_factory):
+    """A character model of lines that have every symbol of Morse code."""
+    path = tmp_path_factory.mktemp("text") / "lines.txt"
+    path.write_text("".join(f"{symbol}AB\n" for symbol in list(MorseData().symbols)[1:]) * 8)
+    return finished_run(
+        tmp_path_factory,
+        "letters",
+        "experiment=char_lm/tinyshakespeare",
+        *(f"data.path={path}", "data.batch_size=2", "data.tbptt_steps=20", "rnn.hidden_size=8", "logger=csv"),
+        *("callbacks=none", "trainer.max_epochs=2"),
+    )
+
+
+def test_a_character_model_helps_to_read(sounds_run, letters_run, folder, tmp_path):
+    words = (f"task.language_model={letters_run}", "task.lm_weight=4", "beam=4")
+    assert predict(sounds_run, folder, tmp_path / "plain.tsv", "beam=4") == 0
+    assert predict(sounds_run, folder, tmp_path / "none.tsv", "task.lm_weight=0", words[0], "beam=4") == 0
+    assert predict(sounds_run, folder, tmp_path / "helped.tsv", *words) == 0
+    plain, none, helped = (table(tmp_path / f"{name}.tsv") for name in ("plain", "none", "helped"))
+    assert none == plain != helped
+
+
+def test_language_models_that_are_refused(sounds_run, letters_run, char_run, folder, tmp_path, capsys):
+    for words, message in (
+        ([f"task.language_model={sounds_run}"], "task.language_model must be the directory of a run of char_lm"),
+        ([f"task.language_model={char_run}"], "does not know"),
+        ([f"task.language_model={tmp_path}"], "run_dir"),
+        ([f"task.language_model={letters_run}", "task.beam=1"], "task.beam must be above 1 with task.language_model"),
+        (["task.lm_weight=-1"], "task.lm_weight must be a finite number of at least 0, got -1"),
+    ):
+        assert predict(sounds_run, folder, tmp_path / "out.tsv", *words) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.tsv").exists()
