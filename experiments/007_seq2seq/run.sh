@@ -5,6 +5,7 @@
 set -eu
 runs="${RUNS:-runs/007_seq2seq}"
 . "$(dirname "$0")/../run.sh"
+run dates_additive 0 experiment=seq2seq/dates model.attention=additive
 for seed in 0 1 2; do
     run dates "$seed" experiment=seq2seq/dates
     run dates_none "$seed" experiment=seq2seq/dates model.attention=none
@@ -18,5 +19,6 @@ run try_window 0 $small
 half="trainer.precision=${PRECISION:-bf16-mixed}"
 run g2p 0 experiment=seq2seq/g2p "$half"
 run g2p_e4 0 experiment=seq2seq/g2p trainer.max_epochs=4 "$half"
+run g2p_additive_e4 0 experiment=seq2seq/g2p model.attention=additive trainer.max_epochs=4 "$half"
 run g2p_none_e4 0 experiment=seq2seq/g2p_none "$half"
 run g2p_transformer_e4 0 experiment=seq2seq/g2p_transformer "$half"
