@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rnnlab.data.checks import check_integer, check_number, check_range
+from rnnlab.data.checks import check_integer, check_range
 from rnnlab.data.features import LogBands
-from rnnlab.data.noise import played
 from rnnlab.data.sounds import Recording, SoundData
 from rnnlab.data.spoken_digits import SAMPLE_RATE, Digit, DigitString, join_digits, read_digits
 
@@ -29,8 +28,6 @@ class DigitsData(SoundData):
         min_digits, max_digits: of a string.
         leave_out: a speaker for test; None for the official parts.
         min_snr, max_snr: of the digits over white noise, in dB.
-        max_warp: each training recording is played faster or slower, and so higher or lower, by a factor from
-            exp(-max_warp) to exp(max_warp): more voices than there are (Ko et al., 2015).
         ascending: epochs from the shortest strings to the longest, before their order is drawn.
         corpus_seed: decides the strings.
         max_frames, eval_max_frames, seed: see `SoundData`; frames are 10 ms.
@@ -55,7 +52,6 @@ class DigitsData(SoundData):
         leave_out: str | None = None,
         min_snr: float = 10.0,
         max_snr: float = 30.0,
-        max_warp: float = 0.0,
         ascending: int = 1,
         corpus_seed: int = 0,
         max_frames: int = 8_000,
@@ -70,7 +66,6 @@ class DigitsData(SoundData):
         self.max_digits = check_integer("max_digits", max_digits, self.min_digits)
         self.ascending = check_integer("ascending", ascending, 0)
         self.path, self.leave_out, self.snr = path, leave_out, check_range("snr", min_snr, max_snr, -20, 60)
-        self.max_warp = check_number("max_warp", max_warp, 0.0, 0.5)
         self.corpus_seed = check_integer("corpus_seed", corpus_seed, 0)
         self.borders: dict[str, list[np.ndarray]] = {}
 
@@ -104,17 +99,10 @@ class DigitsData(SoundData):
         speakers = [[recordings for recordings in values if recordings] for _, values in sorted(by_speaker.items())]
         if not speakers:
             raise ValueError(f"{self.path}: has no recording for the {part} part")
-        speeds = np.random.default_rng([self.corpus_seed, 3])  # not of `rng`: the strings do not depend on max_warp
         strings = []
         for _ in range(self.num_strings[part]):
             speaker = speakers[rng.integers(len(speakers))]
             values = rng.integers(len(speaker), size=rng.integers(self.min_digits, self.max_digits + 1))
             chosen = [speaker[value][rng.integers(len(speaker[value]))] for value in values]
-            if part == "train":
-                chosen = [self._warped(digit, speeds) for digit in chosen]
             strings.append(join_digits(chosen, rng.uniform(*self.snr), rng))
         return strings
-
-    def _warped(self, digit: Digit, rng: np.random.Generator) -> Digit:
-        factor = float(np.exp(rng.uniform(-self.max_warp, self.max_warp)))
-        return digit._replace(wave=played(digit.wave, factor))

@@ -158,18 +158,6 @@ def test_a_string_says_its_digits_between_its_borders(recordings):
     ).mean() == pytest.approx(2, rel=0.4)
 
 
-def test_training_recordings_are_played_faster_and_slower(recordings):
-    warped = make(recordings, max_warp=0.3)
-    seconds = {digit.wave.size / 8_000 for digit in read_digits(recordings)}
-    for part, is_warped in (("train", True), ("val", False), ("test", False)):
-        lengths = np.concatenate([np.diff(borders)[:, 0] for borders in warped.borders[part]])
-        distances = [min(abs(length - known) for known in seconds) for length in lengths]
-        assert (max(distances) > 0.002) == is_warped, part
-        assert min(seconds) * np.exp(-0.3) - 0.001 <= lengths.min() and lengths.max() <= max(seconds) * np.exp(0.3)
-    with pytest.raises(ValueError, match="max_warp must lie from 0 to 0.5, got 'much'"):
-        make(recordings, max_warp="much")
-
-
 def test_strings_are_batches_and_the_first_epoch_ascends(recordings):
     data = make(recordings, ascending=1, max_frames=400)
     assert data.sizes == {"num_features": 40, "num_classes": 11}
