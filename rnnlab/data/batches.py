@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -182,8 +182,8 @@ class InMemoryData(pl.LightningDataModule):
         """
         raise NotImplementedError
 
-    def query_batches(self, queries: Queries) -> list[Any]:
-        """Return the queries as batches for a task's `predict_step`, in their order."""
+    def query_batches(self, queries: Queries) -> Iterable[Any]:
+        """Return the queries as batches for a task's `predict_step`, in their order, made when they are asked for."""
         return [(rows,) for rows in queries.inputs.split(_QUERIES_A_BATCH)]
 
     def write_answers(self, queries: Queries, outputs: Sequence[Tensor]) -> str:

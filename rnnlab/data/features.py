@@ -158,10 +158,43 @@ def deltas(features: Tensor, reach: int = 2) -> Tensor:
     return around @ steps / steps.square().sum()
 
 
-def standardise(features: Tensor, each: bool = True) -> Tensor:
-    """Return features (T, F) of mean 0 and variance 1 over the sound: each of them, or all together."""
-    if not features.numel():
-        return features
-    dims = (0,) if each else (0, 1)
-    deviation = features.std(dims, correction=0, keepdim=True)
-    return (features - features.mean(dims, keepdim=True)) / deviation.clamp(min=1e-5)
+class Totals:
+    """What the frames of a sound add up to, in one piece or in many: what its means and deviations come from.
+
+    Attributes:
+        count: frames.
+        sums, squares, powers: of each feature, of its square and its exponential, the power in a band; float64 (F,).
+    """
+
+    def __init__(self, num_features: int) -> None:
+        self.count = 0
+        self.sums, self.squares, self.powers = torch.zeros(3, num_features, dtype=torch.float64)
+
+    def add(self, frames: Tensor) -> Totals:
+        """Add frames (T, F); return itself."""
+        self.count += len(frames)
+        self.sums += frames.sum(0, dtype=torch.float64)
+        self.squares += frames.double().square().sum(0)
+        self.powers += frames.exp().sum(0, dtype=torch.float64)
+        return self
+
+    def of(self, features: slice) -> Totals:
+        """Return the totals of some of the features."""
+        part = Totals(0)
+        part.count = self.count
+        part.sums, part.squares, part.powers = self.sums[features], self.squares[features], self.powers[features]
+        return part
+
+
+def standardise(frames: Tensor, totals: Totals, each: bool = True) -> Tensor:
+    """Return frames (T, F) of a sound so that it has mean 0 and variance 1: each feature, or all together.
+
+    Args:
+        frames: all of the sound, or some.
+        totals: of all of its frames.
+        each: see there.
+    """
+    sums, squares = (part if each else part.mean().expand_as(part) for part in (totals.sums, totals.squares))
+    mean = sums / max(1, totals.count)
+    deviation = (squares / max(1, totals.count) - mean.square()).clamp(min=0).sqrt()
+    return (frames - mean.float()) / deviation.clamp(min=1e-5).float()

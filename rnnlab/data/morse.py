@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rnnlab.baselines import decode_morse, score_answers
 from rnnlab.data.checks import check_integer, check_range
-from rnnlab.data.features import LogBands, standardise
+from rnnlab.data.features import LogBands, Totals, standardise
 from rnnlab.data.morse_code import CODE, SYMBOLS, Channel, key, sound
 from rnnlab.data.sounds import Recording, SoundData
 
@@ -90,14 +90,11 @@ class MorseData(SoundData):
             for part in self.num_sounds
         }
 
-    def features_of(self, wave: Tensor) -> Tensor:
+    def features_from(self, bands: Tensor, totals: Totals) -> Tensor:
         """Return the loudest band and those beside it, (T, F): what is read does not depend on the tone."""
-        bands = self.bands(wave)
-        if not len(bands):
-            return bands[:, : self.sizes["num_features"]]
-        power = bands.exp().mean(dim=0)[_BESIDE:-_BESIDE]
-        place = int(power.argmax())
-        return standardise(bands[:, place : place + 2 * _BESIDE + 1], self.each)
+        place = int(totals.powers[_BESIDE:-_BESIDE].argmax())
+        chosen = slice(place, place + 2 * _BESIDE + 1)
+        return standardise(bands[:, chosen], totals.of(chosen), self.each)
 
     def waves(self, part: str) -> Iterator[tuple[str, np.ndarray]]:
         """Yield each text of a part and its sound, float32 (N,), 4000 samples a second."""

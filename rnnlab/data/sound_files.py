@@ -1,14 +1,17 @@
-"""Sound files of any sample rate and width, by the libraries soundfile and soxr (extra `speech`)."""
+"""Sound files of any sample rate, width and length, by the libraries soundfile and soxr (extra `speech`)."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 SUFFIXES = (".wav", ".flac", ".ogg")
+_BLOCK = 2**18  # samples of all channels read at once: memory does not grow with the file
 
 
 class Sound(NamedTuple):
@@ -34,40 +37,64 @@ def read_sound(path: str | Path, sample_rate: int) -> Sound:
         ValueError: the file is missing, empty, cut short, or no sound; or the libraries are missing. One line, with the
             file.
     """
-    file = Path(path)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{file}: cannot be read: {error.strerror}") from error
-    return decode_sound(content, str(file), sample_rate)
+    notes: list[str] = []
+    return Sound(np.concatenate(list(sound_blocks(path, sample_rate, notes))), notes)
 
 
 def decode_sound(content: bytes, name: str, sample_rate: int) -> Sound:
     """Return the sound of a file's content; `name` is for messages, the rest as `read_sound`."""
-    soundfile, soxr = _libraries()
-    if not content:
-        raise ValueError(f"{name}: is empty")
+    notes: list[str] = []
+    return Sound(np.concatenate(list(_blocks(io.BytesIO(content), name, sample_rate, notes))), notes)
+
+
+def sound_blocks(path: str | Path, sample_rate: int, notes: list[str]) -> Iterator[np.ndarray]:
+    """Yield the wave of `read_sound` in blocks, float32 (N_i,): a file of any length in constant memory.
+
+    What is wrong with the file is raised where it is met: it is whole if the last block came. `notes` then has those
+    of the sound, too.
+    """
+    with _opened(Path(path)) as file:
+        yield from _blocks(file, str(path), sample_rate, notes)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as opened:
-            rate, promised = opened.samplerate, opened.frames
-            wave = opened.read(dtype="float32", always_2d=True)
+        file = path.open("rb")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    with file:
+        yield file
+
+
+def _blocks(file: BinaryIO, name: str, sample_rate: int, notes: list[str]) -> Iterator[np.ndarray]:
+    soundfile, soxr = _libraries()
+    size, is_cut = file.seek(0, io.SEEK_END), _is_cut(file)
+    if not size:
+        raise ValueError(f"{name}: is empty")
+    file.seek(0)
+    try:
+        with soundfile.SoundFile(file) as opened:
+            rate, channels, promised, count, is_silent = opened.samplerate, opened.channels, opened.frames, 0, True
+            resampler = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, dtype="float32")
+            while len(block := opened.read(max(1, _BLOCK // channels), dtype="float32", always_2d=True)):
+                if not np.isfinite(block).all():
+                    raise ValueError(f"{name}: has samples that are not finite")
+                mono = block.mean(axis=1)
+                count, is_silent = count + len(mono), is_silent and not mono.any()
+                yield mono if resampler is None else resampler.resample_chunk(mono)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ValueError(f"{name}: is no sound that can be read: {_reason(error)}") from error
-    if len(wave) < promised or _is_cut(content):
-        raise ValueError(f"{name}: is cut short: its head promises more than the {len(wave) / rate:.2f} s it has")
-    if not len(wave):
+    if count < promised or is_cut:
+        raise ValueError(f"{name}: is cut short: its head promises more than the {count / rate:.2f} s it has")
+    if not count:
         raise ValueError(f"{name}: has no samples")
-    if not np.isfinite(wave).all():
-        raise ValueError(f"{name}: has samples that are not finite")
-    notes = []
-    if wave.shape[1] > 1:
-        notes.append(f"{name}: {wave.shape[1]} channels were mixed down to one")
-    mono = wave.mean(axis=1)
-    if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate)
-    if not mono.any():
+    if resampler is not None:
+        yield resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
+    if channels > 1:
+        notes.append(f"{name}: {channels} channels were mixed down to one")
+    if is_silent:
         notes.append(f"{name}: is silent")
-    return Sound(np.ascontiguousarray(mono, dtype=np.float32), notes)
 
 
 def find_sounds(path: str | Path) -> list[Path]:
@@ -100,14 +127,19 @@ def _reason(error: Exception) -> str:
     return str(error).split(": ", 1)[-1].strip().rstrip(".").lower()
 
 
-def _is_cut(content: bytes) -> bool:
+def _is_cut(file: BinaryIO) -> bool:
     """Return whether a WAV file ends before its samples do; libsndfile reads what there is without a word."""
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
         return False
     place = 12
-    while place + 8 <= len(content):
-        length = int.from_bytes(content[place + 4 : place + 8], "little")
-        if content[place : place + 4] == b"data":
-            return length != 0xFFFFFFFF and place + 8 + length > len(content)  # that length is a stream's, unknown
+    while place + 8 <= size:
+        file.seek(place)
+        head = file.read(8)
+        length = int.from_bytes(head[4:], "little")
+        if head[:4] == b"data":
+            return length != 0xFFFFFFFF and place + 8 + length > size  # that length is a stream's, unknown
         place += 8 + length + length % 2
     return False

@@ -6,77 +6,23 @@ Letters: T frames, B rows of a batch, F features, U symbols of a target.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset
 
 from rnnlab.data.batches import Queries
 from rnnlab.data.buckets import BucketData
-from rnnlab.data.features import LogBands, standardise
-from rnnlab.data.sound_files import find_sounds, read_sound
+from rnnlab.data.features import LogBands, Totals, standardise
+from rnnlab.data.sound_files import find_sounds, sound_blocks
+from rnnlab.data.sound_rows import FileRows, LongSound, Recording, SoundBatch, SoundFile, SoundRows
 from rnnlab.data.vocabulary import Vocabulary
 
 BLANK = "<blank>"  # number 0
-
-
-class Recording(NamedTuple):
-    """One sound and its text.
-
-    Attributes:
-        features: float32 (T, F).
-        ids: the symbols of its text, none of them the blank.
-    """
-
-    features: Tensor
-    ids: list[int]
-
-
-class SoundBatch(NamedTuple):
-    """B sounds and their texts.
-
-    Attributes:
-        features: float32 (T, B, F), zero in padding.
-        lengths: frames of each sound, int64 (B,).
-        target: numbers of the text's symbols, from 1 on, int64 (B, U); 0 in padding.
-        target_lengths: int64 (B,).
-        rows: number of the sound in its part, int64 (B,).
-    """
-
-    features: Tensor
-    lengths: Tensor
-    target: Tensor
-    target_lengths: Tensor
-    rows: Tensor
-
-
-class SoundRows(Dataset):
-    """Recordings of a part; a list of indices is answered by a batch, a single index by a batch of one."""
-
-    def __init__(self, recordings: Sequence[Recording]) -> None:
-        self.recordings = recordings
-        self.lengths = np.array([len(recording.features) for recording in recordings], dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.recordings)
-
-    def __getitem__(self, indices: int | Sequence[int]) -> SoundBatch:
-        rows = np.atleast_1d(np.asarray(indices, dtype=np.int64))
-        chosen = [self.recordings[row] for row in rows]
-        targets = [torch.tensor(recording.ids, dtype=torch.int64) for recording in chosen]
-        return SoundBatch(
-            pad_sequence([recording.features for recording in chosen]),
-            torch.from_numpy(self.lengths[rows]),
-            pad_sequence(targets, batch_first=True),
-            torch.tensor([len(target) for target in targets]),
-            torch.from_numpy(rows),
-        )
 
 
 class SoundData(BucketData):
@@ -92,7 +38,7 @@ class SoundData(BucketData):
         bands: the features of a frame.
         each: whether each feature is standardised over a sound by itself, or all together.
         max_frames: padded size of a training batch, rows times frames.
-        eval_max_frames: the same of all other batches.
+        eval_max_frames: the same of all other batches; a longer sound of a query is a `LongSound`.
         seed: decides the order of training.
 
     Raises:
@@ -155,7 +101,12 @@ class SoundData(BucketData):
 
     def features_of(self, wave: Tensor) -> Tensor:
         """Return the features (T, F) of a wave (N,), float32."""
-        return standardise(self.bands(wave), self.each)
+        bands = self.bands(wave)
+        return self.features_from(bands, Totals(self.bands.num_features).add(bands))
+
+    def features_from(self, bands: Tensor, totals: Totals) -> Tensor:
+        """Return the features (T, F) of some frames of `bands`, given the totals of all frames of their sound."""
+        return standardise(bands, totals, self.each)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a trained model takes for granted: the hash of its texts, and their symbols."""
@@ -195,26 +146,36 @@ class SoundData(BucketData):
         return self.symbols.encode(text)
 
     def read_queries(self, path: str | Path, encoding: str | None = None) -> Queries:
-        """Read a sound file, or all of a folder.
+        """Read a sound file, or all of a folder, once through: features are read when they are asked for.
 
         Raises:
             ValueError: one is broken ("file: what is wrong"), or too short for a single frame.
         """
-        files = find_sounds(path)
-        sounds = [read_sound(file, self.bands.sample_rate) for file in files]
-        recordings = []
-        for file, sound in zip(files, sounds, strict=True):
-            features = self.features_of(torch.from_numpy(sound.wave))
-            if not len(features):
-                raise ValueError(f"{file}: has {len(sound.wave)} samples, and a frame needs {self.bands.window}")
-            recordings.append(Recording(features, []))
-        rows = SoundRows(recordings)
-        context = files, self._fixed_batches(rows, self.eval_max_tokens)
-        return Queries(rows, context, [note for sound in sounds for note in sound.notes])
+        notes: list[str] = []
+        files = [self._heard(file, notes) for file in find_sounds(path)]
+        rows = FileRows(files, self._features, self.eval_max_tokens)
+        return Queries(rows, ([file.path for file in files], self._fixed_batches(rows, self.eval_max_tokens)), notes)
 
-    def query_batches(self, queries: Queries) -> list[SoundBatch]:
-        """Return the sounds in batches, from the shortest to the longest."""
-        return [queries.inputs[indices] for indices in queries.context[1]]
+    def _heard(self, path: Path, notes: list[str]) -> SoundFile:
+        """Return what one must know of a file before its features can be read; it is whole, then."""
+        totals = Totals(self.bands.num_features)
+        for bands in self._bands(path, notes):
+            totals.add(bands)
+        if not totals.count:
+            size = sum(len(block) for block in sound_blocks(path, self.bands.sample_rate, []))
+            raise ValueError(f"{path}: has {size} samples, and a frame needs {self.bands.window}")
+        return SoundFile(path, totals)
+
+    def _features(self, file: SoundFile) -> Iterator[Tensor]:
+        """Yield the features of a file, some frames at a time."""
+        return (self.features_from(bands, file.totals) for bands in self._bands(file.path, []))
+
+    def _bands(self, path: Path, notes: list[str]) -> Iterator[Tensor]:
+        return self.bands.stream(map(torch.from_numpy, sound_blocks(path, self.bands.sample_rate, notes)))
+
+    def query_batches(self, queries: Queries) -> Iterator[SoundBatch | LongSound]:
+        """Yield the sounds in batches, from the shortest to the longest, each read when it is asked for."""
+        return (queries.inputs[indices] for indices in queries.context[1])
 
     def write_answers(self, queries: Queries, outputs: Sequence[Sequence[Sequence[Any]]]) -> str:
         """Return a line "file<TAB>text" a sound, by file; with several answers "file<TAB>text<TAB>log-probability".

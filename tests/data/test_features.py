@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlab.data.features import LogBands, cepstra, deltas, hertz_to_mel, mel_filters, mel_to_hertz, standardise
+from rnnlab.data.features import LogBands, Totals, cepstra, deltas, hertz_to_mel, mel_filters, mel_to_hertz, standardise
 
 
 def test_the_mel_scale_is_that_of_htk():
@@ -81,11 +81,14 @@ def test_deltas_are_slopes():
 
 def test_standardised_features_have_mean_zero_and_variance_one():
     features = 3 + 2 * torch.randn(50, 4, generator=torch.Generator().manual_seed(2))
-    each, together = standardise(features), standardise(features, each=False)
+    totals = Totals(4).add(features[:20]).add(features[20:])
+    each, together = standardise(features, totals), standardise(features, totals, each=False)
     torch.testing.assert_close(each.mean(0), torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(each.std(0, correction=0), torch.ones(4), atol=1e-5, rtol=0)
     assert float(together.mean()) == pytest.approx(0, abs=1e-5) and not together.mean(0).abs().max() < 1e-3
-    assert standardise(torch.ones(3, 2)).eq(0).all() and standardise(torch.empty(0, 2)).shape == (0, 2)
+    torch.testing.assert_close(standardise(features[30:], totals, each=False), together[30:])
+    for constant in (torch.full((3000, 2), -23.02585), torch.empty(0, 2)):
+        assert standardise(constant, Totals(2).add(constant)).eq(0).all()
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from rnnlab.data import DigitsData, MorseData
-from rnnlab.data.sound_files import find_sounds, read_sound
-from rnnlab.data.sounds import Recording, SoundRows
+from rnnlab.data import DigitsData, MorseData, sound_files
+from rnnlab.data.sound_files import find_sounds, read_sound, sound_blocks
+from rnnlab.data.sound_rows import LongSound, Recording, SoundBatch, SoundRows
 from rnnlab.data.spoken_digits import join_digits, read_digits
 
 soundfile = pytest.importorskip("soundfile")
@@ -36,6 +36,50 @@ def test_any_rate_gives_the_same_wave(tmp_path, rate):
     wave = read_sound(tmp_path / "a.wav", 8_000).wave
     assert len(wave) == pytest.approx(4_000, abs=2)
     np.testing.assert_allclose(wave[400:3_600], tone()[400:3_600], atol=0.01)
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+def test_blocks_are_the_whole(tmp_path, rate, monkeypatch):
+    wave = np.append(tone(rate=rate), np.zeros(rate // 4))  # silent at its end, and not as a whole
+    soundfile.write(tmp_path / "a.wav", np.stack([wave, 0 * wave], 1), rate)
+    whole = read_sound(tmp_path / "a.wav", 8_000)
+    monkeypatch.setattr(sound_files, "_BLOCK", 700)
+    notes = []
+    blocks = list(sound_blocks(tmp_path / "a.wav", 8_000, notes))
+    assert len(blocks) > 10 and max(map(len, blocks)) <= 700
+    np.testing.assert_array_equal(np.concatenate(blocks), whole.wave)
+    assert notes == whole.notes and len(notes) == 1
+
+
+def test_features_of_files_are_those_of_waves_and_read_when_asked_for(tmp_path, monkeypatch):
+    waves = [wave for _, wave in MorseData(num_test=2, num_train=1, num_val=1).waves("test")]
+    for number, wave in enumerate(waves):
+        soundfile.write(tmp_path / f"{number}.wav", wave, 4_000, subtype="FLOAT")
+    monkeypatch.setattr(sound_files, "_BLOCK", 3_000)
+    data = MorseData(num_train=1, num_val=1, num_test=2)
+    queries = data.read_queries(tmp_path)
+    expected = [data.features_of(torch.from_numpy(wave)) for wave in waves]
+    (batch,) = data.query_batches(queries)
+    for column, row in enumerate(queries.context[1][0]):
+        torch.testing.assert_close(batch.features[: len(expected[row]), column], expected[row], atol=1e-4, rtol=1e-4)
+    data.eval_max_tokens = int(queries.inputs.lengths.min())
+    queries = data.read_queries(tmp_path)
+    short, long = data.query_batches(queries)
+    row = queries.context[1][1][0]
+    assert (
+        isinstance(short, SoundBatch)
+        and isinstance(long, LongSound)
+        and queries.inputs.long_sounds()[0][:2] == long[:2]
+    )
+    for _ in range(2):
+        parts = list(long.parts())
+        assert len(parts) > 3 and sum(map(len, parts)) == long.num_frames
+        torch.testing.assert_close(torch.cat(parts), expected[row], atol=1e-4, rtol=1e-4)
+    batches = data.query_batches(queries)
+    next(batches)
+    (tmp_path / f"{row}.wav").unlink()
+    with pytest.raises(ValueError, match="cannot be read: No such file"):
+        list(next(batches).parts())
 
 
 def test_channels_are_mixed_and_silence_is_told(tmp_path):
