@@ -8,6 +8,8 @@ alignment need not be the likeliest text: prefix beam search looks for that.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rnnlab.decoding.alignment import BLANK, align, check_lengths
 from rnnlab.decoding.language_model import LanguageModel
-from rnnlab.decoding.prefixes import Options, PrefixSearch
+from rnnlab.decoding.prefixes import Options, PrefixSearch, Text
 
 # Entries of the largest array of a search: rows that would need more are searched in parts.
 _ENTRIES = 2**22
@@ -101,11 +103,7 @@ def prefix_beam(
         >>> best_path(probs.log(), torch.tensor([2]))[0].ids, found.ids, round(found.log_prob, 3)  # ln 0.64
         ([], [1], -0.446)
     """
-    if not 1 <= n_best <= beam:
-        raise ValueError(f"n_best must be from 1 to beam = {beam}, got {n_best}")
-    if lm_weight < 0 or not 0 <= min_prob < 1:
-        raise ValueError(f"lm_weight must be at least 0 and min_prob in [0, 1), got {lm_weight} and {min_prob}")
-    options = Options(beam, language_model if lm_weight else None, lm_weight, insertion_bonus, min_prob)
+    options = _options(beam, n_best, language_model, lm_weight, insertion_bonus, min_prob)
     log_probs, lengths = _log_probs(logits, lengths), lengths.cpu()
     found: dict[int, list[Transcript]] = {}
     at_once = max(1, _ENTRIES // (beam * logits.shape[2]))
@@ -114,9 +112,64 @@ def prefix_beam(
     return [found[row] for row in range(len(lengths))]
 
 
+def best_path_in_parts(parts: Iterable[Tensor]) -> Transcript:
+    """Return what `best_path` does of one row whose logits come in parts (T_i, V), in memory for its text alone."""
+    spikes, total = _Spikes(), 0.0
+    for log_probs in _log_probs_of_parts(parts):
+        best, classes = log_probs.max(1)
+        total += float(best.sum())
+        spikes.add(classes.tolist(), best.tolist())
+    return Transcript(spikes.ids, total, spikes.frames, total)
+
+
+def prefix_beam_in_parts(
+    parts: Iterable[Tensor],
+    *,
+    beam: int = 16,
+    n_best: int = 1,
+    language_model: LanguageModel | None = None,
+    lm_weight: float = 0.5,
+    insertion_bonus: float = 0.0,
+    min_prob: float = 0.0,
+) -> list[Text]:
+    """Return what `prefix_beam` does of one row whose logits come in parts (T_i, V), in memory for its texts alone.
+
+    All but the frames of symbols: these are known when the text is, from `rnnlab.decoding.follow_text`.
+    """
+    options = _options(beam, n_best, language_model, lm_weight, insertion_bonus, min_prob)
+    search: PrefixSearch | None = None
+    for log_probs in _log_probs_of_parts(parts):
+        search = search or PrefixSearch(1, log_probs.shape[1], options)
+        for frame in log_probs.numpy():
+            search.read(frame[None])
+        search.forget()
+    return [Text([], 0.0, 0.0)] if search is None else search.texts(0, n_best)
+
+
+def _log_probs_of_parts(parts: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield the log-probabilities, float64 (T_i, V), of logits that come in parts."""
+    for part in parts:
+        yield _log_probs(part.unsqueeze(1), torch.tensor([len(part)])).squeeze(1)
+
+
+def _options(
+    beam: int,
+    n_best: int,
+    language_model: LanguageModel | None,
+    lm_weight: float,
+    insertion_bonus: float,
+    min_prob: float,
+) -> Options:
+    if not 1 <= n_best <= beam:
+        raise ValueError(f"n_best must be from 1 to beam = {beam}, got {n_best}")
+    if lm_weight < 0 or not 0 <= min_prob < 1:
+        raise ValueError(f"lm_weight must be at least 0 and min_prob in [0, 1), got {lm_weight} and {min_prob}")
+    return Options(beam, language_model if lm_weight else None, lm_weight, insertion_bonus, min_prob)
+
+
 def _search(log_probs: Tensor, lengths: Tensor, n_best: int, options: Options) -> list[list[Transcript]]:
     """Return the transcripts of each row of log_probs (T, B, V), by falling length."""
-    texts = PrefixSearch(log_probs.numpy(), lengths.numpy(), options).run(n_best)
+    texts = PrefixSearch(*log_probs.shape[1:], options).run(log_probs.numpy(), lengths.numpy(), n_best)
     rows = [row for row, found in enumerate(texts) for _ in found]
     spelled = [torch.tensor(text.ids, dtype=torch.int64) for found in texts for text in found]
     sizes = torch.tensor([len(ids) for ids in spelled], dtype=torch.int64)
@@ -140,17 +193,27 @@ def _log_probs(logits: Tensor, lengths: Tensor) -> Tensor:
 def _spikes(classes: Tensor, log_probs: Tensor) -> list[tuple[list[int], list[int]]]:
     """Return symbols and the frame of each, where it is likeliest in its run, from classes (T, B) of alignments."""
     values = log_probs.gather(2, classes.unsqueeze(2)).squeeze(2)
-    found = []
-    for row, certainties in zip(classes.t().tolist(), values.t().tolist(), strict=True):
-        ids: list[int] = []
-        frames: list[int] = []
-        before = BLANK
-        for t, (symbol, certainty) in enumerate(zip(row, certainties, strict=True)):
-            if symbol != BLANK and symbol != before:
-                ids.append(symbol)
-                frames.append(t)
-            elif symbol != BLANK and certainty > certainties[frames[-1]]:
-                frames[-1] = t
-            before = symbol
-        found.append((ids, frames))
-    return found
+    rows = zip(classes.t().tolist(), values.t().tolist(), strict=True)
+    return [(spikes.ids, spikes.frames) for spikes in (_Spikes().add(*row) for row in rows)]
+
+
+class _Spikes:
+    """Symbols of an alignment and the frame of each, where it is likeliest in its run."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.frames: list[int] = []
+        self._count, self._before, self._highest = 0, BLANK, -math.inf
+
+    def add(self, classes: Sequence[int], certainties: Sequence[float]) -> _Spikes:
+        """Go on with the classes of frames, and how likely they are; return itself."""
+        for t, (symbol, certainty) in enumerate(zip(classes, certainties, strict=True), self._count):
+            is_new = symbol != self._before
+            if symbol != BLANK and (is_new or certainty > self._highest):
+                if is_new:
+                    self.ids.append(symbol)
+                    self.frames.append(t)
+                self.frames[-1], self._highest = t, certainty
+            self._before = symbol
+        self._count += len(classes)
+        return self

@@ -12,6 +12,7 @@ where a parent that ends in c itself gives its b alone: equal symbols need a bla
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,35 +58,55 @@ class _Beam(NamedTuple):
 
 
 class PrefixSearch:
-    """A search of B rows.
+    """A search of B rows, frame by frame.
 
     Args:
-        log_probs: float64 (T, B, V).
-        lengths: int64 (B,), falling: rows that go on are the first ones.
+        num_rows: B.
+        num_classes: V.
         options: of the search.
     """
 
-    def __init__(self, log_probs: np.ndarray, lengths: np.ndarray, options: Options) -> None:
-        self.log_probs, self.lengths, self.options = log_probs, lengths, options
-        self.tree = _Tree(*log_probs.shape[1:])
+    def __init__(self, num_rows: int, num_classes: int, options: Options) -> None:
+        self.options = options
+        self.tree = _Tree(num_rows, num_classes)
         self.expected = None if options.model is None else _Expected(options.model, self.tree)
-
-    def run(self, n_best: int) -> list[list[Text]]:
-        """Return up to `n_best` texts of each row by falling score, of those that are left in the beam."""
-        live = len(self.lengths)
-        roots = np.arange(live).reshape(-1, 1)
+        roots = np.arange(num_rows).reshape(-1, 1)
         zeros, nothing = np.zeros(roots.shape), np.full(roots.shape, -np.inf)
-        beam = _Beam(roots, np.full_like(roots, _NONE), np.full_like(roots, BLANK), zeros, nothing, zeros)
-        found: list[list[Text]] = [[] for _ in range(live)]
-        for t in range(len(self.log_probs) + 1):
-            still = int((self.lengths > t).sum())
+        self.beam = _Beam(roots, np.full_like(roots, _NONE), np.full_like(roots, BLANK), zeros, nothing, zeros)
+
+    def run(self, log_probs: np.ndarray, lengths: np.ndarray, n_best: int) -> list[list[Text]]:
+        """Read rows of float64 (T, B, V) as far as their lengths (B,), which fall; return the `texts` of each."""
+        found: list[list[Text]] = [[] for _ in range(len(lengths))]
+        for t in range(len(log_probs) + 1):
+            live, still = len(self.beam.node), int((lengths > t).sum())
             for row in range(still, live):
-                found[row] = self._texts(_Beam(*(part[row] for part in beam)), n_best)
-            live = still
-            if not live:
+                found[row] = self.texts(row, n_best)
+            if not still:
                 break
-            beam = self._read(_Beam(*(part[:live] for part in beam)), self.log_probs[t, :live])
+            self.read(log_probs[t, :still])
         return found
+
+    def read(self, frame: np.ndarray) -> None:
+        """Go on by a frame (B', V) with the first B' rows; the others are over."""
+        self.beam = self._read(_Beam(*(part[: len(frame)] for part in self.beam)), frame)
+
+    def texts(self, row: int, n_best: int) -> list[Text]:
+        """Return up to `n_best` texts of a row by falling score, of those that are left in its beam."""
+        return self._texts(_Beam(*(part[row] for part in self.beam)), n_best)
+
+    def forget(self) -> None:
+        """Forget the prefixes that lead to none in the beam, which changes no text that will be found."""
+        beam = set(self.beam.node[self.beam.node != _NONE].tolist())
+        if self.expected is not None:
+            self.expected.keep(beam)
+        new = self.tree.keep(beam)
+        if self.expected is not None:
+            self.expected.renumber(new)
+        node, parent = (
+            np.array([[new.get(number, _NONE) for number in row] for row in part.tolist()], dtype=np.int64)
+            for part in (self.beam.node, self.beam.parent)
+        )
+        self.beam = self.beam._replace(node=node, parent=parent)
 
     def _read(self, beam: _Beam, frame: np.ndarray) -> _Beam:
         """Return the beam behind a frame (B, V)."""
@@ -171,6 +192,27 @@ class _Tree:
             nodes.append(node)
         return nodes
 
+    def node(self, key: int) -> int | None:
+        """Return the node of a key, if there is one."""
+        return self._nodes.get(key)
+
+    def keep(self, nodes: Iterable[int]) -> dict[int, int]:
+        """Forget all but the roots, some nodes and what leads to them; return the new number of each by its old one."""
+        kept: set[int] = set()
+        for node in nodes:
+            while node >= self.num_rows and node not in kept:
+                kept.add(node)
+                node = self.keys[node - self.num_rows] // self.num_classes
+        new = {root: root for root in range(self.num_rows)}
+        keys = []
+        for node in sorted(kept):  # a parent has a lower number than its children
+            parent, symbol = divmod(self.keys[node - self.num_rows], self.num_classes)
+            new[node] = self.num_rows + len(keys)
+            keys.append(new[parent] * self.num_classes + symbol)
+        self.keys[:] = keys
+        self._nodes = {key: self.num_rows + place for place, key in enumerate(keys)}
+        return new
+
     def text(self, node: int) -> list[int]:
         """Return the symbols from the root to a node."""
         symbols = []
@@ -190,6 +232,19 @@ class _Expected:
     def log_probs(self, keys: np.ndarray) -> np.ndarray:
         """Return the log-probabilities of the last symbols of keys (N,)."""
         return np.array([self._ask(key)[0] for key in keys.tolist()])
+
+    def keep(self, nodes: set[int]) -> None:
+        """Forget all but what is behind some nodes of the tree, and what was expected to follow them."""
+        self._known = {
+            key: known
+            for key, known in self._known.items()
+            if key // self._tree.num_classes in nodes or self._tree.node(key) in nodes
+        }
+
+    def renumber(self, new: dict[int, int]) -> None:
+        """Take the new numbers of nodes for their old ones."""
+        known = ((divmod(key, self._tree.num_classes), each) for key, each in self._known.items())
+        self._known = {new[parent] * self._tree.num_classes + symbol: each for (parent, symbol), each in known}
 
     def _ask(self, key: int) -> tuple[float, Any]:
         found = self._known.get(key)

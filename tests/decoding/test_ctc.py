@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 import rnnlab.decoding.ctc
 from rnnlab.baselines import NGram
-from rnnlab.decoding import align, best_path, ctc_loss_reference, prefix_beam
+from rnnlab.decoding import (
+    align,
+    best_path,
+    best_path_in_parts,
+    ctc_loss_reference,
+    prefix_beam,
+    prefix_beam_in_parts,
+)
+from rnnlab.decoding.prefixes import Options, PrefixSearch
 from tests.decoding.paths import batch_of, random_logits, text_probabilities
 
 WIDE = 10**6  # more than there are prefixes
@@ -162,6 +170,36 @@ def test_scores_are_those_of_both_models_and_the_bonus(insertion_bonus):
         expected[text] = score
     assert {tuple(one.ids): pytest.approx(one.score, rel=1e-9) for one in found} == expected
     assert tuple(found[0].ids) == max(expected, key=expected.get)
+
+
+@pytest.mark.parametrize("part", [1, 6, 80])
+def test_parts_say_what_the_whole_does(part):
+    logits, length = random_logits(80, 1, 6, seed=3), torch.tensor([80])
+    parts = [torch.empty(0, 6), *logits[:, 0].split(part)]
+    found, (whole,) = best_path_in_parts(parts), best_path(logits, length)
+    assert found == (whole.ids, pytest.approx(whole.log_prob), whole.frames, pytest.approx(whole.score))
+    ngram = NGram([(1, 2, 1, 2), (3, 1)], num_symbols=6, order=3)
+    for options in ({}, {"insertion_bonus": 0.5, "min_prob": 0.05}, {"language_model": ngram}):
+        searched = prefix_beam_in_parts(parts, beam=5, n_best=3, **options)
+        (expected,) = prefix_beam(logits, length, beam=5, n_best=3, **options)
+        assert searched == [(one.ids, one.log_prob, one.score) for one in expected]
+
+
+def test_parts_of_nothing_say_nothing():
+    assert best_path_in_parts([]) == ([], 0.0, [], 0.0) and prefix_beam_in_parts([]) == [([], 0.0, 0.0)]
+    with pytest.raises(ValueError, match="n_best must be from 1 to beam = 2, got 3"):
+        prefix_beam_in_parts([], beam=2, n_best=3)
+
+
+def test_a_search_forgets_what_leads_nowhere():
+    frames = random_logits(400, 1, 6, seed=2).log_softmax(2).numpy()
+    search, sizes = PrefixSearch(1, 6, Options(4, None, 0.0, 0.0, 0.0)), []
+    for frame in frames:
+        search.read(frame)
+        sizes.append(len(search.tree.keys))
+        search.forget()
+    assert len(search.tree.keys) <= sum(len(text.ids) for text in search.texts(0, 4))
+    assert max(sizes) - len(search.tree.keys) < 8
 
 
 @pytest.mark.parametrize(

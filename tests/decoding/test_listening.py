@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import rnnlab.nn
-from rnnlab.decoding.listening import listen, spans_of
+from rnnlab.decoding import listening
+from rnnlab.decoding.listening import listen, logits_in_parts, spans_of
 from rnnlab.models import Transcriber
 
 
@@ -25,11 +26,38 @@ def test_parts_are_heard_as_the_whole(stack, sizes):
     assert list(listen(model, sound.split(sizes))) == expected
 
 
+@pytest.mark.parametrize("stack", [1, 3])
+@pytest.mark.parametrize("sizes", [[300], [1] * 300, [7, 0, 193, 100]])
+def test_a_network_both_ways_reads_windows(stack, sizes, monkeypatch):
+    monkeypatch.setattr(listening, "WINDOW", 64)
+    monkeypatch.setattr(listening, "OVERLAP", 31)
+    torch.manual_seed(1)
+    rnn = functools.partial(rnnlab.nn.GRU, hidden_size=8, bidirectional=True, backend="eager")
+    model = Transcriber(rnn, num_features=3, num_classes=4, stack=stack).eval()
+    sound = torch.randn(300, 3)
+    whole, steps = model(sound.unsqueeze(1), torch.tensor([300]))
+    read = []
+    model.register_forward_pre_hook(lambda _, args: read.append(len(args[0])))
+    logits = torch.cat(list(logits_in_parts(model, sound.split(sizes))))
+    assert len(logits) == steps and max(read) == 64 // stack * stack and len(read) > 5
+    torch.testing.assert_close(logits, whole[:, 0], atol=0.05, rtol=0)  # what is 15 frames away is almost forgotten
+    wrong = (logits - whole[:, 0]).abs().amax(1)
+    assert wrong[: 40 // stack].max() < 0.05 and wrong.max() > 1e-7  # and its absence is felt
+
+
+def test_a_sound_of_one_window_is_read_as_a_whole():
+    rnn = functools.partial(rnnlab.nn.GRU, hidden_size=8, bidirectional=True, backend="eager")
+    model, sound = Transcriber(rnn, num_features=3, num_classes=4).eval(), torch.randn(50, 3)
+    (logits,) = logits_in_parts(model, [sound])
+    torch.testing.assert_close(logits, model(sound.unsqueeze(1), torch.tensor([50]))[0][:, 0])
+    assert list(logits_in_parts(model, [sound[:0]])) == []
+
+
 def test_a_symbol_is_told_as_soon_as_it_is_over():
     class Hears(torch.nn.Module):
         """Hears the class that each frame names."""
 
-        stack = 1
+        stack, streams = 1, True
 
         def step(self, features, state):
             return torch.nn.functional.one_hot(features[..., 0].long(), 4).float(), None

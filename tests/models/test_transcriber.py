@@ -11,9 +11,13 @@ from rnnlab.models import Transcriber
 EAGER = {"hidden_size": 6, "backend": "eager"}  # nothing to be compiled first
 BIDIRECTIONAL = partial(rnnlab.nn.LSTM, bidirectional=True, **EAGER)
 ONWARDS = {
+    "RNN": partial(rnnlab.nn.RNN, num_layers=2, **EAGER),
     "LSTM": partial(rnnlab.nn.LSTM, **EAGER),
     "two GRU layers": partial(rnnlab.nn.GRU, num_layers=2, **EAGER),
-    "cell": partial(rnnlab.nn.Recurrent, partial(rnnlab.nn.LayerNormLSTMCell, hidden_size=6), backend="eager"),
+    **{
+        name: partial(rnnlab.nn.Recurrent, partial(getattr(rnnlab.nn, name), hidden_size=6), num_layers=2)
+        for name in ("LayerNormLSTMCell", "PeepholeLSTMCell", "IndRNNCell", "MinGRUCell", "LRUCell", "NARXCell")
+    },
 }
 
 
