@@ -82,9 +82,14 @@ def heard(data: Any, task: Any, num_sounds: int, queries: Any = None) -> list[Po
     """
     if queries is not None:
         found: list[Posterior] = []
-        for batch in data.query_batches(queries):
-            if len(found) < num_sounds:
-                found += _posteriors(data, task, batch, None)
+        for batch in data.query_batches(queries):  # the longest come last
+            if len(found) >= num_sounds:
+                break
+            if hasattr(batch, "parts"):
+                if not found:
+                    raise ValueError(f"{batch.name}: has {batch.num_frames} frames, too many to be told apart")
+                break
+            found += _posteriors(data, task, batch, None)
         return found[:num_sounds]
     part = data.splits["val"]
     order = np.argsort(np.asarray(part.lengths), kind="stable")

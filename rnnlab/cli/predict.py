@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +19,8 @@ def main(words: list[str]) -> int:
 
     Models of pairs of sequences and of sounds take `n_best=N` and `beam=K` too: how many answers are given, and
     searched among. The input of models of sounds is a sound or a folder of them; with `times=true` NAME.times.tsv,
-    beside the output NAME.SUFFIX, has file, symbol, start and end in seconds.
+    beside the output NAME.SUFFIX, has file, symbol, start and end in seconds. A sound of more than
+    data.eval_max_frames is read in parts, so that its length costs no memory.
 
     `-` is stdin as input and stdout as output, where nothing but answers goes. Answers are UTF-8, whatever the encoding
     of the input. Return the exit code.
@@ -76,15 +79,17 @@ def predict(
             _set_search(task, search, run_dir)
         if times and not hasattr(task, "timed_step"):
             raise UsageError(f"times=true is for models of sounds, run_dir={run_dir} holds none")
-        queries, given = _read_stdin(data, encoding) if source is None else (_read(data, source, encoding), "")
-        for note in queries.notes:
-            print(f"rnnlab: {_named(note, given)}", file=sys.stderr)
-        try:
-            with torch.inference_mode():
-                answer = task.timed_step if times else task.predict_step
-                outputs = [answer(batch) for batch in data.query_batches(queries)]
-        except ValueError as error:  # what a model cannot read, such as more symbols than it has positions for
-            raise UsageError(str(error)) from error
+        with _stdin_file() if source is None else nullcontext(source) as path:  # sounds are read more than once
+            given = str(path) if source is None else ""
+            try:
+                queries = data.read_queries(path, encoding)
+                for note in (*queries.notes, *(task.notes_on(queries) if hasattr(task, "notes_on") else ())):
+                    print(f"rnnlab: {_named(note, given)}", file=sys.stderr)
+                with torch.inference_mode():
+                    answer = task.timed_step if times else task.predict_step
+                    outputs = [answer(batch) for batch in data.query_batches(queries)]
+            except ValueError as error:  # no query, or what a model cannot read: more symbols than it has positions for
+                raise UsageError(_named(str(error), given)) from error
     if times:
         assert target is not None
         outputs, spans = map(list, zip(*outputs, strict=True))
@@ -113,22 +118,14 @@ def _set_search(task: Any, search: dict[str, int], run_dir: Path) -> None:
         raise UsageError(f"n_best must be at most beam, got {task.n_best} and {task.beam}")
 
 
-def _read(data: Any, source: Path, encoding: str | None) -> Any:
-    try:
-        return data.read_queries(source, encoding)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _read_stdin(data: Any, encoding: str | None) -> tuple[Any, str]:
-    """Read queries from stdin by way of a file, which data modules may read more than once; return its name, too."""
+@contextmanager
+def _stdin_file() -> Iterator[Path]:
+    """Keep what came from stdin in a file, which data modules may read more than once."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "stdin"
-        path.write_bytes(sys.stdin.buffer.read())
-        try:
-            return _read(data, path, encoding), str(path)
-        except UsageError as error:
-            raise UsageError(_named(str(error), str(path))) from error
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield path
 
 
 def _named(text: str, given: str) -> str:

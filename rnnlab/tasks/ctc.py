@@ -6,6 +6,8 @@ frames in one step: what it needs as many steps for are the symbols of a target,
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -15,10 +17,13 @@ from torch.nn.functional import ctc_loss, nll_loss
 from torchmetrics import SumMetric
 from torchmetrics.text import CharErrorRate, WordErrorRate
 
+from rnnlab.data.sound_rows import LongSound
 from rnnlab.decoding.alignment import BLANK, align, check_fits, check_targets
-from rnnlab.decoding.ctc import Transcript, best_path, prefix_beam
+from rnnlab.decoding.ctc import Transcript, best_path, best_path_in_parts, prefix_beam, prefix_beam_in_parts
+from rnnlab.decoding.following import follow_text
 from rnnlab.decoding.language_model import LanguageModel
-from rnnlab.decoding.listening import Span, spans_of
+from rnnlab.decoding.listening import OVERLAP, WINDOW, Span, is_onwards, logits_in_parts, spans_of
+from rnnlab.decoding.prefixes import Text
 from rnnlab.decoding.sampling import check_integer, check_number
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 from rnnlab.tasks.task import Task
@@ -154,9 +159,11 @@ class CTCTask(Task):
             values["infinite"] = infinite
         return values
 
-    def predict_step(self, batch: Any, batch_index: int = 0) -> list[list[Transcript]]:
-        """Return the `n_best` best transcripts of each sound, best first."""
-        return self.answers(batch, self.beam, self.n_best)
+    def predict_step(self, batch: Any, batch_index: int = 0) -> list[Sequence[Transcript | Text]]:
+        """Return the `n_best` best transcripts of each sound, best first, those of a long sound without frames."""
+        if isinstance(batch, LongSound):
+            return [self._texts(batch)]
+        return list(self.answers(batch, self.beam, self.n_best))
 
     def answers(self, batch: Any, beam: int, n_best: int) -> list[list[Transcript]]:
         """Return the `n_best` best transcripts of each sound by a search of that width, best first."""
@@ -166,22 +173,46 @@ class CTCTask(Task):
         """Return the `n_best` best transcripts of logits (T', B, V) with so many steps (B,), best first."""
         if beam == 1:
             return [[transcript] for transcript in best_path(logits, steps)]
-        return prefix_beam(
-            logits,
-            steps,
-            beam=beam,
-            n_best=n_best,
-            language_model=self.language_model,
-            lm_weight=self.lm_weight,
-            insertion_bonus=self.insertion_bonus,
-            min_prob=0.0 if self.language_model is None else _MIN_PROB,
-        )
+        return prefix_beam(logits, steps, **self._options(beam, n_best))
 
-    def timed_step(self, batch: Any) -> tuple[list[list[Transcript]], list[list[Span]]]:
-        """Return the transcripts of `predict_step`, and where each symbol of the best ones was heard."""
+    def _options(self, beam: int, n_best: int) -> dict[str, Any]:
+        return {
+            "beam": beam,
+            "n_best": n_best,
+            "language_model": self.language_model,
+            "lm_weight": self.lm_weight,
+            "insertion_bonus": self.insertion_bonus,
+            "min_prob": 0.0 if self.language_model is None else _MIN_PROB,
+        }
+
+    def timed_step(self, batch: Any) -> tuple[list[Sequence[Transcript | Text]], list[list[Span]]]:
+        """Return what `predict_step` does, and where each symbol of the best texts was heard."""
+        if isinstance(batch, LongSound):
+            found, steps = self._texts(batch), int(self.model.output_lengths(torch.tensor(batch.num_frames)))
+            classes = follow_text(self._logits(batch), steps, found[0].ids)
+            return [found], [spans_of(chain.from_iterable(classes), self.model.stack)]
         logits, steps = self.model(batch.features, batch.lengths)
         found = self.search(logits, steps, self.beam, self.n_best)
-        return found, self.spans(logits, steps, [best[0].ids for best in found])
+        return list(found), self.spans(logits, steps, [best[0].ids for best in found])
+
+    def notes_on(self, queries: Any) -> list[str]:
+        """Return what a user should be told of how queries will be read: a network both ways must cut long sounds."""
+        sounds = getattr(queries.inputs, "long_sounds", list)()
+        if not sounds or is_onwards(self.model):
+            return []
+        return [
+            f"{sound.name}: is read in windows of {WINDOW} frames, {OVERLAP} of them shared with the next one: of "
+            f"{sound.num_frames} frames a network that does not go onwards alone cannot have all"
+            for sound in sounds
+        ]
+
+    def _texts(self, sound: LongSound) -> Sequence[Transcript | Text]:
+        if self.beam == 1:
+            return [best_path_in_parts(self._logits(sound))]
+        return prefix_beam_in_parts(self._logits(sound), **self._options(self.beam, self.n_best))
+
+    def _logits(self, sound: LongSound) -> Iterator[Tensor]:
+        return logits_in_parts(self.model, sound.parts())
 
     def spans(self, logits: Tensor, steps: Tensor, texts: list[list[int]]) -> list[list[Span]]:
         """Return the frames of each symbol on the best alignment of B texts with logits (T', B, V).

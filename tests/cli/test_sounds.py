@@ -9,9 +9,15 @@ import wave
 import numpy as np
 import pytest
 
+import rnnlab.data.sound_files
 from rnnlab.cli.main import main
 from rnnlab.data.morse import SAMPLE_RATE, MorseData
+from rnnlab.models import Transcriber
+from rnnlab.tasks import CTCTask
 from tests.cli.conftest import finished_run
+
+soundfile = pytest.importorskip("soundfile")
+pytest.importorskip("soxr")
 
 
 def write_wave(path, samples, rate=SAMPLE_RATE):
@@ -84,6 +90,37 @@ def test_times_stand_beside_the_texts(sounds_run, folder, tmp_path):
         assert all(end <= start for end, start in zip(ends, starts[1:], strict=False))
 
 
+LONG = "data.eval_max_frames=20"  # what is longer is read in parts
+
+
+@pytest.mark.parametrize("words", [["beam=1"], ["beam=3", "times=true"], ["beam=4", "n_best=2", "times=true"]], ids=str)
+def test_a_long_sound_is_read_in_parts_as_the_whole(sounds_run, folder, tmp_path, words, monkeypatch, capsys):
+    monkeypatch.setattr(rnnlab.data.sound_files, "_BLOCK", 500)
+    assert predict(sounds_run, folder, tmp_path / "whole.tsv", *words) == 0
+    assert any(row[1] for row in table(tmp_path / "whole.tsv")) or "beam=1" in words  # of little training
+    monkeypatch.setattr(CTCTask, "search", None)  # whole sounds are searched by it
+    assert predict(sounds_run, folder, tmp_path / "parts.tsv", *words, LONG) == 0
+    assert table(tmp_path / "parts.tsv") == table(tmp_path / "whole.tsv")
+    if "times=true" in words:
+        assert table(tmp_path / "parts.times.tsv") == table(tmp_path / "whole.times.tsv")
+    assert not capsys.readouterr().err
+
+
+def test_windows_of_a_network_both_ways_are_told(sounds_run, folder, tmp_path, monkeypatch, capsys):
+    assert predict(sounds_run, folder, tmp_path / "whole.tsv") == 0
+    monkeypatch.setattr(Transcriber, "streams", False)
+    assert predict(sounds_run, folder, tmp_path / "windows.tsv", LONG) == 0
+    assert table(tmp_path / "windows.tsv") == table(tmp_path / "whole.tsv")  # each of one window
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == 3 and notes[0].startswith(f"rnnlab: {folder / '0.wav'}: is read in windows of 16384 frames")
+
+
+def test_a_long_sound_makes_no_picture(sounds_run, folder, tmp_path, capsys):
+    shutil.copytree(sounds_run, tmp_path / "run")
+    assert main(["diagnose", f"run_dir={tmp_path / 'run'}", f"input={folder / '0.wav'}", LONG]) == 2
+    assert "frames, too many to be told apart" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -105,13 +142,68 @@ def test_times_are_of_sounds_and_in_files(sounds_run, addition_run, folder, tmp_
     assert "times=true is for models of sounds" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [b"", b"RIFF", b"no sound at all, but text"])
-def test_a_broken_sound_leaves_nothing_behind(sounds_run, folder, tmp_path, capsys, content):
-    (tmp_path / "bad.wav").write_bytes(content)
-    assert predict(sounds_run, tmp_path / "bad.wav", tmp_path / "out.tsv", "times=true") == 2
+def wave_of(samples, subtype):
+    content = io.BytesIO()
+    soundfile.write(content, samples, SAMPLE_RATE, format="WAV", subtype=subtype)
+    return content.getvalue()
+
+
+NOISE = 0.1 * np.random.default_rng(0).standard_normal(8_000)
+BROKEN = {
+    "empty": (b"", "is empty"),
+    "head": (b"RIFF", "is no sound that can be read"),
+    "text": (b"no sound at all, but text", "is no sound that can be read"),
+    "cut": (wave_of(NOISE, "PCM_16")[:9_000], "is cut short: its head promises more than the 1.12 s it has"),
+    "bare": (wave_of(NOISE[:0], "PCM_16"), "has no samples"),
+    "short": (wave_of(NOISE[:100], "PCM_16"), "has 100 samples, and a frame needs 128"),
+    "NaN": (wave_of(np.append(NOISE, np.nan), "FLOAT"), "has samples that are not finite"),
+}
+
+
+@pytest.mark.parametrize("length", ["short", "long"])
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_sound_leaves_nothing_behind(sounds_run, folder, tmp_path, capsys, name, length):
+    shutil.copytree(folder, tmp_path / "in")
+    (tmp_path / "in" / "a.wav").write_bytes(BROKEN[name][0])
+    words = ["times=true", *([LONG] if length == "long" else [])]
+    assert predict(sounds_run, tmp_path / "in", tmp_path / "out.tsv", *words) == 2
     error = capsys.readouterr().err
-    assert "bad.wav" in error and len(error.strip().splitlines()) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["bad.wav"]
+    assert f"in/a.wav: {BROKEN[name][1]}" in error and len(error.strip().splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_24", "FLOAT"])
+def test_a_sound_of_any_width_and_of_two_channels_is_read(sounds_run, folder, tmp_path, capsys, subtype):
+    samples, rate = soundfile.read(folder / "0.wav")
+    soundfile.write(tmp_path / "stereo.wav", np.stack([samples, samples], 1), rate, subtype=subtype)
+    assert predict(sounds_run, tmp_path / "stereo.wav", tmp_path / "out.tsv") == 0
+    assert capsys.readouterr().err == f"rnnlab: {tmp_path / 'stereo.wav'}: 2 channels were mixed down to one\n"
+    if subtype != "PCM_U8":
+        assert predict(sounds_run, folder / "0.wav", tmp_path / "mono.tsv") == 0
+        assert table(tmp_path / "out.tsv")[0][1] == table(tmp_path / "mono.tsv")[0][1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0.wav\tAB!", "val.tsv:1: '!' is not among the symbols 'AB'"),
+        ("gone.wav\tAB", "val.tsv:1: there is no file"),
+        ("0.wav AB", "val.tsv:1: expected a file, one tab and a text"),
+        ("cut.wav\tAB", "cut.wav: is cut short"),
+    ],
+)
+def test_lists_that_cannot_be_trained_on(folder, tmp_path, capsys, line, message):
+    for number in range(2):
+        shutil.copy(folder / f"{number}.wav", tmp_path)
+    (tmp_path / "cut.wav").write_bytes(BROKEN["cut"][0])
+    (tmp_path / "train.tsv").write_text("1.wav\tAB\n")
+    (tmp_path / "val.tsv").write_text(f"{line}\n")
+    words = [f"data.train={tmp_path / 'train.tsv'}", f"data.val={tmp_path / 'val.tsv'}", "data.sample_rate=4000"]
+    run = ["train", "experiment=ctc/digits", "data=sounds", *words, f"run_dir={tmp_path / 'run'}", "logger=csv"]
+    assert main(run) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "run" / "metrics.csv").exists() and not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_diagnose_draws_posteriors_of_validation_or_of_a_file(sounds_run, folder, tmp_path, capsys):
@@ -152,8 +244,9 @@ def test_a_character_model_helps_to_read(sounds_run, letters_run, folder, tmp_pa
     assert predict(sounds_run, folder, tmp_path / "plain.tsv", "beam=4") == 0
     assert predict(sounds_run, folder, tmp_path / "none.tsv", "task.lm_weight=0", words[0], "beam=4") == 0
     assert predict(sounds_run, folder, tmp_path / "helped.tsv", *words) == 0
-    plain, none, helped = (table(tmp_path / f"{name}.tsv") for name in ("plain", "none", "helped"))
-    assert none == plain != helped
+    assert predict(sounds_run, folder, tmp_path / "parts.tsv", *words, LONG) == 0
+    plain, none, helped, parts = (table(tmp_path / f"{name}.tsv") for name in ("plain", "none", "helped", "parts"))
+    assert none == plain != helped == parts
 
 
 def test_language_models_that_are_refused(sounds_run, letters_run, char_run, folder, tmp_path, capsys):

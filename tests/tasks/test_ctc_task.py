@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import rnnlab.nn
+from rnnlab.data.sound_rows import LongSound
 from rnnlab.decoding.listening import Span
 from rnnlab.models import Transcriber
 from rnnlab.tasks import CTCTask
@@ -168,3 +169,24 @@ def test_symbols_have_the_frames_in_which_they_are_heard():
         texts, spans = task.timed_step(batch)
     assert texts[0][0].ids == [1, 1, 2]
     assert spans == [[Span(1, 0, 6), Span(1, 9, 12), Span(2, 12, 15)]]
+
+
+@pytest.mark.parametrize("beam", [1, 6])
+@pytest.mark.parametrize("stack", [1, 3])
+@pytest.mark.parametrize("cell", [rnnlab.nn.LSTMCell, rnnlab.nn.MinGRUCell])
+def test_a_long_sound_is_answered_as_the_whole(cell, stack, beam):
+    data = TinySounds()
+    rnn = functools.partial(rnnlab.nn.Recurrent, functools.partial(cell, hidden_size=12), num_layers=2)
+    task = task_of(data, rnn, stack, beam=beam, n_best=min(beam, 3)).eval()
+    with torch.no_grad():
+        task.model.head.weight.mul_(12)  # so that many classes come
+    features = 3 * torch.randn(400, 3)
+    whole, parts = rows_of([[]])[[0]], LongSound("a.wav", 400, lambda: iter(features.split([0, 50, 1, 349])))
+    whole = whole._replace(features=features.unsqueeze(1), lengths=torch.tensor([400]))
+    with torch.inference_mode():
+        (expected,), spans = task.timed_step(whole)
+        ((found,), spans_found), (again,) = task.timed_step(parts), task.predict_step(parts)
+    assert len(expected[0].ids) > 20 and spans_found == spans and len(spans[0]) == len(expected[0].ids)
+    assert [one.ids for one in found] == [one.ids for one in again] == [one.ids for one in expected]
+    for one, right in zip(found, expected, strict=True):
+        assert one.log_prob == pytest.approx(right.log_prob, rel=1e-5)
