@@ -95,6 +95,15 @@ TEXT_RUNS = {
             *("model.dropout=0.2", "task.last_teacher_forcing=0.5"),
         ],
     ),
+    "sounds": (
+        "CTCTask.training_step",
+        [],
+        [
+            *("experiment=ctc/morse", "data.num_train=60", "data.num_val=4", "data.num_test=4", "data.max_frames=700"),
+            *("data.min_speed=25", "data.max_symbols=4", "rnn.hidden_size=4", "rnn.dropout=0.2", "model.dropout=0.2"),
+            "model.band_dropout=0.1",
+        ],
+    ),
 }
 
 
