@@ -9,6 +9,8 @@ for seed in 0 1 2; do
     run morse "$seed" experiment=ctc/morse
     run digits "$seed" experiment=ctc/digits
 done
+run attention 0 experiment=seq2seq/digits
+python "$(dirname "$0")/longer.py" "$runs/longer.csv" "$runs/digits-seed0" "$runs/attention-seed0"
 run digits_viterbi 0 experiment=ctc/digits task.loss=viterbi
 run digits_drawn 0 experiment=ctc/digits data.ascending=0
 run digits12k 0 experiment=ctc/digits data.num_train=12000 model.band_dropout=0.15 model.dropout=0.3 \

@@ -86,10 +86,11 @@ def diagnose(
     is_character_model = getattr(data, "vocabulary", None) is not None
     has_sounds = hasattr(data, "frame_seconds")
     has_pairs = hasattr(data, "pairs") and not has_sounds
+    draws_posteriors = has_sounds and hasattr(task, "aligned")
     if (not is_character_model and length is not None) or (
-        not (is_character_model or has_pairs or has_sounds) and source is not None
+        not (is_character_model or has_pairs or draws_posteriors) and source is not None
     ):
-        option, kinds = ("length", "") if length is not None else ("input", " and models of pairs or sounds")
+        option, kinds = ("length", "") if length is not None else ("input", ", models of pairs and of CTC")
         raise UsageError(f"{option} is for character models{kinds}, run_dir={run_dir} holds a run of {name}")
     numbers = _final_numbers(run_dir)
     try:
@@ -106,7 +107,7 @@ def diagnose(
                 figures["confusion"] = _confusion(data, task.model, name)
             elif has_pairs:
                 figures |= _attention(data, task, name, source, encoding)
-            elif has_sounds:
+            elif draws_posteriors:
                 figures["posteriors"] = _posteriors(data, task, name, source)
             else:
                 console.print(f"{name}: learning curves are all there is for this task", markup=False)

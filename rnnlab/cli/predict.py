@@ -18,9 +18,9 @@ def main(words: list[str]) -> int:
     """Run `rnnlab predict run_dir=DIR input=FILE output=FILE [ckpt=best|last|FILE] [encoding=utf-8]`.
 
     Models of pairs of sequences and of sounds take `n_best=N` and `beam=K` too: how many answers are given, and
-    searched among. The input of models of sounds is a sound or a folder of them; with `times=true` NAME.times.tsv,
-    beside the output NAME.SUFFIX, has file, symbol, start and end in seconds. A sound of more than
-    data.eval_max_frames is read in parts, so that its length costs no memory.
+    searched among. The input of models of sounds is a sound or a folder of them; with `times=true`, of those trained by
+    CTC, NAME.times.tsv beside the output NAME.SUFFIX has file, symbol, start and end in seconds. They read a sound of
+    more than data.eval_max_frames in parts, so that its length costs no memory.
 
     `-` is stdin as input and stdout as output, where nothing but answers goes. Answers are UTF-8, whatever the encoding
     of the input. Return the exit code.
@@ -78,7 +78,7 @@ def predict(
         if search:
             _set_search(task, search, run_dir)
         if times and not hasattr(task, "timed_step"):
-            raise UsageError(f"times=true is for models of sounds, run_dir={run_dir} holds none")
+            raise UsageError(f"times=true is for models of sounds trained by CTC, run_dir={run_dir} holds none")
         with _stdin_file() if source is None else nullcontext(source) as path:  # sounds are read more than once
             given = str(path) if source is None else ""
             try:

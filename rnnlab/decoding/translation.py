@@ -55,7 +55,7 @@ def translate(
 
     Args:
         model: see the head of this file.
-        source: int64 (B, S), where the model is; anything in padding.
+        source: (B, S), where the model is, int64, or (B, S, F) if it reads vectors; anything in padding.
         lengths: int64 (B,), symbols of each source.
         max_length: symbols of an answer at most, END among them; or one number for each source.
         beam: hypotheses kept for each source.
@@ -81,7 +81,9 @@ def translate(
         return [[_without_end(hypothesis) for hypothesis in row] for row in hypotheses(found)]
     with torch.inference_mode(), evaluating(model):
         memory = model.encode(source, lengths)
-        logits, state = model.step(torch.full_like(source[:, 0], START), model.initial_state(memory), memory)
+        logits, state = model.step(
+            torch.full((len(source),), START, device=source.device), model.initial_state(memory), memory
+        )
         found = search(
             model.step,
             logits,

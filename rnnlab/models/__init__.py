@@ -5,6 +5,7 @@ from rnnlab.models.char_lm import CharLM
 from rnnlab.models.crf import LinearChainCRF
 from rnnlab.models.encoder_decoder import EncoderDecoder
 from rnnlab.models.forecaster import Forecaster
+from rnnlab.models.listener import Listener
 from rnnlab.models.segment_tagger import SegmentTagger
 from rnnlab.models.tagger import Tagger
 from rnnlab.models.transcriber import Transcriber
@@ -16,6 +17,7 @@ __all__ = [
     "EncoderDecoder",
     "Forecaster",
     "LinearChainCRF",
+    "Listener",
     "SegmentTagger",
     "Tagger",
     "Transcriber",

@@ -67,7 +67,7 @@ class EncoderDecoder(nn.Module):
 
     Args:
         rnn: factory of recurrent layers of `rnnlab.nn`, called with `input_size` for the encoder.
-        source_size: symbols of the source vocabulary.
+        source_size: symbols of the source vocabulary; None for a subclass whose sources are no symbols, see `embed`.
         target_size: V.
         decoder: the same for the decoder; None for a layer like the encoder's, in one direction.
         embedding_size: E.
@@ -101,7 +101,7 @@ class EncoderDecoder(nn.Module):
     def __init__(
         self,
         rnn: RecurrentFactory,
-        source_size: int,
+        source_size: int | None,
         target_size: int,
         decoder: RecurrentFactory | None = None,
         embedding_size: int = 64,
@@ -124,8 +124,10 @@ class EncoderDecoder(nn.Module):
             raise ValueError(f"model.decoder must be a recurrent layer or null, got {decoder!r}")
         if decoder is None:
             decoder = functools.partial(rnn, bidirectional=False)
-        self.source_table = embedding_table(source_size, embedding_size)
+        self.source_table = None if source_size is None else embedding_table(source_size, embedding_size)
         if share_embeddings:
+            if source_size is None or self.source_table is None:
+                raise ValueError("model.share_embeddings=true needs sources that are symbols")
             check_shared("model.share_embeddings", source_size, target_size, shared_vocabulary)
             self.target_table = self.source_table
         else:
@@ -160,16 +162,22 @@ class EncoderDecoder(nn.Module):
                 )
             self.head.weight = self.target_table.weight
 
+    def embed(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the encoder reads of sources (B, S), (S, B, E), and how many steps of it count, int64 (B,)."""
+        assert self.source_table is not None
+        return self.source_table(source.t()), lengths
+
     def encode(self, source: Tensor, lengths: Tensor) -> Memory:
         """Read sources, int64 (B, S), of these lengths (B,)."""
-        x = self.dropout(self.source_table(source.t()))
+        x, lengths = self.embed(source, lengths)
+        x = self.dropout(x)
         # Batches are made of sources of one length where that can be; on a GPU, to ask would be to wait.
-        is_full = not lengths.is_cuda and bool((lengths == source.shape[1]).all())
+        is_full = not lengths.is_cuda and bool((lengths == len(x)).all())
         outputs, state = self.encoder(x) if is_full else self.encoder(x, lengths=lengths)
         start = self.bridge(state, self.decoder.initial_state(len(source)))
         if self.attention is None:
             return Memory(start, None, None, None)
-        steps = torch.arange(source.shape[1], device=source.device)
+        steps = torch.arange(len(x), device=source.device)
         mask = None if is_full else (steps[:, None] < lengths).unsqueeze(2)
         last = None if self.diagonal is None else (lengths.to(source.device) - 1).view(1, -1, 1)
         return Memory(start, self.attention.keys(outputs), outputs, mask, last)

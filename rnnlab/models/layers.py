@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from rnnlab.decoding.symbols import PADDING, START
 from rnnlab.nn.init import initialise, recurrent_modules
@@ -20,15 +21,16 @@ class LockedDropout(nn.Module):
 
     Args:
         p: probability to drop, in [0, 1).
+        name: of the setting, for the message.
 
     Raises:
         ValueError: it is not.
     """
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float, name: str = "dropout") -> None:
         super().__init__()
         if not 0 <= p < 1:
-            raise ValueError(f"model.dropout must lie in [0, 1), got {p!r}")
+            raise ValueError(f"model.{name} must lie in [0, 1), got {p!r}")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,6 +126,17 @@ def check_shared(option: str, source_size: int, target_size: int, shared_vocabul
             f"{option}=true needs one vocabulary for both sides (data.shared_vocabulary=true), got "
             f"{source_size} source and {target_size} target symbols"
         )
+
+
+def stack_frames(features: Tensor, stack: int) -> Tensor:
+    """Return frames (T, B, F) as one vector for each `stack` of them, (T / stack rounded up, B, stack * F).
+
+    A last stack that is not full is filled with zeros.
+    """
+    if stack == 1:
+        return features
+    whole = pad(features, (0, 0, 0, 0, 0, -len(features) % stack))
+    return whole.unflatten(0, (-1, stack)).transpose(1, 2).flatten(2)
 
 
 def decoder_input(target: Tensor) -> Tensor:

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from rnnlab.models.layers import LockedDropout, RecurrentFactory, initialise_all, output_width
+from rnnlab.models.layers import LockedDropout, RecurrentFactory, initialise_all, output_width, stack_frames
 
 
 class Transcriber(nn.Module):
@@ -67,7 +66,7 @@ class Transcriber(nn.Module):
         width = num_features * stack
         self.norm = nn.LayerNorm(width) if layer_norm else None
         self.projection = None if projection is None else nn.Linear(width, projection)
-        self.band_dropout = LockedDropout(band_dropout)
+        self.band_dropout = LockedDropout(band_dropout, "band_dropout")
         self.dropout = LockedDropout(dropout)
         self.rnn = rnn(input_size=projection or width)
         self.head = nn.Linear(output_width(self.rnn), num_classes)
@@ -132,10 +131,7 @@ class Transcriber(nn.Module):
         """Return what the recurrent layers read of frames (T, B, F), (T', B, I)."""
         if features.dim() != 3 or features.shape[-1] != self.num_features or not len(features):
             raise ValueError(f"features must be (T, B, {self.num_features}) with T >= 1, got {tuple(features.shape)}")
-        x = self.band_dropout(features)
-        if self.stack > 1:
-            x = pad(x, (0, 0, 0, 0, 0, -len(x) % self.stack))
-            x = x.unflatten(0, (-1, self.stack)).transpose(1, 2).flatten(2)  # (T', B, S*F)
+        x = stack_frames(self.band_dropout(features), self.stack)  # (T', B, S*F)
         if self.norm is not None:
             x = self.norm(x)
         return x if self.projection is None else self.projection(x).relu()

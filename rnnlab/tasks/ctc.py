@@ -15,7 +15,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.functional import ctc_loss, nll_loss
 from torchmetrics import SumMetric
-from torchmetrics.text import CharErrorRate, WordErrorRate
 
 from rnnlab.data.sound_rows import LongSound
 from rnnlab.decoding.alignment import BLANK, align, check_fits, check_targets
@@ -25,11 +24,11 @@ from rnnlab.decoding.language_model import LanguageModel
 from rnnlab.decoding.listening import OVERLAP, WINDOW, Span, is_onwards, logits_in_parts, spans_of
 from rnnlab.decoding.prefixes import Text
 from rnnlab.decoding.sampling import check_integer, check_number
+from rnnlab.tasks.rates import ErrorRates
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 from rnnlab.tasks.task import Task
 
 LOSSES = ("ctc", "viterbi")
-RATES = {"cer": CharErrorRate, "wer": WordErrorRate, "ler": WordErrorRate}  # ler: of labels written as words
 _MIN_PROB = 1e-3  # of a class that the language model is asked about: it is asked once for each prefix and class
 _IGNORED = -100  # the class of a step in padding
 
@@ -95,11 +94,8 @@ class CTCTask(Task):
             raise ValueError("task.beam must be above 1 with task.language_model: the best path asks none")
         self.loss, self.beam, self.n_best, self.insertion_bonus = loss, beam, n_best, insertion_bonus
         self.language_model, self.lm_weight = language_model, lm_weight
-        splits = ("val", "test")
-        self.rates = nn.ModuleDict(
-            {split: nn.ModuleDict({name: rate() for name, rate in RATES.items()}) for split in splits}
-        )
-        self.infinite = nn.ModuleDict({split: SumMetric() for split in splits})
+        self.rates = ErrorRates()
+        self.infinite = nn.ModuleDict({split: SumMetric() for split in ("val", "test")})
         self._infinite = 0  # rows of training, since the epoch began
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
@@ -136,23 +132,13 @@ class CTCTask(Task):
         data: Any = self.trainer.datamodule
         beam = 1 if self.trainer.state.fn == TrainerFn.FITTING else self.beam
         answers = [best[0].ids for best in self.search(logits, steps, beam, 1)]
-        truths = data.references(split, batch.rows)
-        texts, right = [data.text(ids) for ids in answers], [data.text(ids) for ids in truths]
-        for name, rate in self.rates[split].items():
-            if name == "ler":
-                rate.update(*([" ".join(map(str, ids)) for ids in side] for side in (answers, truths)))
-            else:
-                rate.update(texts, right)
+        self.rates.update(split, data, answers, data.references(split, batch.rows))
 
     def report(self, split: str) -> dict[str, Any]:
         data: Any = self.trainer.datamodule
         values: dict[str, Any] = self.means[split].report()
         # The mean is that of all processes, which agree by it on whether to ask for rates.
-        names, has_diverged = {"cer", *data.error_names}, bool(values["loss"].isnan())
-        for name, rate in self.rates[split].items():
-            if name in names:
-                values[name] = torch.nan if has_diverged else rate.compute().double()
-            rate.reset()
+        values |= self.rates.report(split, data.error_names, bool(values["loss"].isnan()))
         infinite = self.infinite[split].compute()
         self.infinite[split].reset()
         if infinite:

@@ -72,11 +72,11 @@ class Seq2SeqTask(Task):
         max_length: int | None = None,
     ) -> None:
         super().__init__(model, optim, schedule, "loss", "exact_match", "unseen_accuracy", "symbol_error", "unseen")
-        self.label_smoothing = _check_share("label_smoothing", label_smoothing)
+        self.label_smoothing = check_share("label_smoothing", label_smoothing)
         last = teacher_forcing if last_teacher_forcing is None else last_teacher_forcing
         self.teacher_forcing = (
-            _check_share("teacher_forcing", teacher_forcing),
-            _check_share("last_teacher_forcing", last),
+            check_share("teacher_forcing", teacher_forcing),
+            check_share("last_teacher_forcing", last),
         )
         if min(self.teacher_forcing) < 1 and not getattr(model, "reads_own", False):
             raise ValueError(f"task.teacher_forcing below 1 is for recurrent decoders, not for {type(model).__name__}")
@@ -100,7 +100,7 @@ class Seq2SeqTask(Task):
             else on_a_line(first, last, self.global_step, self.trainer.estimated_stepping_batches)
         )
         logits = self.model(batch) if rate == 1 else self.model(batch, teacher_forcing=rate)
-        losses, count = _losses(logits, batch.target, self.label_smoothing), (batch.target != PADDING).sum(dim=1)
+        losses, count = symbol_losses(logits, batch.target, self.label_smoothing), (batch.target != PADDING).sum(dim=1)
         total = (batch.weight * count).sum()
         loss = (batch.weight * losses.sum(dim=1)).sum() / total
         self.train_loss.add(self, loss, total)
@@ -113,7 +113,7 @@ class Seq2SeqTask(Task):
             raise ValueError(f"the model's logits are {tuple(logits.shape)}, for targets {tuple(batch.target.shape)}")
 
     def measure(self, batch: PairBatch, split: str) -> None:
-        losses = _losses(self.model(batch), batch.target)
+        losses = symbol_losses(self.model(batch), batch.target)
         weight, is_symbol = batch.weight.double(), batch.target != PADDING
         self.means[split].update(loss=losses[is_symbol], weight=weight.unsqueeze(1).expand_as(losses)[is_symbol])
         if losses.isfinite().all():
@@ -175,7 +175,7 @@ def on_a_line(first: float, last: float, step: int, num_steps: float) -> float:
     return first + (last - first) * min(1.0, step / max(1.0, num_steps - 1))
 
 
-def _losses(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def symbol_losses(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Return the cross-entropy of each symbol of targets (B, U) in nats, (B, U), zero in padding."""
     losses = cross_entropy(
         logits.flatten(0, 1).float(),
@@ -187,7 +187,8 @@ def _losses(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Ten
     return losses.view_as(target)
 
 
-def _check_share(name: str, value: float) -> float:
+def check_share(name: str, value: float) -> float:
+    """Return a setting of a task as a float, or raise ValueError unless it is a number from 0 to 1."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
         raise ValueError(f"task.{name} must be a number from 0 to 1, got {value!r}")
     return float(value)

@@ -16,6 +16,8 @@ from rnnlab.cli.compose import flatten, settings
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.groups import conf_dir, groups, options, questions
 from rnnlab.cli.instantiate import instantiate
+from rnnlab.tasks import ListenTask
+from rnnlab.tasks.listen import listening
 from tests.covering import few
 from tests.voices import skip_without_espeak
 
@@ -35,6 +37,7 @@ SMALL = {
     "pos_tagging": ["rnn.hidden_size=4"],
     "seq2seq": ["rnn.hidden_size=4"],
     "seq2seq/dates": ["data.num_train=300", "data.num_val=30", "data.num_test=30", "rnn.hidden_size=4"],
+    "seq2seq/digits": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "seq2seq/g2p_transformer": ["model.width=8", "model.feed_forward=8"],
     "seq2seq/dates_transformer": ["data.num_train=300", "data.num_val=30", "data.num_test=30", "model.width=8"],
 }
@@ -94,6 +97,8 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conl
     run = build(config, tmp_path)
     batch = next(iter(run.data.train_dataloader()))
     run.task.train()
+    if isinstance(run.task, ListenTask):
+        batch = listening(batch)
     if hasattr(batch, "features"):
         logits, steps = run.task.model(batch.features, batch.lengths)
         assert logits.shape == (int(steps.max()), len(batch.rows), run.data.sizes["num_classes"])
