@@ -24,7 +24,7 @@ from rnnlab.data.checks import check_choice
 from rnnlab.data.series_files import LongForm, Series, read_series
 from rnnlab.data.vocabulary import Vocabulary
 
-SCALES = ("none", "series", "train")
+SCALES = ("none", "series", "columns", "train")
 UNKNOWN_CLASS = -1
 
 
@@ -75,8 +75,9 @@ class ClassData(BucketData):
         form: names of the columns of CSV files.
 
     Args:
-        scale: "none" takes values as they are, "series" brings each column of a sequence to mean 0 and deviation 1,
-            "train" does so by the mean and deviation of all steps of training.
+        scale: "none" takes values as they are; "series" brings those of each sequence to mean 0 and deviation 1, all
+            together, "columns" each of its columns by itself, "train" each column by the mean and deviation of all
+            steps of training.
         batch_steps: padded size of a training batch, rows times steps.
         eval_batch_steps: the same of all other batches.
         seed: decides the order of training.
@@ -155,9 +156,10 @@ class ClassData(BucketData):
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:
         """Return values (T, I) as the network reads them, float32."""
-        if self.scale == "series":
-            deviation = values.std(axis=0)
-            values = (values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+        if self.scale in ("series", "columns"):
+            axis = 0 if self.scale == "columns" else None
+            deviation = values.std(axis=axis)
+            values = (values - values.mean(axis=axis)) / np.where(deviation > 0, deviation, 1.0)
         elif self.scale == "train":
             values = (values - self._state["mean"]) / self._state["deviation"]
         return values.astype(np.float32)
