@@ -17,7 +17,7 @@ def stratified_folds(labels: Sequence[str], num_folds: int, rng: np.random.Gener
 
     Example:
         >>> stratified_folds(["a", "a", "b", "b"], 2, np.random.default_rng(0)).tolist()
-        [1, 0, 1, 0]
+        [0, 1, 0, 1]
     """
     order = np.concatenate([*_shuffled(labels, rng), np.empty(0, np.int64)])
     folds = np.empty(len(order), np.int64)

@@ -32,7 +32,7 @@ class Classifier(nn.Module):
         pooling: one of `POOLINGS`.
         stack: S, steps read in one; a last stack that is not full is filled with zeros.
         projection: units of a rectified linear layer before the recurrent ones; None for no such layer.
-        dropout: of what the recurrent layers read, locked over the steps of a row, and of the pooled vector.
+        dropout: of the projection's units, locked over the steps of a row, and of the pooled vector.
         distortion: arguments of `Distortion`, by which sequences are varied in training; None for none.
         init: arguments of `rnnlab.nn.init.initialise`; None keeps torch's initialisation.
 
@@ -99,9 +99,9 @@ class Classifier(nn.Module):
             x = x.unflatten(0, (-1, self.stack)).transpose(1, 2).flatten(2)  # (T / S rounded up, B, S*I)
             lengths = (lengths + self.stack - 1) // self.stack
         if self.projection is not None:
-            x = self.projection(x).relu()
+            x = self.locked_dropout(self.projection(x).relu())
         shortest, longest = int(lengths.min()), int(lengths.max())
-        x = self.locked_dropout(x[:longest])
+        x = x[:longest]
         # Layers without lengths are faster on a CPU, and batches by length mostly need none.
         output = self.rnn(x)[0] if shortest == longest else self.rnn(x, lengths=lengths)[0]  # (T', B, H)
         return self.head(self.dropout(self._pooled(output, lengths)))
