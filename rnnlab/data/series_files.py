@@ -197,6 +197,9 @@ def _read_long(path: str | Path, encoding: str, form: LongForm) -> SeriesTable:
         row = dict(zip(header, cells, strict=True))
         if not row[form.series]:
             raise ValueError(f"{file}:{line}, column {form.series!r}: the value is missing")
+        for name in (form.series, form.label):  # which stand in lines of answers
+            if set(row.get(name, "")) & set("\t\n\r"):
+                raise ValueError(f"{file}:{line}, column {name!r}: {row[name]!r} has a tab or an end of line in it")
         groups.setdefault(row[form.series], []).append((line, row))
     return SeriesTable(file, [_of_rows(file, name, found, columns, form) for name, found in groups.items()], columns)
 

@@ -95,6 +95,11 @@ def test_classes_may_be_missing_where_they_are_asked_for(tmp_path):
         ("a.csv", LONG.replace("a,2,3,0,up", "a,2,3,0,down"), "a.csv:5: series 'a' is 'down', and 'up' in line 2"),
         ("a.csv", LONG.replace("a,2,3,0,up", "a,2,3,0,"), "a.csv:5, column 'label': the value is missing"),
         ("a.csv", LONG.replace("a,2,3", "a,4,3"), "a.csv:5, column 'time'"),
+        (
+            "a.csv",
+            LONG.replace("b,7", "'b\tc',7").replace("'", '"'),
+            r"a.csv:3, column 'id': 'b\\tc' has a tab or an end",
+        ),
         ("a.csv", LONG.replace("2.5", "nan"), "a.csv:4, column 'x': expected a finite number, got 'nan'"),
         ("a.json", "{}", "a.json: sequences are read from .ts, .tsv, .txt, .csv, not from '.json'"),
     ],
