@@ -2,6 +2,7 @@
 
 from rnnlab.baselines.answers import AnswerScore, AnswerScores, edit_distance, score_answer, score_answers
 from rnnlab.baselines.arima import arima
+from rnnlab.baselines.classes import ClassScores, most_frequent_class, nearest_neighbour, score_classes
 from rnnlab.baselines.joint_ngram import joint_ngram
 from rnnlab.baselines.letters import align, letter_table
 from rnnlab.baselines.linear import LinearForecast, fit_ols
@@ -14,6 +15,7 @@ from rnnlab.baselines.tags import TagScores, hmm, most_frequent, score_tags, suf
 __all__ = [
     "AnswerScore",
     "AnswerScores",
+    "ClassScores",
     "LinearForecast",
     "NGram",
     "TagScores",
@@ -26,11 +28,14 @@ __all__ = [
     "hmm",
     "most_frequent",
     "most_frequent_answer",
+    "most_frequent_class",
     "joint_ngram",
     "letter_table",
     "naive",
+    "nearest_neighbour",
     "score_answer",
     "score_answers",
+    "score_classes",
     "score_tags",
     "seasonal_naive",
     "suffix_backoff",

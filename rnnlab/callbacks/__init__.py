@@ -11,11 +11,12 @@ from rnnlab.callbacks.prune import Prune
 from rnnlab.callbacks.reseed import Reseed, reseed
 from rnnlab.callbacks.samples import Samples
 from rnnlab.callbacks.sounds import Posteriors, SoundSamples
-from rnnlab.callbacks.tagging import TagReport
+from rnnlab.callbacks.tagging import ClassReport, TagReport
 from rnnlab.callbacks.text_samples import TextSamples
 
 __all__ = [
     "CharPictures",
+    "ClassReport",
     "ClipRate",
     "EpochProgress",
     "Forecasts",

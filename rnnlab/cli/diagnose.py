@@ -50,8 +50,9 @@ def diagnose(
 
     A character model reads a passage: its learning curve in bits, how much each character surprised it, and the hidden
     units that follow quotes, brackets and the like. A tagger: learning curves, and which tags of the validation part
-    it takes for which. A model of pairs: learning curves, and what it looks at while it answers. A model of sounds:
-    learning curves, and how likely each symbol is to it over time. Any other run: learning curves.
+    it takes for which, and so a classifier with classes. A model of pairs: learning curves, and what it looks at while
+    it answers. A model of sounds: learning curves, and how likely each symbol is to it over time. Any other run:
+    learning curves.
 
     Args:
         run_dir: an existing run.
@@ -103,8 +104,8 @@ def diagnose(
             figures["learning_curve"] = learning_curve_bits(rows, numbers, f"Learning curve of {name}")
         else:
             figures = {"learning_curves": learning_curves(rows, numbers, f"Learning curves of {name}")}
-            if hasattr(data, "tags"):
-                figures["confusion"] = _confusion(data, task.model, name)
+            if hasattr(data, "tags") or hasattr(data, "classes"):
+                figures["confusion"] = _confusion(data, task, name)
             elif has_pairs:
                 figures |= _attention(data, task, name, source, encoding)
             elif draws_posteriors:
@@ -131,22 +132,27 @@ def _final_numbers(run_dir: Path) -> dict[str, float]:
         raise UsageError(f"{path} cannot be read: {error}") from error
 
 
-def _confusion(data: Any, model: Any, name: str) -> Figure:
-    """Count which tag of the validation part (rows) was taken for which (columns), and draw it."""
+def _confusion(data: Any, task: Any, name: str) -> Figure:
+    """Count which tag or class of the validation part (rows) was taken for which (columns), and draw it."""
     import torch
 
     from rnnlab.analysis.confusion import confusion_matrix
 
     data.setup()
-    num_tags = len(data.tags)
-    counts = torch.zeros(num_tags * num_tags, dtype=torch.int64)
+    is_tagger = hasattr(data, "tags")
+    names = data.tags if is_tagger else data.classes
+    number = len(names)
+    counts = torch.zeros(number * number, dtype=torch.int64)
     with torch.inference_mode():
         for batch in data.val_dataloader():
-            is_tagged = batch.tags >= 0
-            pairs = batch.tags[is_tagged] * num_tags + model.decode(batch)[is_tagged]
-            counts += torch.bincount(pairs, minlength=len(counts))
-    title = f"Tags of the validation part ({name})"
-    return confusion_matrix(counts.view(num_tags, num_tags).numpy(), data.tags.symbols, title)
+            if is_tagger:
+                true, given = batch.tags, task.model.decode(batch)
+            else:
+                true, given = batch.labels, task.predict_step(batch).argmax(dim=1)
+            is_known = true >= 0
+            counts += torch.bincount(true[is_known] * number + given[is_known], minlength=len(counts))
+    title = f"{'Tags' if is_tagger else 'Classes'} of the validation part ({name})"
+    return confusion_matrix(counts.view(number, number).numpy(), names.symbols, title)
 
 
 def _attention(data: Any, task: Any, name: str, source: str | None, encoding: str | None) -> dict[str, Figure]:

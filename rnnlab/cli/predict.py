@@ -20,7 +20,8 @@ def main(words: list[str]) -> int:
     Models of pairs of sequences and of sounds take `n_best=N` and `beam=K` too: how many answers are given, and
     searched among. The input of models of sounds is a sound or a folder of them; with `times=true`, of those trained by
     CTC, NAME.times.tsv beside the output NAME.SUFFIX has file, symbol, start and end in seconds. They read a sound of
-    more than data.eval_max_frames in parts, so that its length costs no memory.
+    more than data.eval_max_frames in parts, so that its length costs no memory. Classifiers write a line
+    "name<TAB>class<TAB>probability" a sequence of a .ts, .tsv, .txt or .csv file, or a sound.
 
     `-` is stdin as input and stdout as output, where nothing but answers goes. Answers are UTF-8, whatever the encoding
     of the input. Return the exit code.

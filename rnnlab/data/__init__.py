@@ -6,7 +6,10 @@ from rnnlab.data.dates import DateData
 from rnnlab.data.digits import DigitsData
 from rnnlab.data.generated import GeneratedTaggerData
 from rnnlab.data.homophones import HomophoneData, SegmentBatch
+from rnnlab.data.labelled import ClassBatch, ClassData
+from rnnlab.data.labelled_files import SeriesFileData
 from rnnlab.data.lemmas import LemmaData
+from rnnlab.data.mnist1d import MNIST1DData
 from rnnlab.data.morse import MorseData
 from rnnlab.data.pair_files import TSVPairs
 from rnnlab.data.pair_rows import Pair, PairBatch
@@ -15,6 +18,7 @@ from rnnlab.data.pronunciations import PronunciationData
 from rnnlab.data.sentences import TaggedBatch
 from rnnlab.data.series import CSVData
 from rnnlab.data.sines import TwoSineData
+from rnnlab.data.single_digits import SingleDigitsData
 from rnnlab.data.sounds import SoundBatch, SoundData
 from rnnlab.data.speech import SpokenData
 from rnnlab.data.streams import Window, window_loader
@@ -25,6 +29,8 @@ from rnnlab.data.transcribed import TranscribedData
 __all__ = [
     "AdditionData",
     "CSVData",
+    "ClassBatch",
+    "ClassData",
     "DateData",
     "DigitsData",
     "EpochSampler",
@@ -32,6 +38,7 @@ __all__ = [
     "HomophoneData",
     "InMemoryData",
     "LemmaData",
+    "MNIST1DData",
     "MorseData",
     "Pair",
     "PairBatch",
@@ -39,6 +46,8 @@ __all__ = [
     "PronunciationData",
     "Queries",
     "SegmentBatch",
+    "SeriesFileData",
+    "SingleDigitsData",
     "SoundBatch",
     "SoundData",
     "SpokenData",

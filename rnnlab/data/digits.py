@@ -10,9 +10,9 @@ import torch
 from rnnlab.data.checks import check_integer, check_range
 from rnnlab.data.features import LogBands
 from rnnlab.data.sounds import Recording, SoundData
-from rnnlab.data.spoken_digits import SAMPLE_RATE, Digit, DigitString, join_digits, read_digits
+from rnnlab.data.spoken_digits import NUM_TEST, SAMPLE_RATE, Digit, DigitString, join_digits, read_digits
 
-_NUM_TEST, _NUM_VAL = 5, 3  # recordings of each digit by each speaker
+_NUM_VAL = 3  # recordings of each digit by each speaker, behind those of test
 
 
 class DigitsData(SoundData):
@@ -86,10 +86,10 @@ class DigitsData(SoundData):
         return parts
 
     def _part_of(self, digit: Digit) -> str:
-        is_test = digit.index < _NUM_TEST if self.leave_out is None else digit.speaker == self.leave_out
+        is_test = digit.index < NUM_TEST if self.leave_out is None else digit.speaker == self.leave_out
         if is_test:
             return "test"
-        return "val" if _NUM_TEST <= digit.index < _NUM_TEST + _NUM_VAL else "train"
+        return "val" if NUM_TEST <= digit.index < NUM_TEST + _NUM_VAL else "train"
 
     def _draw(self, part: str, digits: list[Digit], rng: np.random.Generator) -> list[DigitString]:
         """Return the strings of a part, each speaker and each digit as likely."""

@@ -19,6 +19,7 @@ from rnnlab.data.noise import in_noise, levelled
 from rnnlab.data.sound_files import decode_sound
 
 SAMPLE_RATE = 8_000
+NUM_TEST = 5  # recordings of each digit by each speaker in the official test part, the first ones
 
 _NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
 

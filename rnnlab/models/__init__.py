@@ -2,6 +2,7 @@
 
 from rnnlab.models.adder import Adder
 from rnnlab.models.char_lm import CharLM
+from rnnlab.models.classifier import Classifier
 from rnnlab.models.crf import LinearChainCRF
 from rnnlab.models.encoder_decoder import EncoderDecoder
 from rnnlab.models.forecaster import Forecaster
@@ -14,6 +15,7 @@ from rnnlab.models.transformer import TransformerSeq2Seq
 __all__ = [
     "Adder",
     "CharLM",
+    "Classifier",
     "EncoderDecoder",
     "Forecaster",
     "LinearChainCRF",

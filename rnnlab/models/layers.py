@@ -56,20 +56,22 @@ def output_width(layer: nn.Module) -> int:
     return (layer.proj_size or layer.hidden_size) * (2 if layer.bidirectional else 1)
 
 
-def last_output(output: Tensor, layer: nn.Module) -> Tensor:
+def last_output(output: Tensor, layer: nn.Module, lengths: Tensor | None = None) -> Tensor:
     """Return where each direction of the last layer ended.
 
     Args:
         output: time-major output of the layer (T, B, D*H).
         layer: the layer; its reverse direction ends at time 0.
+        lengths: int64 (B,), at which rows end; None where all have T steps.
 
     Returns:
         (B, D*H).
     """
+    last = output[-1] if lengths is None else output[lengths - 1, torch.arange(len(lengths), device=lengths.device)]
     if not layer.bidirectional:
-        return output[-1]
-    forward, reverse = output.chunk(2, dim=-1)
-    return torch.cat([forward[-1], reverse[0]], dim=-1)
+        return last
+    width = last.shape[-1] // 2
+    return torch.cat([last[:, :width], output[0, :, width:]], dim=-1)
 
 
 def initialise_all(layers: list[nn.Module], head: nn.Linear | None, init: Mapping[str, Any] | None) -> None:

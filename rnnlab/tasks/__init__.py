@@ -2,10 +2,20 @@
 
 from rnnlab.tasks.addition import AdditionTask
 from rnnlab.tasks.char_lm import CharLMTask
+from rnnlab.tasks.classification import ClassificationTask
 from rnnlab.tasks.ctc import CTCTask
 from rnnlab.tasks.forecasting import ForecastingTask
 from rnnlab.tasks.listen import ListenTask
 from rnnlab.tasks.seq2seq import Seq2SeqTask
 from rnnlab.tasks.tagging import TaggingTask
 
-__all__ = ["AdditionTask", "CTCTask", "CharLMTask", "ForecastingTask", "ListenTask", "Seq2SeqTask", "TaggingTask"]
+__all__ = [
+    "AdditionTask",
+    "CTCTask",
+    "CharLMTask",
+    "ClassificationTask",
+    "ForecastingTask",
+    "ListenTask",
+    "Seq2SeqTask",
+    "TaggingTask",
+]

@@ -5,28 +5,18 @@ B batch, T time, K tags.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rnnlab.data.batches import IGNORED
 from rnnlab.data.sentences import TaggedBatch
+from rnnlab.tasks.confusion import ClassScore, Confusions
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 from rnnlab.tasks.task import Task
 
 _GROUPS = ("unseen", "homophones")  # fields of a batch: tokens that are scored by themselves, too
-
-
-class TagScore(NamedTuple):
-    """How well one tag is found; NaN where the number of tokens to divide by is 0."""
-
-    precision: float
-    recall: float
-    f1: float
-    support: int
 
 
 class TaggingTask(Task):
@@ -57,11 +47,8 @@ class TaggingTask(Task):
         groups = (f"accuracy_{name}" for name in _GROUPS)
         names = ("loss", "accuracy", *groups, "sentence_accuracy", "unknown_tags")
         super().__init__(model, optim, schedule, *names)
-        self.counts = nn.ModuleDict(
-            {split: MulticlassConfusionMatrix(model.num_tags + 1, validate_args=False) for split in ("val", "test")}
-        )
-        self.confusion: dict[str, Tensor] = {}
-        self._astray: dict[str, Tensor] = {}  # how often each tag was given for an unknown one, int64 (K,)
+        self.confusions = Confusions(model.num_tags)
+        self.confusion = self.confusions.tables
 
     def training_step(self, batch: TaggedBatch, batch_index: int) -> Tensor:
         count = (batch.tags >= 0).sum()
@@ -106,36 +93,21 @@ class TaggingTask(Task):
         for name in _GROUPS:
             if name in batch._fields and (group := getattr(batch, name) & has_tag).any():
                 means.update(**{f"accuracy_{name}": is_right[group]})
-        true = batch.tags.where(is_known, self.model.num_tags)  # the last row is of unknown tags
-        self.counts[split].update(predicted[has_tag], true[has_tag])
+        self.confusions.update(split, predicted[has_tag], batch.tags[has_tag])
 
     def report(self, split: str) -> dict[str, Any]:
-        counts = self.counts[split].compute().cpu()
-        self.counts[split].reset()
-        self.confusion[split], self._astray[split] = counts[:-1, :-1], counts[-1, :-1]
-        f1 = torch.tensor([score.f1 for score in self._scores(split)], dtype=torch.float64)
-        values = {**self.means[split].report(), "macro_f1": f1.nanmean()}
+        values = {**self.means[split].report(), "macro_f1": self.confusions.report(split)}
         if values["unknown_tags"] == 0:
             del values["unknown_tags"]
         return values
 
-    def per_tag(self, split: str) -> dict[str, TagScore]:
+    def per_tag(self, split: str) -> dict[str, ClassScore]:
         """Return the scores of each tag, by its name, at the last measurement of a split.
 
         Raises:
             ValueError: it was not measured.
         """
-        if split not in self.confusion:
-            raise ValueError(f"{split!r} was not measured; measured: {', '.join(self.confusion) or 'nothing'}")
-        return dict(zip(self.trainer.datamodule.tags, self._scores(split), strict=True))
-
-    def _scores(self, split: str) -> list[TagScore]:
-        """Return the scores of each tag; one that was given for an unknown one was given wrongly."""
-        confusion = self.confusion[split]
-        right, true = confusion.diag().double(), confusion.sum(dim=1)
-        predicted = confusion.sum(dim=0) + self._astray.get(split, 0)
-        rates = torch.stack([right / predicted, right / true, 2 * right / (true + predicted)], dim=1)  # 0/0 is NaN
-        return [TagScore(*rate, support) for rate, support in zip(rates.tolist(), true.tolist(), strict=True)]
+        return dict(zip(self.trainer.datamodule.tags, self.confusions.scores(split), strict=True))
 
     def predict_step(self, batch: TaggedBatch, batch_index: int = 0) -> Tensor:
         """Return the best tags, int64 (B, T); what stands in padding is of no meaning."""

@@ -34,6 +34,8 @@ SMALL = {
     "ctc/digits": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "ctc/speech": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "speech": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
+    "classification": ["rnn.hidden_size=4"],
+    "classification/mnist1d": ["data.num_sequences=200", "rnn.hidden_size=4"],
     "pos_tagging": ["rnn.hidden_size=4"],
     "seq2seq": ["rnn.hidden_size=4"],
     "seq2seq/dates": ["data.num_train=300", "data.num_val=30", "data.num_test=30", "rnn.hidden_size=4"],
@@ -78,12 +80,16 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conl
         if data["texts"] is not None:
             (tmp_path / "texts").write_text("\n".join(f"We go {word}." for word in PRONOUNCED))
             overrides += [f"data.texts={tmp_path / 'texts'}"]
-    elif "min_digits" in data:
-        for digit, index in itertools.product(range(10), (0, 5, 8)):  # of test, val and train
+    elif "leave_out" in data:
+        for digit, index in itertools.product(range(10), (0, 5, 12)):  # of test, val and train
             with wave.open(str(tmp_path / f"{digit}_ann_{index}.wav"), "wb") as file:
                 file.setparams((1, 2, 8000, 0, "NONE", ""))
                 file.writeframes(bytes(range(256)) * 20)
         overrides += [f"data.path={tmp_path}"]
+    elif "num_folds" in data:
+        curves = ["\t".join(str((3 * row + step) % 7) for step in range(9)) for row in range(20)]
+        (tmp_path / "series.tsv").write_text("".join(f"{label}\t{curve}\n" for curve in curves for label in "AB"))
+        overrides += [f"data.train={tmp_path / 'series.tsv'}"]
     elif data.get("path") is not None:
         overrides += [f"data.path={text_file}", "data.batch_size=2"]
     elif "weight_power" in data:
@@ -97,6 +103,10 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conl
     run = build(config, tmp_path)
     batch = next(iter(run.data.train_dataloader()))
     run.task.train()
+    if hasattr(batch, "values"):
+        scores = run.task.model(batch.values, batch.lengths)
+        assert scores.shape == (len(batch.labels), run.data.sizes["num_classes"])
+        return
     if isinstance(run.task, ListenTask):
         batch = listening(batch)
     if hasattr(batch, "features"):
@@ -132,6 +142,7 @@ def test_option_composes(group, option):
         ("data", "lemma"): ["data.train=x.conllu"],
         ("data", "pairs"): ["data.train=x.tsv"],
         ("data", "sounds"): ["data.train=x.tsv"],
+        ("data", "series"): ["data.train=x.tsv"],
     }.get((group, option), [])
     config = composed(f"{group}={option}", *needed)
     assert config["name"] == "addition/lstm"
