@@ -2,6 +2,7 @@
 
 from rnnlab.baselines.answers import AnswerScore, AnswerScores, edit_distance, score_answer, score_answers
 from rnnlab.baselines.arima import arima
+from rnnlab.baselines.beats import match_beats, pan_tompkins
 from rnnlab.baselines.joint_ngram import joint_ngram
 from rnnlab.baselines.letters import align, letter_table
 from rnnlab.baselines.linear import LinearForecast, fit_ols
@@ -28,7 +29,9 @@ __all__ = [
     "most_frequent_answer",
     "joint_ngram",
     "letter_table",
+    "match_beats",
     "naive",
+    "pan_tompkins",
     "score_answer",
     "score_answers",
     "score_tags",
