@@ -82,8 +82,6 @@ def _checked(lead: Lead) -> Lead:
     """
     if not _SLOWEST <= lead.rate <= _FASTEST:
         raise ValueError(f"{lead.name}: {lead.rate:g} samples a second, from {_SLOWEST:g} to {_FASTEST:g} can be read")
-    if lead.num_samples < lead.rate:
-        raise ValueError(f"{lead.name}: has {lead.num_samples} samples, less than a second")
     place, low, high = 0, np.inf, -np.inf
     for piece in lead.pieces():
         lost = np.flatnonzero(~np.isfinite(piece))
@@ -91,6 +89,8 @@ def _checked(lead: Lead) -> Lead:
             number = place + int(lost[0])
             raise ValueError(f"{lead.name}: has no value at sample {number} ({number / lead.rate:.3f} s)")
         low, high, place = min(low, float(piece.min())), max(high, float(piece.max())), place + len(piece)
+    if lead.num_samples < lead.rate:
+        raise ValueError(f"{lead.name}: has {lead.num_samples} samples, less than a second")
     if low == high:
         raise ValueError(f"{lead.name}: is a flat line, every sample is {low:g}")
     return lead

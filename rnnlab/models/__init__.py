@@ -3,6 +3,7 @@
 from rnnlab.models.adder import Adder
 from rnnlab.models.char_lm import CharLM
 from rnnlab.models.crf import LinearChainCRF
+from rnnlab.models.delineator import Delineator
 from rnnlab.models.encoder_decoder import EncoderDecoder
 from rnnlab.models.forecaster import Forecaster
 from rnnlab.models.segment_tagger import SegmentTagger
@@ -13,6 +14,7 @@ from rnnlab.models.transformer import TransformerSeq2Seq
 __all__ = [
     "Adder",
     "CharLM",
+    "Delineator",
     "EncoderDecoder",
     "Forecaster",
     "LinearChainCRF",
