@@ -98,7 +98,7 @@ class ECGData(InMemoryData):
 
     def __init__(
         self,
-        num_train: int = 4_000,
+        num_train: int = 5_000,
         num_val: int = 300,
         num_test: int = 1_000,
         seconds: float = 10.0,

@@ -57,7 +57,7 @@ class Delineator(nn.Module):
         stack: int = 4,
         channels: int = 16,
         delay_ms: float = 0,
-        width: int = 64,
+        width: int = 36,
         window_ms: float = 400,
         dropout: float = 0.0,
         init: Mapping[str, Any] | None = None,

@@ -31,7 +31,7 @@ SMALL = {
     "ctc/morse": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "ctc/digits": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "ctc/speech": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
-    "ecg": ["data.num_train=32", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
+    "ecg": ["data.num_train=32", "data.num_val=4", "data.num_test=4"],
     "speech": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "pos_tagging": ["rnn.hidden_size=4"],
     "seq2seq": ["rnn.hidden_size=4"],

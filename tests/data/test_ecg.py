@@ -77,7 +77,7 @@ def test_baselines_are_of_the_classical_detector():
         ({"muscle": -1}, "muscle must lie from 0 to 10, got -1"),
         ({"gaps": 2}, "gaps must lie from 0 to 1, got 2"),
         ({"num_val": 0}, "num_val must be an integer of at least 1, got 0"),
-        ({"batch_size": 5_000}, "batch_size must be at most the size of the training part, 4000, got 5000"),
+        ({"batch_size": 6_000}, "batch_size must be at most the size of the training part, 5000, got 6000"),
         ({"record_rate": 5}, "record_rate must lie from 50 to 10000, got 5"),
         ({"seconds": 1}, "seconds must lie from 2 to 3600, got 1"),
     ],
