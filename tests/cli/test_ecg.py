@@ -59,6 +59,18 @@ def test_a_table_of_beats(ecg_run, table, tmp_path, capsys):
     assert "0 of them wide" in capsys.readouterr().out
 
 
+def test_pieces_and_windows_change_no_answer(ecg_run, table, tmp_path, monkeypatch):
+    """A minute and its margins hold all of this record; here it is read in windows of ten seconds, 700 rows a time."""
+    assert predict(ecg_run, table[0], tmp_path / "whole.csv") == 0
+    monkeypatch.setattr("rnnlab.data.record_tables._PIECE", 700)
+    assert predict(ecg_run, table[0], tmp_path / "pieces.csv") == 0
+    assert (tmp_path / "pieces.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    monkeypatch.setattr("rnnlab.models.delineator._WINDOW", 10.0)
+    assert predict(ecg_run, table[0], tmp_path / "windows.csv") == 0
+    whole, windows = (np.loadtxt(tmp_path / f"{n}.csv", delimiter=",", skiprows=1) for n in ("whole", "windows"))
+    np.testing.assert_allclose(windows, whole, atol=2e-4)
+
+
 def test_annotations(ecg_run, table, tmp_path):
     assert predict(ecg_run, table[0], tmp_path / "heart.atr") == 0
     assert predict(ecg_run, table[0], tmp_path / "heart.csv") == 0
