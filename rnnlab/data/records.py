@@ -48,8 +48,8 @@ def find_lead(path: str | Path, lead: str | int | None, rate: float | None, enco
     """Find a record and read one of its leads through.
 
     Args:
-        path: PhysioNet's name of a record, with or without the suffix of one of its files, or a file that ends in
-            '.csv'; as given, or below the folder that RNNLAB_DATA names.
+        path: PhysioNet's name of a record, with or without the suffix of one of its files, or a table that ends in
+            '.csv' or has no suffix; as given, or below the folder that RNNLAB_DATA names.
         lead: its name, or its number from 0 on; None for the first one.
         rate: samples a second of a record that does not say it.
         encoding: of a CSV file.
@@ -57,7 +57,8 @@ def find_lead(path: str | Path, lead: str | int | None, rate: float | None, enco
     Raises:
         ValueError: "file: what is wrong".
     """
-    if Path(path).suffix.lower() in (".csv", ".txt") or Path(path).name == "stdin":
+    name = Path(path)
+    if name.suffix.lower() == ".csv" or (not name.suffix and name.is_file()):
         table = CSVLead(find_file(path, "record"), lead, rate, encoding)
         return _checked(Lead(table.name, table.rate, table.num_samples, table.pieces, table.notes))
     return _checked(_physionet_lead(header_file(path), lead, rate))

@@ -66,6 +66,8 @@ class BeatFinder:
 
     def _beats(self, scores: np.ndarray, first: int, start: int, stop: int, last: float) -> tuple[np.ndarray, float]:
         """Return the beats of frames `start` to `stop`, and the R of the last one; scores[0] is of frame `first`."""
+        if start >= stop:
+            return np.empty((0, scores.shape[1] - 1)), last
         probs = np.exp(-np.logaddexp(0.0, -scores[:, 0].astype(np.float64)))
         near = _windows(probs, _NEAR)
         strength = np.where(near.argmax(axis=1) == _NEAR, near.sum(axis=1), 0.0)

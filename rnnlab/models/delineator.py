@@ -41,6 +41,9 @@ class Delineator(nn.Module):
     Raises:
         ValueError: a size below 1, a rate outside [0, 1), or an option that the kind of layers does not have.
 
+    Attributes:
+        ahead: samples behind a frame that have to be known for its scores, of layers that go onwards alone.
+
     Example:
         >>> import functools, torch
         >>> from rnnlab.nn import LSTM
@@ -86,6 +89,7 @@ class Delineator(nn.Module):
             kind = "convolutions see" if self.rnn is None else "rnn.bidirectional=true sees"
             raise ValueError(f"model.delay_ms is for layers that go onwards alone, {kind} what follows anyway")
         self.delay = round(delay_ms * sample_rate / stack / 1000)  # frames
+        self.ahead = self.delay * stack + _KERNEL - 1  # samples beyond a frame that have to be known
         self.head = nn.Linear(width if self.rnn is None else output_width(self.rnn), 1 + num_points)
         if self.rnn is not None:
             initialise_all([self.rnn], self.head, init)

@@ -97,6 +97,7 @@ class DelineationTask(Task):
             raise ValueError(f"the model's scores are {tuple(scores.shape)}, and {expected} are needed")
 
     def _loss(self, scores: Tensor, points: Tensor, is_scored: Tensor) -> Tensor:
+        scores = scores.float()
         share, distance, is_near, is_known = targets(points, is_scored, len(scores), self.model.frame_seconds)
         entropies = binary_cross_entropy_with_logits(scores[..., 0], share, reduction="none")
         errors = (scores[..., 1:] - distance).abs().mean(dim=-1)
@@ -151,6 +152,17 @@ class DelineationTask(Task):
         scores = (part.float().cpu().numpy() for part in self.model.stream(batch.pieces()))
         points = np.concatenate([np.empty((0, self.model.num_points)), *self.finder.stream(scores)])
         return Delineation(points, self.is_wide(points))
+
+    @property
+    def delay(self) -> float:
+        """Return how long after its R a beat is known, at most, in seconds; infinity unless all layers go onwards.
+
+        Beyond it comes what features look ahead, see `rnnlab.data.ecg_features.Conditioner`.
+        """
+        if not self.model.streams:
+            return float("inf")
+        # R may be one frame and a half off the middle of the frame that tells it.
+        return (self.finder.ahead + 2) * self.model.frame_seconds + self.model.ahead / self.model.sample_rate
 
     def beats_of(self, scores: Tensor) -> Delineation:
         """Return the beats of a whole record by the scores of its frames, (T, 1 + P)."""

@@ -150,6 +150,32 @@ def test_the_gradient_is_that_of_the_loss_in_padding_too():
     torch.testing.assert_close(alone, padded)
 
 
+def test_a_beat_is_known_after_the_stated_delay():
+    """The answer of a beat that is told by frames, sample by sample."""
+    torch.manual_seed(0)
+    rnn = functools.partial(rnnlab.nn.LSTM, hidden_size=4, backend="eager")
+    task = DelineationTask(Delineator(rnn, delay_ms=160).eval(), torch.optim.Adam, threshold=1e-3).eval()
+    assert task.delay == pytest.approx((12 + 2 + 2) * STEP + 0.16 + 8 / 250)
+    with torch.no_grad():
+        task.model.head.weight[1:].zero_()
+        task.model.head.bias[1:].zero_()  # R in the middle of its frame
+        task.model.head.weight[0] *= 100
+    read = []
+
+    def pieces():
+        for sample in torch.randn(2_000):
+            read.append(sample)
+            yield sample[None]
+
+    with torch.inference_mode():
+        scores = (part.numpy() for part in task.model.stream(pieces()))
+        late = [
+            len(read) / 250 - beats[0, 0] for beats in task.finder.stream(scores) if len(beats) and len(read) < 2_000
+        ]
+    assert len(late) > 3 and task.delay - 4 * STEP < max(late) <= task.delay, late
+    assert DelineationTask(Delineator(None), torch.optim.Adam).delay == float("inf")
+
+
 def test_models_that_do_not_fit_are_refused():
     data = tiny()
     data.setup()
