@@ -183,6 +183,9 @@ def test_annotations_that_were_written_are_read(record):
     assert read.fs == RATE and read.symbol == ["(", "N", ")"] * 2
     assert read.sample.tolist() == [92, 100, 110, 288, 300, 316]
     assert [note.strip("\0") for note in read.aux_note] == ["", "", "", "", "wide 140 ms", ""]
+    between = annotation_file(POINTS[:1] + 0.003, np.array([False]), RATE)  # 0.6 samples later: the next ones
+    record.with_suffix(".atr").write_bytes(between)
+    assert wfdb.rdann(str(record), "atr").sample.tolist() == [93, 101, 111]
     record.with_suffix(".atr").write_bytes(annotation_file(POINTS[:0], np.array([], dtype=bool), RATE))
     assert not len(read_beats(record)[0])
 
