@@ -99,6 +99,8 @@ def test_beats_in_gaps_count_neither_way():
     assert values["r_sensitivity"] == values["r_precision"] == 1
     values = measured(points_of([0.5, 1.25]), points_of([0.5, 1.0, 1.5]), [True, False, False])
     assert values["r_sensitivity"] == 1 and values["r_precision"] == 0.5  # in a gap, and no beat at all
+    values = measured(points_of([0.5, 1.0, 1.25], 0.12), points_of([0.5, 1.0, 1.5], 0.12), [True, False, False])
+    assert values["r_precision"] == values["wide_precision"] == 0.5  # the one at 1.0 is not a right one either
 
 
 def test_wide_is_what_lasts_longer_than_the_limit():
