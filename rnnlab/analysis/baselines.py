@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 # Parts of the names of metrics that are better when higher; of all others less is better.
-_RISING = ("accuracy", "exact_match", "f1")
+_RISING = ("accuracy", "exact_match", "f1", "precision", "sensitivity")
 
 
 def baselines_of(metrics: Mapping[str, float], key: str) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from rnnlab.baselines.answers import AnswerScore, AnswerScores, edit_distance, score_answer, score_answers
 from rnnlab.baselines.arima import arima
+from rnnlab.baselines.beats import match_beats, pan_tompkins
 from rnnlab.baselines.classes import ClassScores, most_frequent_class, nearest_neighbour, score_classes
 from rnnlab.baselines.joint_ngram import joint_ngram
 from rnnlab.baselines.letters import align, letter_table
@@ -31,8 +32,10 @@ __all__ = [
     "most_frequent_class",
     "joint_ngram",
     "letter_table",
+    "match_beats",
     "naive",
     "nearest_neighbour",
+    "pan_tompkins",
     "score_answer",
     "score_answers",
     "score_classes",

@@ -3,6 +3,7 @@
 from rnnlab.callbacks.char_pictures import CharPictures
 from rnnlab.callbacks.checkpoint import LastAndBest
 from rnnlab.callbacks.clip_rate import ClipRate
+from rnnlab.callbacks.heart_beats import HeartBeats
 from rnnlab.callbacks.ledger import Ledger
 from rnnlab.callbacks.pairs import PairReport, PairSamples
 from rnnlab.callbacks.pictures import Forecasts, LearningCurves
@@ -20,6 +21,7 @@ __all__ = [
     "ClipRate",
     "EpochProgress",
     "Forecasts",
+    "HeartBeats",
     "LastAndBest",
     "LearningCurves",
     "Ledger",

@@ -17,6 +17,7 @@ _OPTIONS = ("input", "length", "ckpt", "encoding")
 _LENGTH = 1000
 _MAPS = 6
 _SOUNDS = 4
+_STRIPS = 5
 
 
 def main(words: list[str]) -> int:
@@ -51,13 +52,14 @@ def diagnose(
     A character model reads a passage: its learning curve in bits, how much each character surprised it, and the hidden
     units that follow quotes, brackets and the like. A tagger: learning curves, and which tags of the validation part
     it takes for which, and so a classifier with classes. A model of pairs: learning curves, and what it looks at while
-    it answers. A model of sounds: learning curves, and how likely each symbol is to it over time. Any other run:
-    learning curves.
+    it answers. A model of sounds trained by CTC: learning curves, and how likely each symbol is to it over time. A
+    delineator: learning curves, and the beats it finds in stretches of a record, beside the annotated ones if there are
+    any. Any other run: learning curves.
 
     Args:
         run_dir: an existing run.
-        source: file or pattern of files to take the passage from, file of sources, or sound or folder of sounds; None
-            for the validation part.
+        source: file or pattern of files to take the passage from, file of sources, sound or folder of sounds, or
+            record; None for the validation part.
         length: characters of the passage; None for 1000.
         ckpt: 'best', 'last' or the path of a checkpoint.
         overrides: `key=value` words that change the run's configuration.
@@ -85,13 +87,14 @@ def diagnose(
     data, task, checkpoint = load(run_dir, ckpt, overrides)
     name = checkpoint["rnnlab"]["config"]["name"]
     is_character_model = getattr(data, "vocabulary", None) is not None
-    has_sounds = hasattr(data, "frame_seconds")
+    has_sounds, has_records = hasattr(data, "frame_seconds"), hasattr(data, "records")
     has_pairs = hasattr(data, "pairs") and not has_sounds
     draws_posteriors = has_sounds and hasattr(task, "aligned")
     if (not is_character_model and length is not None) or (
-        not (is_character_model or has_pairs or draws_posteriors) and source is not None
+        not (is_character_model or has_pairs or draws_posteriors or has_records) and source is not None
     ):
-        option, kinds = ("length", "") if length is not None else ("input", ", models of pairs and of CTC")
+        kinds = ", models of pairs and of CTC, and delineators"
+        option, kinds = ("length", "") if length is not None else ("input", kinds)
         raise UsageError(f"{option} is for character models{kinds}, run_dir={run_dir} holds a run of {name}")
     numbers = _final_numbers(run_dir)
     try:
@@ -110,6 +113,8 @@ def diagnose(
                 figures |= _attention(data, task, name, source, encoding)
             elif draws_posteriors:
                 figures["posteriors"] = _posteriors(data, task, name, source)
+            elif has_records:
+                figures["beats"] = _beats(data, task, name, source, encoding)
             else:
                 console.print(f"{name}: learning curves are all there is for this task", markup=False)
     except (ValueError, OSError) as error:
@@ -183,6 +188,16 @@ def _posteriors(data: Any, task: Any, name: str, source: str | None) -> Figure:
     asked = "validation part" if source is None else Path(source).name
     title = f"Posteriors over time, {asked} ({name})"
     return posteriors(heard(data, task, _SOUNDS, queries), list(data.symbols), title)
+
+
+def _beats(data: Any, task: Any, name: str, source: str | None, encoding: str | None) -> Figure:
+    """Draw what a delineator finds in stretches of a record, or in records of the validation part."""
+    from rnnlab.analysis.heart_beats import heart_beats
+    from rnnlab.callbacks.heart_beats import strips_of
+
+    queries = None if source is None else data.read_queries(source, encoding)
+    asked = "the validation part" if source is None else Path(source).name
+    return heart_beats(strips_of(data, task, _STRIPS, queries), f"Beats of {asked} ({name})")
 
 
 def _save(folder: Path, name: str, figure: Figure) -> Path:

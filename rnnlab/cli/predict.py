@@ -71,7 +71,7 @@ def predict(
     import torch
 
     from rnnlab.callbacks.console import console
-    from rnnlab.callbacks.files import write_text
+    from rnnlab.callbacks.files import write_atomically, write_text
     from rnnlab.cli.build import load
 
     with redirect_stdout(sys.stderr if target is None else sys.stdout):
@@ -89,19 +89,21 @@ def predict(
                 with torch.inference_mode():
                     answer = task.timed_step if times else task.predict_step
                     outputs = [answer(batch) for batch in data.query_batches(queries)]
+                if times:
+                    outputs, spans = map(list, zip(*outputs, strict=True))
+                content = data.encode_answers(queries, outputs, "" if target is None else target.suffix)
             except ValueError as error:  # no query, or what a model cannot read: more symbols than it has positions for
                 raise UsageError(_named(str(error), given)) from error
     if times:
         assert target is not None
-        outputs, spans = map(list, zip(*outputs, strict=True))
         write_text(target.with_suffix(".times.tsv"), _named(data.write_times(queries, spans), given))
-    answers = _named(data.write_answers(queries, outputs), given)
+    content = content.replace(given.encode("utf-8"), b"stdin") if given else content
     if target is None:
-        sys.stdout.buffer.write(answers.encode("utf-8"))
+        sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return
-    write_text(target, answers)
-    console.print(f"{len(queries.inputs)} answers in {target}", markup=False)
+    write_atomically(target, lambda part: part.write_bytes(content))
+    console.print(f"{data.told(queries, outputs)} in {target}", markup=False)
 
 
 def _set_search(task: Any, search: dict[str, int], run_dir: Path) -> None:

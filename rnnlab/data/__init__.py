@@ -4,6 +4,7 @@ from rnnlab.data.addition import AdditionData, decode, encode
 from rnnlab.data.batches import EpochSampler, InMemoryData, Queries
 from rnnlab.data.dates import DateData
 from rnnlab.data.digits import DigitsData
+from rnnlab.data.ecg import ECGData
 from rnnlab.data.generated import GeneratedTaggerData
 from rnnlab.data.homophones import HomophoneData, SegmentBatch
 from rnnlab.data.labelled import ClassBatch, ClassData
@@ -33,6 +34,7 @@ __all__ = [
     "ClassData",
     "DateData",
     "DigitsData",
+    "ECGData",
     "EpochSampler",
     "GeneratedTaggerData",
     "HomophoneData",

@@ -194,3 +194,11 @@ class InMemoryData(pl.LightningDataModule):
             outputs: the task's `predict_step` on each of `query_batches(queries)`.
         """
         raise NotImplementedError
+
+    def encode_answers(self, queries: Queries, outputs: Sequence[Any], suffix: str) -> bytes:
+        """Return the content of the answer file: the text of `write_answers`, unless a suffix means another format."""
+        return self.write_answers(queries, outputs).encode("utf-8")
+
+    def told(self, queries: Queries, outputs: Sequence[Any]) -> str:
+        """Return in words what an answer file holds."""
+        return f"{len(queries.inputs)} answers"

@@ -4,6 +4,7 @@ from rnnlab.models.adder import Adder
 from rnnlab.models.char_lm import CharLM
 from rnnlab.models.classifier import Classifier
 from rnnlab.models.crf import LinearChainCRF
+from rnnlab.models.delineator import Delineator
 from rnnlab.models.encoder_decoder import EncoderDecoder
 from rnnlab.models.forecaster import Forecaster
 from rnnlab.models.listener import Listener
@@ -16,6 +17,7 @@ __all__ = [
     "Adder",
     "CharLM",
     "Classifier",
+    "Delineator",
     "EncoderDecoder",
     "Forecaster",
     "LinearChainCRF",

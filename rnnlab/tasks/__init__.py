@@ -4,6 +4,7 @@ from rnnlab.tasks.addition import AdditionTask
 from rnnlab.tasks.char_lm import CharLMTask
 from rnnlab.tasks.classification import ClassificationTask
 from rnnlab.tasks.ctc import CTCTask
+from rnnlab.tasks.delineation import DelineationTask
 from rnnlab.tasks.forecasting import ForecastingTask
 from rnnlab.tasks.listen import ListenTask
 from rnnlab.tasks.seq2seq import Seq2SeqTask
@@ -14,6 +15,7 @@ __all__ = [
     "CTCTask",
     "CharLMTask",
     "ClassificationTask",
+    "DelineationTask",
     "ForecastingTask",
     "ListenTask",
     "Seq2SeqTask",

@@ -142,3 +142,17 @@ def sounds_run(tmp_path_factory):
         *("data.num_train=24", "data.num_val=6", "data.num_test=4", "data.max_symbols=4", "data.min_speed=25"),
         *("rnn.hidden_size=6", "rnn.bidirectional=false", "task.beam=3", "trainer.max_epochs=2"),
     )
+
+
+@pytest.fixture(scope="session")
+def ecg_run(tmp_path_factory):
+    """A finished run on a few electrocardiograms with little noise."""
+    return finished_run(
+        tmp_path_factory,
+        "ecg",
+        "experiment=ecg/delineation",
+        "logger=csv",
+        *("data.num_train=48", "data.num_val=5", "data.num_test=5", "data.seconds=5", "data.max_level=0.5"),
+        *("data.batch_size=8", "data.gaps=0", "data.block=0", "data.inverted=0", "rnn.hidden_size=12"),
+        *("optim.lr=0.01", "trainer.max_epochs=12"),
+    )

@@ -131,7 +131,7 @@ def test_diagnose_draws_confusions(curves_run, tmp_path, capsys):
     assert main(["diagnose", f"run_dir={run_dir}"]) == 0
     assert (run_dir / "figures" / "confusion.png").exists()
     assert main(["diagnose", f"run_dir={run_dir}", "input=x.tsv"]) == 2
-    assert "input is for character models and models of pairs or sounds" in capsys.readouterr().err
+    assert "input is for character models, models of pairs and of CTC, and delineators" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

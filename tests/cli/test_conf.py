@@ -33,6 +33,7 @@ SMALL = {
     "ctc/morse": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "ctc/digits": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "ctc/speech": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
+    "ecg": ["data.num_train=32", "data.num_val=4", "data.num_test=4"],
     "speech": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "classification": ["rnn.hidden_size=4"],
     "classification/mnist1d": ["data.num_sequences=200", "rnn.hidden_size=4"],
@@ -112,6 +113,10 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conl
     if hasattr(batch, "features"):
         logits, steps = run.task.model(batch.features, batch.lengths)
         assert logits.shape == (int(steps.max()), len(batch.rows), run.data.sizes["num_classes"])
+        return
+    if "num_points" in run.data.sizes:
+        signal, points, _ = batch
+        assert run.task.model(signal).shape[1:] == (len(signal), 1 + points.shape[2])
         return
     targets = getattr(batch, "tags", getattr(batch, "target", None))
     prediction = run.task.model(batch[0] if targets is None else batch)

@@ -104,6 +104,14 @@ TEXT_RUNS = {
             "model.band_dropout=0.1",
         ],
     ),
+    "beats": (
+        "DelineationTask.training_step",
+        [],
+        [
+            *("experiment=ecg/delineation", "rnn.hidden_size=4", "model.dropout=0.2", "data.num_train=60"),
+            *("data.batch_size=4", "data.seconds=3", "data.num_val=4", "data.num_test=4"),
+        ],
+    ),
 }
 
 
