@@ -36,7 +36,7 @@ class SingleDigitsData(ClassData):
         copies: so many times each training recording is trained on, but for the first time played faster or slower.
         max_warp: by a factor from exp(-max_warp) to exp(max_warp), and so higher or lower: more voices than there are
             (Ko et al., 2015).
-        min_snr, max_snr: and put in white noise, in dB below it.
+        min_snr, max_snr: and put in white noise, they being so many dB above it; 60 for none.
         range_db: energies are raised to so many dB below the greatest one of their recording, and stand from -1 to 1
             then, whatever the noise and the silence around a digit; None takes them as they are.
         corpus_seed: decides factors and noise.
