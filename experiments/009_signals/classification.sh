@@ -13,11 +13,16 @@ for seed in 0 1 2; do
         run "ecg5000_fold$fold" "$seed" experiment=classification/ecg5000 "data.fold=$fold"
     done
 done
+for fold in 0 1 2 3 4; do
+    run "ecg5000_balanced_fold$fold" 0 experiment=classification/ecg5000 "data.fold=$fold" \
+        task.class_weights=balanced task.monitor=macro_f1
+done
 run mnist1d_as_it_is 0 experiment=classification/mnist1d \
     model.distortion.roll=0 model.distortion.scale=0 model.distortion.tilt=0 model.distortion.noise=0
 for cell in elman indrnn lstm lstm_peephole gru gru_reset_before layer_norm_lstm layer_norm_gru min_gru lru; do
     run "mnist1d_$cell" 0 experiment=classification/mnist1d "rnn=cells/$cell" rnn.hidden_size=32 trainer.max_epochs=15
 done
 for speaker in george jackson lucas nicolas theo yweweler; do
-    run "digits_without_$speaker" 0 experiment=classification/digits "data.leave_out=$speaker"
+    run "digits_without_$speaker" 0 experiment=classification/digits "data.leave_out=$speaker" \
+        trainer.max_epochs=6
 done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ import numpy as np
 import torch
 
 from rnnlab.data.batches import Queries
-from rnnlab.data.checks import check_integer, check_number
+from rnnlab.data.checks import check_integer, check_number, check_range
 from rnnlab.data.features import LogBands
 from rnnlab.data.labelled import ClassData
-from rnnlab.data.noise import played
+from rnnlab.data.noise import in_noise, levelled, played
 from rnnlab.data.series_files import Series
 from rnnlab.data.sound_files import find_sounds, read_sound
 from rnnlab.data.spoken_digits import NUM_TEST, SAMPLE_RATE, Digit, read_digits
@@ -35,7 +36,10 @@ class SingleDigitsData(ClassData):
         copies: so many times each training recording is trained on, but for the first time played faster or slower.
         max_warp: by a factor from exp(-max_warp) to exp(max_warp), and so higher or lower: more voices than there are
             (Ko et al., 2015).
-        corpus_seed: decides the factors.
+        min_snr, max_snr: and put in white noise, they being so many dB above it; 60 for none.
+        range_db: energies are raised to so many dB below the greatest one of their recording, and stand from -1 to 1
+            then, whatever the noise and the silence around a digit; None takes them as they are.
+        corpus_seed: decides factors and noise.
         scale, batch_steps, eval_batch_steps, seed: see `ClassData`; steps are frames.
 
     Raises:
@@ -50,8 +54,11 @@ class SingleDigitsData(ClassData):
         num_val: int = 5,
         copies: int = 1,
         max_warp: float = 0.0,
+        min_snr: float = 60.0,
+        max_snr: float = 60.0,
+        range_db: float | None = 40.0,
         corpus_seed: int = 0,
-        scale: str = "series",
+        scale: str = "none",
         batch_steps: int = 4_000,
         eval_batch_steps: int = 32_000,
         seed: int = 0,
@@ -61,6 +68,8 @@ class SingleDigitsData(ClassData):
         self.num_val = check_integer("num_val", num_val, 1)
         self.copies = check_integer("copies", copies, 1)
         self.max_warp = check_number("max_warp", max_warp, 0.0, 0.5)
+        self.snr = check_range("snr", min_snr, max_snr, -20.0, 60.0)
+        self.range_db = None if range_db is None else check_number("range_db", range_db, 10.0, 100.0)
         self.corpus_seed = check_integer("corpus_seed", corpus_seed, 0)
         self.bands = LogBands(SAMPLE_RATE, 40, 60.0, 3_800.0)
 
@@ -82,7 +91,7 @@ class SingleDigitsData(ClassData):
         parts = {part: [self._series(digit) for digit in some] for part, some in found.items()}
         rng = np.random.default_rng(self.corpus_seed)
         parts["more"] = [
-            self._series(digit._replace(wave=played(digit.wave, float(np.exp(rng.uniform(-1, 1) * self.max_warp)))))
+            self._series(digit._replace(wave=self._varied(digit.wave, rng)))
             for _ in range(self.copies - 1)
             for digit in found["train"]
         ]
@@ -102,15 +111,25 @@ class SingleDigitsData(ClassData):
         name = f"{digit.value}_{digit.speaker}_{digit.index}"
         return Series(name, self._frames(digit.wave), str(digit.value))
 
+    def _varied(self, wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        wave = played(wave, float(np.exp(rng.uniform(-self.max_warp, self.max_warp))))
+        snr = rng.uniform(*self.snr)
+        return wave if snr == 60.0 else in_noise(levelled(wave), snr, rng)
+
     def _frames(self, wave: np.ndarray) -> np.ndarray:
-        return self.bands(torch.from_numpy(wave)).double().numpy()
+        frames = self.bands(torch.from_numpy(wave)).double().numpy()
+        if self.range_db is None or not len(frames):
+            return frames
+        nats = self.range_db * math.log(10) / 10  # energies are logarithms of power to base e
+        return (np.maximum(frames - frames.max(), -nats) + nats / 2) / (nats / 2)
 
     def known_by(self, train: Sequence[Series]) -> bytes:
         return repr([(one.name, one.label) for one in train]).encode()
 
     def _settings(self) -> dict[str, Any]:
         names = ("sample_rate", "num_features", "low", "high")
-        return super()._settings() | {name: getattr(self.bands, name) for name in names}
+        bands = {name: getattr(self.bands, name) for name in names}
+        return super()._settings() | bands | {"range_db": self.range_db}
 
     def read_queries(self, path: str | Path, encoding: str | None = None) -> Queries:
         """Read a sound file, or all of a folder, one digit each.

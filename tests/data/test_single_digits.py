@@ -91,3 +91,25 @@ def test_sounds_of_ones_own(folder, tmp_path):
         file.writeframes(b"\1\0" * 20)
     with pytest.raises(ValueError, match="short.wav: has 20 samples, and a frame needs 200"):
         data.read_queries(tmp_path / "short.wav")
+
+
+def test_neither_gain_nor_silence_around_a_digit_changes_its_frames(folder):
+    data, tone = SingleDigitsData(folder), np.sin(np.arange(1_600) / 3).astype(np.float32)
+    frames = data._frames(0.3 * tone)
+    assert frames.max() == 1 and frames.min() == -1
+    assert data._frames(0.03 * tone) == pytest.approx(frames, abs=1e-5)
+    silent = data._frames(np.concatenate([np.zeros(800, np.float32), 0.3 * tone]))
+    assert silent[10:] == pytest.approx(frames, abs=1e-5) and (silent[:7] == -1).all()
+    raw = SingleDigitsData(folder, range_db=None)._frames(0.3 * tone)
+    half = 40 * np.log(10) / 10 / 2
+    assert (frames + 1) * half == pytest.approx(np.maximum(raw - raw.max() + 2 * half, 0), abs=1e-5)
+
+
+def test_copies_are_in_noise_of_the_ratio_that_is_asked_for(folder):
+    data = SingleDigitsData(folder, min_snr=10, max_snr=10)
+    tone = np.sin(np.arange(8_000) / 3).astype(np.float32)
+    heard = data._varied(tone, np.random.default_rng(0))
+    scale = (heard * tone).sum() / np.square(tone).sum()
+    power = np.square(scale * tone).mean() / np.square(heard - scale * tone).mean()
+    assert 10 * np.log10(power) == pytest.approx(10, abs=0.3)
+    assert SingleDigitsData(folder)._varied(tone, np.random.default_rng(0)) == pytest.approx(tone, abs=1e-5)
