@@ -13,6 +13,7 @@ from rnnlab.callbacks.samples import Samples
 from rnnlab.callbacks.sounds import Posteriors, SoundSamples
 from rnnlab.callbacks.tagging import TagReport
 from rnnlab.callbacks.text_samples import TextSamples
+from rnnlab.callbacks.waves import Waves
 
 __all__ = [
     "CharPictures",
@@ -31,5 +32,6 @@ __all__ = [
     "SoundSamples",
     "TagReport",
     "TextSamples",
+    "Waves",
     "reseed",
 ]

@@ -17,6 +17,7 @@ _OPTIONS = ("input", "length", "ckpt", "encoding")
 _LENGTH = 1000
 _MAPS = 6
 _SOUNDS = 4
+_WAVES = 4
 
 
 def main(words: list[str]) -> int:
@@ -51,7 +52,8 @@ def diagnose(
     A character model reads a passage: its learning curve in bits, how much each character surprised it, and the hidden
     units that follow quotes, brackets and the like. A tagger: learning curves, and which tags of the validation part
     it takes for which. A model of pairs: learning curves, and what it looks at while it answers. A model of sounds:
-    learning curves, and how likely each symbol is to it over time. Any other run: learning curves.
+    learning curves, and how likely each symbol is to it over time. A generator: learning curves, and waves beside what
+    it writes. Any other run: learning curves.
 
     Args:
         run_dir: an existing run.
@@ -108,6 +110,8 @@ def diagnose(
                 figures |= _attention(data, task, name, source, encoding)
             elif has_sounds:
                 figures["posteriors"] = _posteriors(data, task, name, source)
+            elif hasattr(data, "longer"):
+                figures["waves"] = _waves(data, task, name)
             else:
                 console.print(f"{name}: learning curves are all there is for this task", markup=False)
     except (ValueError, OSError) as error:
@@ -176,6 +180,14 @@ def _posteriors(data: Any, task: Any, name: str, source: str | None) -> Figure:
     asked = "validation part" if source is None else Path(source).name
     title = f"Posteriors over time, {asked} ({name})"
     return posteriors(heard(data, task, _SOUNDS, queries), list(data.symbols), title)
+
+
+def _waves(data: Any, task: Any, name: str) -> Figure:
+    """Draw what a generator writes beside the waves of the test part, past what it was trained on too."""
+    from rnnlab.callbacks.waves import picture
+
+    data.setup()
+    return picture(data, task, name, _WAVES)
 
 
 def _save(folder: Path, name: str, figure: Figure) -> Path:

@@ -8,6 +8,7 @@ from rnnlab.data.generated import GeneratedTaggerData
 from rnnlab.data.homophones import HomophoneData, SegmentBatch
 from rnnlab.data.lemmas import LemmaData
 from rnnlab.data.morse import MorseData
+from rnnlab.data.numbers import NumberData
 from rnnlab.data.pair_files import TSVPairs
 from rnnlab.data.pair_rows import Pair, PairBatch
 from rnnlab.data.pairs import PairData
@@ -21,6 +22,7 @@ from rnnlab.data.streams import Window, window_loader
 from rnnlab.data.tagged import TaggerData
 from rnnlab.data.text import TextData
 from rnnlab.data.transcribed import TranscribedData
+from rnnlab.data.waves import WaveData
 
 __all__ = [
     "AdditionData",
@@ -33,6 +35,7 @@ __all__ = [
     "InMemoryData",
     "LemmaData",
     "MorseData",
+    "NumberData",
     "Pair",
     "PairBatch",
     "PairData",
@@ -48,6 +51,7 @@ __all__ = [
     "TextData",
     "TranscribedData",
     "TwoSineData",
+    "WaveData",
     "Window",
     "decode",
     "encode",

@@ -4,7 +4,8 @@ from rnnlab.tasks.addition import AdditionTask
 from rnnlab.tasks.char_lm import CharLMTask
 from rnnlab.tasks.ctc import CTCTask
 from rnnlab.tasks.forecasting import ForecastingTask
+from rnnlab.tasks.generation import GenerationTask
 from rnnlab.tasks.seq2seq import Seq2SeqTask
 from rnnlab.tasks.tagging import TaggingTask
 
-__all__ = ["AdditionTask", "CTCTask", "CharLMTask", "ForecastingTask", "Seq2SeqTask", "TaggingTask"]
+__all__ = ["AdditionTask", "CTCTask", "CharLMTask", "ForecastingTask", "GenerationTask", "Seq2SeqTask", "TaggingTask"]

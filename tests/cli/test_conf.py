@@ -32,6 +32,7 @@ SMALL = {
     "ctc/digits": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "ctc/speech": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "speech": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
+    "generation": ["rnn.hidden_size=4"],
     "pos_tagging": ["rnn.hidden_size=4"],
     "seq2seq": ["rnn.hidden_size=4"],
     "seq2seq/dates": ["data.num_train=300", "data.num_val=30", "data.num_test=30", "rnn.hidden_size=4"],
@@ -127,6 +128,7 @@ def test_option_composes(group, option):
         ("data", "lemma"): ["data.train=x.conllu"],
         ("data", "pairs"): ["data.train=x.tsv"],
         ("data", "sounds"): ["data.train=x.tsv"],
+        ("model", "vector_decoder"): ["model.source_length=4"],
     }.get((group, option), [])
     config = composed(f"{group}={option}", *needed)
     assert config["name"] == "addition/lstm"
