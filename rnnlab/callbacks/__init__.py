@@ -14,6 +14,7 @@ from rnnlab.callbacks.samples import Samples
 from rnnlab.callbacks.sounds import Posteriors, SoundSamples
 from rnnlab.callbacks.tagging import ClassReport, TagReport
 from rnnlab.callbacks.text_samples import TextSamples
+from rnnlab.callbacks.waves import Waves
 
 __all__ = [
     "CharPictures",
@@ -34,5 +35,6 @@ __all__ = [
     "SoundSamples",
     "TagReport",
     "TextSamples",
+    "Waves",
     "reseed",
 ]

@@ -18,6 +18,7 @@ _LENGTH = 1000
 _MAPS = 6
 _SOUNDS = 4
 _STRIPS = 5
+_WAVES = 4
 
 
 def main(words: list[str]) -> int:
@@ -54,7 +55,7 @@ def diagnose(
     it takes for which, and so a classifier with classes. A model of pairs: learning curves, and what it looks at while
     it answers. A model of sounds trained by CTC: learning curves, and how likely each symbol is to it over time. A
     delineator: learning curves, and the beats it finds in stretches of a record, beside the annotated ones if there are
-    any. Any other run: learning curves.
+    any. A generator: learning curves, and waves beside what it writes. Any other run: learning curves.
 
     Args:
         run_dir: an existing run.
@@ -115,6 +116,8 @@ def diagnose(
                 figures["posteriors"] = _posteriors(data, task, name, source)
             elif has_records:
                 figures["beats"] = _beats(data, task, name, source, encoding)
+            elif hasattr(data, "longer"):
+                figures["waves"] = _waves(data, task, name)
             else:
                 console.print(f"{name}: learning curves are all there is for this task", markup=False)
     except (ValueError, OSError) as error:
@@ -198,6 +201,14 @@ def _beats(data: Any, task: Any, name: str, source: str | None, encoding: str | 
     queries = None if source is None else data.read_queries(source, encoding)
     asked = "the validation part" if source is None else Path(source).name
     return heart_beats(strips_of(data, task, _STRIPS, queries), f"Beats of {asked} ({name})")
+
+
+def _waves(data: Any, task: Any, name: str) -> Figure:
+    """Draw what a generator writes beside the waves of the test part, past what it was trained on too."""
+    from rnnlab.callbacks.waves import picture
+
+    data.setup()
+    return picture(data, task, name, _WAVES)
 
 
 def _save(folder: Path, name: str, figure: Figure) -> Path:

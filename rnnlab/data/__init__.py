@@ -12,6 +12,7 @@ from rnnlab.data.labelled_files import SeriesFileData
 from rnnlab.data.lemmas import LemmaData
 from rnnlab.data.mnist1d import MNIST1DData
 from rnnlab.data.morse import MorseData
+from rnnlab.data.numbers import NumberData
 from rnnlab.data.pair_files import TSVPairs
 from rnnlab.data.pair_rows import Pair, PairBatch
 from rnnlab.data.pairs import PairData
@@ -26,6 +27,7 @@ from rnnlab.data.streams import Window, window_loader
 from rnnlab.data.tagged import TaggerData
 from rnnlab.data.text import TextData
 from rnnlab.data.transcribed import TranscribedData
+from rnnlab.data.waves import WaveData
 
 __all__ = [
     "AdditionData",
@@ -42,6 +44,7 @@ __all__ = [
     "LemmaData",
     "MNIST1DData",
     "MorseData",
+    "NumberData",
     "Pair",
     "PairBatch",
     "PairData",
@@ -59,6 +62,7 @@ __all__ = [
     "TextData",
     "TranscribedData",
     "TwoSineData",
+    "WaveData",
     "Window",
     "decode",
     "encode",

@@ -29,12 +29,17 @@ def two_sines(num_series: int, num_steps: int, seed: int) -> np.ndarray:
         Series, float32 (num_series, num_steps).
     """
     rng = np.random.RandomState(seed)
-    frequency_1, frequency_2, offset_1, offset_2 = rng.rand(4, num_series, 1)
-    time = np.linspace(0, 1, num_steps)
-    series = 0.5 * np.sin((time - offset_1) * (frequency_1 * 10 + 10))
-    series += 0.2 * np.sin((time - offset_2) * (frequency_2 * 20 + 20))
+    series = pure_waves(rng.rand(4, num_series, 1), np.linspace(0, 1, num_steps))
     series += 0.1 * (rng.rand(num_series, num_steps) - 0.5)
     return series.astype(np.float32)
+
+
+def pure_waves(parameters: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Return the series without noise, float64 (N, T), of f1, f2, o1, o2, (4, N, 1), at times (T,)."""
+    frequency_1, frequency_2, offset_1, offset_2 = parameters
+    series = 0.5 * np.sin((time - offset_1) * (frequency_1 * 10 + 10))
+    series += 0.2 * np.sin((time - offset_2) * (frequency_2 * 20 + 20))
+    return series
 
 
 class TwoSineData(InMemoryData):

@@ -12,6 +12,8 @@ from rnnlab.models.segment_tagger import SegmentTagger
 from rnnlab.models.tagger import Tagger
 from rnnlab.models.transcriber import Transcriber
 from rnnlab.models.transformer import TransformerSeq2Seq
+from rnnlab.models.vector_decoder import VectorDecoder
+from rnnlab.models.vector_generator import VectorGenerator
 
 __all__ = [
     "Adder",
@@ -26,4 +28,6 @@ __all__ = [
     "Tagger",
     "Transcriber",
     "TransformerSeq2Seq",
+    "VectorDecoder",
+    "VectorGenerator",
 ]

@@ -1,6 +1,6 @@
-"""From the last states of an encoder to the first ones of a decoder.
+"""From the last states of an encoder, or from a vector, to the first ones of a decoder.
 
-Letters: B batch, W width of a part of a state, L layers, D directions.
+Letters: B batch, C numbers of a vector, W width of a part of a state, L layers, D directions.
 """
 
 from __future__ import annotations
@@ -68,6 +68,35 @@ class Bridge(nn.Module):
                 value = maps[name](value) if name in maps else value
                 parts[name] = _as_part(value, part)
             found.append(parts)
+        return _in_form(found, like)
+
+
+class FirstState(nn.Module):
+    """Give each part of the state that a layer starts from as a linear map of a vector.
+
+    Args:
+        width: C, numbers of the vector.
+        layer: of `rnnlab.nn`, in one direction.
+
+    Raises:
+        ValueError: its state cannot be set this way, or it runs in both directions.
+    """
+
+    def __init__(self, width: int, layer: nn.Module) -> None:
+        super().__init__()
+        if getattr(layer, "bidirectional", False):
+            raise ValueError("a layer that writes must have rnn.bidirectional=false: its last step cannot come first")
+        forms = _forms(layer, f"no first state for {_words(layer)} from a vector")
+        self.maps = nn.ModuleList(
+            nn.ModuleDict({name: nn.Linear(width, size) for name, size in parts.items()}) for parts in forms
+        )
+
+    def forward(self, vector: Tensor, like: Any) -> Any:
+        """Return the state for vectors (B, C), in the form of `like`, an initial state for B rows."""
+        found = [
+            {name: _as_part(maps[name](vector), part) for name, part in parts.items()}
+            for maps, parts in zip(self.maps, _layers(like), strict=True)
+        ]
         return _in_form(found, like)
 
 

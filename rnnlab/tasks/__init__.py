@@ -6,6 +6,7 @@ from rnnlab.tasks.classification import ClassificationTask
 from rnnlab.tasks.ctc import CTCTask
 from rnnlab.tasks.delineation import DelineationTask
 from rnnlab.tasks.forecasting import ForecastingTask
+from rnnlab.tasks.generation import GenerationTask
 from rnnlab.tasks.listen import ListenTask
 from rnnlab.tasks.seq2seq import Seq2SeqTask
 from rnnlab.tasks.tagging import TaggingTask
@@ -17,6 +18,7 @@ __all__ = [
     "ClassificationTask",
     "DelineationTask",
     "ForecastingTask",
+    "GenerationTask",
     "ListenTask",
     "Seq2SeqTask",
     "TaggingTask",

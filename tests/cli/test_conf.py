@@ -37,6 +37,7 @@ SMALL = {
     "speech": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "classification": ["rnn.hidden_size=4"],
     "classification/mnist1d": ["data.num_sequences=200", "rnn.hidden_size=4"],
+    "generation": ["rnn.hidden_size=4"],
     "pos_tagging": ["rnn.hidden_size=4"],
     "seq2seq": ["rnn.hidden_size=4"],
     "seq2seq/dates": ["data.num_train=300", "data.num_val=30", "data.num_test=30", "rnn.hidden_size=4"],
@@ -148,6 +149,7 @@ def test_option_composes(group, option):
         ("data", "pairs"): ["data.train=x.tsv"],
         ("data", "sounds"): ["data.train=x.tsv"],
         ("data", "series"): ["data.train=x.tsv"],
+        ("model", "vector_decoder"): ["model.source_length=4"],
     }.get((group, option), [])
     config = composed(f"{group}={option}", *needed)
     assert config["name"] == "addition/lstm"

@@ -1,0 +1,73 @@
+"""From a vector to a sequence on the command line: records, answers, a picture, what is refused."""
+
+import json
+
+import pytest
+
+from rnnlab.cli.main import main
+
+
+def train(experiment, run_dir, *words):
+    given = [f"experiment=generation/{experiment}", "logger=csv", "trainer.accelerator=cpu", f"run_dir={run_dir}"]
+    assert main(["train", *given, *words]) == 0
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def wave_run(tmp_path_factory):
+    words = ["data.num_train=7_000", "data.num_steps=4", "data.batch_size=1000", "trainer.max_epochs=1"]
+    run_dir = tmp_path_factory.mktemp("wave") / "run"
+    return train("wave", run_dir, *words, "rnn.hidden_size=4", "model.code_size=4")
+
+
+@pytest.fixture(scope="module")
+def numbers_run(tmp_path_factory):
+    words = ["data.num_digits=1", "data.num_train=7", "data.num_val=2", "trainer.max_epochs=2", "rnn.hidden_size=4"]
+    return train("numbers", tmp_path_factory.mktemp("numbers") / "run", *words)
+
+
+def predict(run_dir, source, target, *words):
+    return main(["predict", f"run_dir={run_dir}", f"input={source}", f"output={target}", *words])
+
+
+def test_records_of_waves(wave_run):
+    metrics = json.loads((wave_run / "metrics.json").read_text())
+    assert metrics.keys() >= {"test/mse", "baseline/mean/test/mse", "optimum/test/mse"}
+    assert metrics["test/mse"] > metrics["optimum/test/mse"]
+    lines = (wave_run / "errors.csv").read_text().splitlines()
+    assert lines[0] == "step,model,mean" and len(lines) == 1 + 16
+    errors = [float(line.split(",")[1]) for line in lines[1:5]]  # the steps of training
+    assert sum(errors) / 4 == pytest.approx(metrics["test/mse"], rel=1e-5)
+    (wave_run / "figures" / "waves.png").unlink()
+    assert main(["diagnose", f"run_dir={wave_run}"]) == 0
+    assert (wave_run / "figures" / "waves.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["evaluate", f"run_dir={wave_run}"]) == 0
+    assert json.loads((wave_run / "evaluate.json").read_text())["metrics"]["test/mse"] == metrics["test/mse"]
+
+
+def test_a_wave_is_as_long_as_one_asks_for(wave_run, tmp_path, capsys):
+    (tmp_path / "in.csv").write_text("0.1,0.2,0.3,0.4\n0.5,0.6,0.7,2\n")
+    assert predict(wave_run, tmp_path / "in.csv", tmp_path / "out.csv") == 0
+    assert predict(wave_run, tmp_path / "in.csv", tmp_path / "long.csv", "task.num_steps=9") == 0
+    assert "1 of 2 rows have a number outside 0 to 1" in capsys.readouterr().err
+    short, long = (
+        [[float(cell) for cell in line.split(",")] for line in (tmp_path / name).read_text().splitlines()]
+        for name in ("out.csv", "long.csv")
+    )
+    assert [len(row) for row in short] == [4, 4] and [len(row) for row in long] == [9, 9]
+    assert long[0][:4] == pytest.approx(short[0], rel=1e-4)
+    (tmp_path / "in.csv").write_text("0.1,0.2,0.3\n")
+    assert predict(wave_run, tmp_path / "in.csv", tmp_path / "none.csv") == 2
+    assert "in.csv:1: expected 4 numbers, f1,f2,o1,o2, got 3" in capsys.readouterr().err
+
+
+def test_numbers_are_named(numbers_run, tmp_path, capsys):
+    assert "test/exact_match" in json.loads((numbers_run / "metrics.json").read_text())
+    (tmp_path / "in.txt").write_text("4\n7\n")
+    assert predict(numbers_run, tmp_path / "in.txt", tmp_path / "out.tsv", "n_best=2") == 0
+    rows = [line.split("\t") for line in (tmp_path / "out.tsv").read_text().splitlines()]
+    assert [row[0] for row in rows] == ["4", "4", "7", "7"] and all(len(row) == 3 for row in rows)
+    (tmp_path / "in.txt").write_text("4\n77\n")
+    assert predict(numbers_run, tmp_path / "in.txt", tmp_path / "none.tsv") == 2
+    assert "in.txt:2: a number from 0 to 9 is expected, got '77'" in capsys.readouterr().err
+    assert main(["diagnose", f"run_dir={numbers_run}"]) == 0
