@@ -87,11 +87,13 @@ def _draw(by: str, rows: list[dict[str, Any]]) -> Figure:
         if by == "noise":
             axis.axvspan(0.3, 3, color="grey", alpha=0.1, linewidth=0)
             axis.set_xscale("log")
+            axis.set_xticks(VALUES[by], map(str, VALUES[by]))
+            axis.minorticks_off()
         else:
             axis.axvspan(60, 90, color="grey", alpha=0.1, linewidth=0)
         axis.set(title=title, xlabel=LABELS[by], yscale=scale)
         axis.grid(alpha=0.3)
-    axis.legend(frameon=False, fontsize=8)
+    figure.axes[0].legend(frameon=False, fontsize=8)  # the last panel has no Pan-Tompkins
     figure.suptitle(f"{NUM_RECORDS} records a point; grey: what training had; what is below 0.0001 stands there")
     return figure
 
