@@ -15,7 +15,15 @@ run digits_viterbi 0 experiment=ctc/digits task.loss=viterbi
 run digits_drawn 0 experiment=ctc/digits data.ascending=0
 run digits12k 0 experiment=ctc/digits data.num_train=12000 model.band_dropout=0.15 model.dropout=0.3 \
     trainer.max_epochs=8
+for speaker in george jackson lucas nicolas theo yweweler; do
+    run "digits_without_$speaker" 0 experiment=ctc/digits "data.leave_out=$speaker"
+done
 # Speech needs espeak-ng: apt-get install espeak-ng.
 run speech 0 experiment=ctc/speech
+# LISTS is the folder that real.py wrote.
+if [ -n "${LISTS:-}" ]; then
+    run speech_telephone 0 experiment=ctc/speech data.high=3800
+    run speech_person 0 experiment=ctc/speech data.high=3800 "data.recordings=$LISTS/person.tsv"
+fi
 run words 0 experiment=speech/words
 run words_alone 0 experiment=speech/words model.context=false
