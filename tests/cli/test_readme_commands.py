@@ -23,6 +23,8 @@ SMALL += ["trainer.accelerator=cpu", "rnn.hidden_size=4"]
 SMALLER = {
     "": ["data.num_questions=300", "data.num_test=50"],
     "addition": ["data.num_questions=300", "data.num_test=50"],
+    "classification": ["data.batch_steps=60"],
+    "ecg": ["data.num_train=16", "data.num_val=2", "data.num_test=2", "data.batch_size=4", "data.seconds=5"],
     "char_lm": ["data.batch_size=2", "data.ngram_order=1"],
 }
 
@@ -46,12 +48,16 @@ def ready(tmp_path, monkeypatch, text_file, conllu_file, pairs_file):
         with wave.open(str(tmp_path / f"{number}.wav"), "wb") as file:
             file.setparams((1, 2, 8_000, 0, "NONE", ""))
             file.writeframes(bytes(range(1, 201)) * 50)
+    rows = [f"{k % 2 + 1}\t" + "\t".join(f"{k % 7 * t}" for t in range(10)) for k in range(40)]
+    (tmp_path / "SERIES.tsv").write_text("\n".join(rows))
+    beats = ["0.1" if n % 200 else "1.5" for n in range(4_000)]
+    (tmp_path / "RECORD.csv").write_text("time,II\n" + "".join(f"{n / 200:.3f},{mv}\n" for n, mv in enumerate(beats)))
     (tmp_path / "LIST.tsv").write_text("".join(f"{number}.wav\tab\n" for number in range(40)))
     return tmp_path
 
 
 @pytest.mark.parametrize("words", few(COMMANDS, [words for words in COMMANDS if words[0] != "train"]), ids=" ".join)
-def test_command_runs(words, ready, addition_run, char_run, tagger_run, sounds_run, capsys):
+def test_command_runs(words, ready, addition_run, char_run, tagger_run, sounds_run, ecg_run, capsys):
     verb, experiment = words[0], value_of(words, "experiment")
     if words[1:2] == ["plugins=[mylab]"] or "cell=mylab" in " ".join(words):
         return  # tests/cli/test_plugins.py
@@ -59,6 +65,8 @@ def test_command_runs(words, ready, addition_run, char_run, tagger_run, sounds_r
     if "wav" in " ".join(words) or "data=sounds" in words:
         pytest.importorskip("soundfile")
         run, words = sounds_run, [word.replace("FILE.wav|FOLDER", "0.wav") for word in words]
+    if "input=RECORD" in words:
+        run, words = ecg_run, [word.replace("RECORD", "RECORD.csv") for word in words]
     if "data.test=FILE" in words:
         run, words = tagger_run, [word.replace("FILE", "FILE.conllu") for word in words]
     run = shutil.copytree(run, ready / "DIR")
