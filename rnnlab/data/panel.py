@@ -1,0 +1,84 @@
+"""Many series of one kind, as a table holds them, and windows of them as models take them.
+
+Letters: C target columns, P covariates known of the past alone, F covariates known of the future too, B windows, W steps
+that a model sees, K steps to forecast.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class PanelSeries(NamedTuple):
+    """One series, at equally spaced times.
+
+    Attributes:
+        name: of the series; '' where the table has but one.
+        times: datetime64[ns], or int64 counts of rows where the table has no times, (rows + ahead,).
+        target: float64 (rows, C), NaN where a value is missing.
+        past: float64 (rows, P).
+        known: float64 (rows + ahead, F): the rows behind the last target are of the future. Calendar features and what
+            is constant of a series are among its columns.
+    """
+
+    name: str
+    times: np.ndarray
+    target: np.ndarray
+    past: np.ndarray
+    known: np.ndarray
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows have targets."""
+        return len(self.target)
+
+
+class Panel(NamedTuple):
+    """Series of one kind.
+
+    Attributes:
+        series: at least one.
+        targets: names of the C target columns.
+        past: names of the P past covariates.
+        known: names of the F known covariates.
+        notes: what the user should be told of how the table was read, a line each.
+    """
+
+    series: list[PanelSeries]
+    targets: list[str]
+    past: list[str]
+    known: list[str]
+    notes: list[str]
+
+
+class ForecastBatch(NamedTuple):
+    """Windows of series, scaled. A value v of `target` is the level `inverse(loc + scale * v)`, with the data's inverse.
+
+    Attributes:
+        past: float32 (B, W, I); first the C targets, then, with `missing=mask`, C ones and zeros that say which of them
+            were seen, then the P past and the F known covariates of the same steps.
+        future: float32 (B, K, F), known covariates of the steps to forecast.
+        series: int64 (B,), number of the series, from 1; 0 is one that training did not have.
+        target: float32 (B, K, C), NaN where missing.
+        loc, scale: float64 (B, K, C).
+    """
+
+    past: Tensor
+    future: Tensor
+    series: Tensor
+    target: Tensor
+    loc: Tensor
+    scale: Tensor
+
+    def to(self, *args, **kwargs) -> ForecastBatch:
+        """Return the batch on another device."""
+        return ForecastBatch(*(value.to(*args, **kwargs) for value in self))
+
+    @property
+    def observed(self) -> Tensor:
+        """Bool (B, K, C): which targets are there."""
+        return ~torch.isnan(self.target)
