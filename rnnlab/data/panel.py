@@ -65,6 +65,7 @@ class ForecastBatch(NamedTuple):
         series: int64 (B,), number of the series, from 1; 0 is one that training did not have.
         target: float32 (B, K, C), NaN where missing.
         loc, scale: float64 (B, K, C).
+        origin: int64 (B, 2), place of the series in the data's panel, and row of the first step to forecast.
     """
 
     past: Tensor
@@ -73,6 +74,7 @@ class ForecastBatch(NamedTuple):
     target: Tensor
     loc: Tensor
     scale: Tensor
+    origin: Tensor
 
     def to(self, *args, **kwargs) -> ForecastBatch:
         """Return the batch on another device."""
