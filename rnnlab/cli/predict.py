@@ -110,15 +110,16 @@ def _set_search(task: Any, search: dict[str, int], run_dir: Path) -> None:
     """Set how a task searches for answers.
 
     Raises:
-        UsageError: it does not search, or is to give more answers than it searches among.
+        UsageError: it does not search, or not so.
     """
-    if not hasattr(task, "n_best"):
+    if not hasattr(task, "set_search"):
         kinds = "models of pairs of sequences and of sounds"
         raise UsageError(f"{' and '.join(search)} are for {kinds}, run_dir={run_dir} holds none")
-    task.n_best = search.get("n_best", task.n_best)
-    task.beam = search.get("beam", max(task.beam, task.n_best))
-    if task.n_best > task.beam:
-        raise UsageError(f"n_best must be at most beam, got {task.n_best} and {task.beam}")
+    n_best = search.get("n_best", task.n_best)
+    try:
+        task.set_search(search.get("beam", max(task.beam, n_best)), n_best, prefix="")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 @contextmanager

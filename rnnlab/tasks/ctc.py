@@ -23,17 +23,17 @@ from rnnlab.decoding.following import follow_text
 from rnnlab.decoding.language_model import LanguageModel
 from rnnlab.decoding.listening import OVERLAP, WINDOW, Span, is_onwards, logits_in_parts, spans_of
 from rnnlab.decoding.prefixes import Text
-from rnnlab.decoding.sampling import check_integer, check_number
+from rnnlab.decoding.sampling import check_number
 from rnnlab.tasks.rates import ErrorRates
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
-from rnnlab.tasks.task import Task
+from rnnlab.tasks.task import SearchTask
 
 LOSSES = ("ctc", "viterbi")
 _MIN_PROB = 1e-3  # of a class that the language model is asked about: it is asked once for each prefix and class
 _IGNORED = -100  # the class of a step in padding
 
 
-class CTCTask(Task):
+class CTCTask(SearchTask):
     """Learn to transcribe the sounds of a data module of `rnnlab.data` whose batches are `SoundBatch`.
 
     `loss='ctc'` minimises the negative log-likelihood of targets, the sum over all their alignments. `loss='viterbi'`
@@ -84,16 +84,11 @@ class CTCTask(Task):
         super().__init__(model, optim, schedule, "loss")
         if loss not in LOSSES:
             raise ValueError(f"task.loss must be {' or '.join(LOSSES)}, got {loss!r}")
-        check_integer("task.beam", beam, 1)
-        check_integer("task.n_best", n_best, 1)
         check_number("task.insertion_bonus", insertion_bonus)
         check_number("task.lm_weight", lm_weight)
-        if n_best > beam:
-            raise ValueError(f"task.n_best must be at most task.beam, got {n_best} and {beam}")
-        if language_model is not None and beam == 1:
-            raise ValueError("task.beam must be above 1 with task.language_model: the best path asks none")
-        self.loss, self.beam, self.n_best, self.insertion_bonus = loss, beam, n_best, insertion_bonus
+        self.loss, self.insertion_bonus = loss, insertion_bonus
         self.language_model, self.lm_weight = language_model, lm_weight
+        self.set_search(beam, n_best)
         self.rates = ErrorRates()
         self.infinite = nn.ModuleDict({split: SumMetric() for split in ("val", "test")})
         self._infinite = 0  # rows of training, since the epoch began

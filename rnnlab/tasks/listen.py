@@ -20,7 +20,7 @@ from rnnlab.models.listener import SHIFT
 from rnnlab.tasks.rates import ErrorRates
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 from rnnlab.tasks.seq2seq import check_share, symbol_losses
-from rnnlab.tasks.task import Task
+from rnnlab.tasks.task import SearchTask
 
 
 class Listening(NamedTuple):
@@ -37,7 +37,7 @@ class Listening(NamedTuple):
     target: Tensor
 
 
-class ListenTask(Task):
+class ListenTask(SearchTask):
     """Learn to transcribe the sounds of a data module of `rnnlab.data` whose batches are `SoundBatch`, by attention.
 
     Logged for 'val/' and 'test/': 'loss' in nats a symbol, the end being one; the error rates of `CTCTask`, so that
@@ -76,14 +76,11 @@ class ListenTask(Task):
     ) -> None:
         super().__init__(model, optim, schedule, "loss")
         self.label_smoothing = check_share("label_smoothing", label_smoothing)
-        check_integer("task.beam", beam, 1)
-        check_integer("task.n_best", n_best, 1)
+        self.set_search(beam, n_best)
         check_number("task.length_penalty", length_penalty)
-        if n_best > beam:
-            raise ValueError(f"task.n_best must be at most task.beam, got {n_best} and {beam}")
         if max_length is not None:
             check_integer("task.max_length", max_length, 1)
-        self.beam, self.n_best, self.length_penalty, self.max_length = beam, n_best, length_penalty, max_length
+        self.length_penalty, self.max_length = length_penalty, max_length
         self.rates = ErrorRates()
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:

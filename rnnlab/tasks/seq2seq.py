@@ -19,10 +19,10 @@ from rnnlab.decoding import Hypothesis, translate
 from rnnlab.decoding.sampling import check_integer, check_number
 from rnnlab.decoding.symbols import PADDING
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
-from rnnlab.tasks.task import Task
+from rnnlab.tasks.task import SearchTask
 
 
-class Seq2SeqTask(Task):
+class Seq2SeqTask(SearchTask):
     """Learn to answer the sources of a data module of `rnnlab.data` whose batches are `PairBatch`.
 
     Logged for 'val/' and 'test/', each pair counting as often as its weight says: 'loss' in nats a target symbol, the
@@ -80,14 +80,11 @@ class Seq2SeqTask(Task):
         )
         if min(self.teacher_forcing) < 1 and not getattr(model, "reads_own", False):
             raise ValueError(f"task.teacher_forcing below 1 is for recurrent decoders, not for {type(model).__name__}")
-        check_integer("task.beam", beam, 1)
-        check_integer("task.n_best", n_best, 1)
+        self.set_search(beam, n_best)
         check_number("task.length_penalty", length_penalty)
-        if n_best > beam:
-            raise ValueError(f"task.n_best must be at most task.beam, got {n_best} and {beam}")
         if max_length is not None:
             check_integer("task.max_length", max_length, 1)
-        self.beam, self.n_best, self.length_penalty, self.max_length = beam, n_best, length_penalty, max_length
+        self.length_penalty, self.max_length = length_penalty, max_length
         self.by_length: dict[str, dict[int, tuple[float, float]]] = {}
         self._right: Counter[int] = Counter()
         self._all: Counter[int] = Counter()

@@ -1,4 +1,4 @@
-"""What all tasks have: model, optimiser and schedule, and means over the validation and test parts."""
+"""What all tasks have: model, optimiser and schedule, means over the validation and test parts; and how some search."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
+from rnnlab.decoding.language_model import LanguageModel
+from rnnlab.decoding.sampling import check_integer
 from rnnlab.tasks.means import EpochLoss, Means
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
 
@@ -62,3 +64,29 @@ class Task(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return complete_optimisers(self, self.optim, self.schedule)
+
+
+class SearchTask(Task):
+    """Base of the tasks whose answers a search finds; a subclass calls `set_search`.
+
+    Attributes:
+        beam: how wide the search is.
+        n_best: answers that it gives, at most `beam`.
+        language_model: what the search asks, or None.
+    """
+
+    language_model: LanguageModel | None = None
+
+    def set_search(self, beam: int, n_best: int, prefix: str = "task.") -> None:
+        """Set how wide the search is and how many answers it gives; `prefix` is that of their names in messages.
+
+        Raises:
+            ValueError: a number is out of range, or there would be no search that asks the language model.
+        """
+        check_integer(f"{prefix}beam", beam, 1)
+        check_integer(f"{prefix}n_best", n_best, 1)
+        if n_best > beam:
+            raise ValueError(f"{prefix}n_best must be at most {prefix}beam, got {n_best} and {beam}")
+        if self.language_model is not None and beam == 1:
+            raise ValueError(f"{prefix}beam must be above 1 with task.language_model: the best path asks none")
+        self.beam, self.n_best = beam, n_best
