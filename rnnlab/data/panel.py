@@ -84,3 +84,17 @@ class ForecastBatch(NamedTuple):
     def observed(self) -> Tensor:
         """Bool (B, K, C): which targets are there."""
         return ~torch.isnan(self.target)
+
+
+class Forecast(NamedTuple):
+    """What a model says of a `ForecastBatch`, in its scaled values.
+
+    Attributes:
+        mean: (B, K, C); of logarithms it is the logarithm of a median, if their distribution is symmetric.
+        quantiles: (B, K, C, Q), Q = 0 of a model that gives no distribution.
+        levels: the Q shares, in (0, 1), increasing.
+    """
+
+    mean: Tensor
+    quantiles: Tensor
+    levels: tuple[float, ...]
