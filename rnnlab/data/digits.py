@@ -22,6 +22,9 @@ class DigitsData(SoundData):
     5 to 7 in strings of validation, the rest in strings of training. With `leave_out` test has all recordings of one
     speaker, and the other parts have none.
 
+    A run knows its training part by the recordings that it has, not by the strings: a trained model may be measured on
+    strings of other lengths, noise and number.
+
     Args:
         path: the recordings, a tar file or a folder: as given, or below the folder that RNNLAB_DATA names.
         num_train, num_val, num_test: strings of each part.
@@ -68,6 +71,7 @@ class DigitsData(SoundData):
         self.path, self.leave_out, self.snr = path, leave_out, check_range("snr", min_snr, max_snr, -20, 60)
         self.corpus_seed = check_integer("corpus_seed", corpus_seed, 0)
         self.borders: dict[str, list[np.ndarray]] = {}
+        self._recordings: list[tuple[int, str, int, int]] = []  # of training: value, speaker, index and samples
 
     def read_parts(self) -> dict[str, list[Recording]]:
         digits = read_digits(self.path)
@@ -78,12 +82,17 @@ class DigitsData(SoundData):
         for stream, part in enumerate(self.num_strings):
             chosen = [digit for digit in digits if self._part_of(digit) == part]
             strings = self._draw(part, chosen, np.random.default_rng([self.corpus_seed, stream]))
+            if part == "train":
+                self._recordings = [(*digit[:3], len(digit.wave)) for digit in chosen]
             self.borders[part] = [string.borders for string in strings]
             parts[part] = [
                 Recording(self.features_of(torch.from_numpy(string.wave)), [value + 1 for value in string.values])
                 for string in strings
             ]
         return parts
+
+    def known_by(self, parts: dict[str, list[Recording]]) -> str:
+        return repr(self._recordings)
 
     def _part_of(self, digit: Digit) -> str:
         is_test = digit.index < NUM_TEST if self.leave_out is None else digit.speaker == self.leave_out

@@ -90,6 +90,9 @@ class MorseData(SoundData):
             for part in self.num_sounds
         }
 
+    def known_by(self, parts: dict[str, list[Recording]]) -> str:
+        return f"morse {self.corpus_seed}"  # what is keyed and how may be another's
+
     def features_from(self, bands: Tensor, totals: Totals) -> Tensor:
         """Return the loudest band and those beside it, (T, F): what is read does not depend on the tone."""
         place = int(totals.powers[_BESIDE:-_BESIDE].argmax())

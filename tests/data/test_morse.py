@@ -103,6 +103,10 @@ def test_data_are_a_function_of_their_seed():
     assert set(data.baselines()) == {"baseline/classical/val/cer", "baseline/classical/test/cer"}
     with pytest.raises(ValueError, match="the training part is not the one this run was trained on"):
         other.load_state_dict(data.state_dict())
+    longer = MorseData(num_train=1, num_val=1, num_test=2, min_symbols=20, max_symbols=21, max_speed=20)
+    longer.setup()
+    longer.load_state_dict(data.state_dict())
+    assert all(len(ids) > 15 for ids in longer.references("test", [0, 1]))
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,15 @@ def test_parts_have_recordings_of_their_own(recordings):
         make(recordings, leave_out="eve")
 
 
+def test_a_run_is_known_by_the_recordings_it_heard(recordings):
+    data = make(recordings)
+    longer = make(recordings, num_train=1, min_digits=8, max_digits=9, min_snr=0)
+    longer.load_state_dict(data.state_dict())
+    assert {len(ids) for ids in longer.references("test", range(6))} <= {8, 9}
+    with pytest.raises(ValueError, match="the training part is not the one this run was trained on"):
+        make(recordings, leave_out="bob").load_state_dict(data.state_dict())
+
+
 def test_a_string_says_its_digits_between_its_borders(recordings):
     digits = read_digits(recordings)[:3]
     string = join_digits(digits, 60.0, np.random.default_rng(0))
