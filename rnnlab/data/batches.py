@@ -71,8 +71,12 @@ def batch_loader(tensors: Sequence[Tensor], batch_size: int, shuffle_seed: int |
         batch_size: rows a batch.
         shuffle_seed: seed of an `EpochSampler`; None keeps the order.
     """
-    rows = TensorRows(*tensors)
-    sampler = None if shuffle_seed is None else EpochSampler(len(rows), shuffle_seed)
+    return dataset_loader(TensorRows(*tensors), batch_size, shuffle_seed)
+
+
+def dataset_loader(rows: Dataset, batch_size: int, shuffle_seed: int | None = None) -> DataLoader:
+    """Make a loader over a data set whose `__getitems__` answers a list of indices with a batch, as `batch_loader`."""
+    sampler = None if shuffle_seed is None else EpochSampler(len(rows), shuffle_seed)  # type: ignore[arg-type]
     return DataLoader(
         rows,
         batch_size=batch_size,
@@ -83,7 +87,7 @@ def batch_loader(tensors: Sequence[Tensor], batch_size: int, shuffle_seed: int |
     )
 
 
-def _identity(batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _identity(batch: Any) -> Any:
     return batch
 
 

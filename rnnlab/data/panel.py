@@ -1,7 +1,7 @@
 """Many series of one kind, as a table holds them, and windows of them as models take them.
 
-Letters: C target columns, P covariates known of the past alone, F covariates known of the future too, B windows, W steps
-that a model sees, K steps to forecast.
+Letters: C target columns, P covariates known of the past alone, F covariates known of the future too, B windows, W
+steps that a model sees, K steps to forecast.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Panel(NamedTuple):
 
 
 class ForecastBatch(NamedTuple):
-    """Windows of series, scaled. A value v of `target` is the level `inverse(loc + scale * v)`, with the data's inverse.
+    """Windows of series, scaled: a value v of `target` is the level `inverse(loc + scale * v)`, by the data's inverse.
 
     Attributes:
         past: float32 (B, W, I); first the C targets, then, with `missing=mask`, C ones and zeros that say which of them
