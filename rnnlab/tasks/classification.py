@@ -93,8 +93,9 @@ class ClassificationTask(Task):
         self.confusions.update(split, predicted, batch.labels)
 
     def report(self, split: str) -> dict[str, Any]:
-        values = {**self.means[split].report(), "macro_f1": self.confusions.report(split)}
-        if values["unknown_classes"] == 0:
+        values = self.means[split].report()
+        values["macro_f1"] = self.confusions.report(split, bool(values["accuracy"].isnan()))
+        if not values["unknown_classes"] > 0:
             del values["unknown_classes"]
         return values
 

@@ -43,9 +43,12 @@ class Confusions(nn.Module):
         true = true.where(true >= 0, self.num_classes)  # the last row is of unknown classes
         self.counts[split].update(predicted, true)
 
-    def report(self, split: str) -> Tensor:
-        """Return the mean of F1 over the classes that occur or were given, float64 (), and start anew."""
-        counts = self.counts[split].compute().cpu()
+    def report(self, split: str, has_diverged: bool) -> Tensor:
+        """Return the mean of F1 over the classes that occur or were given, float64 (), and start anew.
+
+        A model that diverged gives no class: nothing is counted, and the mean is NaN.
+        """
+        counts = self.counts[split].compute().cpu() * (not has_diverged)
         self.counts[split].reset()
         self.tables[split], self._astray[split] = counts[:-1, :-1], counts[-1, :-1]
         return torch.tensor([score.f1 for score in self.scores(split)], dtype=torch.float64).nanmean()

@@ -11,7 +11,8 @@ from torchmetrics import SumMetric
 class Means(nn.Module):
     """Named means over all elements given since the last report, in float64; sums travel between processes.
 
-    A NaN makes its mean NaN: a model that diverged must not be scored by the examples it still answers.
+    A NaN makes its mean NaN, and one in 'loss' all of them: a model that diverged must not be scored by the examples it
+    still answers, nor by those whose likeliest answer is the first of many that are not a number.
 
     Args:
         names: the values that may be given.
@@ -37,8 +38,10 @@ class Means(nn.Module):
 
     def report(self) -> dict[str, Tensor]:
         """Return the means of the names that were given anything, and start anew."""
-        given = [name for name, metric in self.totals.items() if metric.update_called]
-        result = {name: self.totals[name].compute() / self.counts[name].compute() for name in given}
+        totals = {name: metric.compute() for name, metric in self.totals.items() if metric.update_called}
+        if "loss" in totals and totals["loss"].isnan():
+            totals = {name: torch.full_like(total, torch.nan) for name, total in totals.items()}
+        result = {name: total / self.counts[name].compute() for name, total in totals.items()}
         for metric in (*self.totals.values(), *self.counts.values()):
             metric.reset()
         return result

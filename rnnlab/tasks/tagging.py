@@ -96,8 +96,9 @@ class TaggingTask(Task):
         self.confusions.update(split, predicted[has_tag], batch.tags[has_tag])
 
     def report(self, split: str) -> dict[str, Any]:
-        values = {**self.means[split].report(), "macro_f1": self.confusions.report(split)}
-        if values["unknown_tags"] == 0:
+        values = self.means[split].report()
+        values["macro_f1"] = self.confusions.report(split, bool(values["accuracy"].isnan()))
+        if not values["unknown_tags"] > 0:
             del values["unknown_tags"]
         return values
 

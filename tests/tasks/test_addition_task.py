@@ -1,5 +1,6 @@
 """The addition task learns one batch by heart, and its metrics are what they are called."""
 
+import math
 from functools import partial
 
 import pytest
@@ -64,6 +65,14 @@ def test_metrics_are_sums_over_counts(tmp_path):
     assert result["test/char_accuracy"] == pytest.approx((4 + 4 + 3 + 2 + 4) / 20)
     log_normaliser = torch.tensor([1.0] + [0.0] * 11).logsumexp(0).item()
     assert result["test/loss"] == pytest.approx(log_normaliser - 17 / 20)
+
+
+def test_a_model_that_diverged_answers_nothing(tmp_path):
+    task = AdditionTask(Constant("0000"), ADAM)  # the first of all characters
+    nn.init.constant_(task.model.weight, torch.nan)
+    data = GivenData((torch.zeros(2, 7, dtype=torch.int64), torch.stack([encode("0000")] * 2)), batch_size=2)
+    (result,) = quiet_trainer(tmp_path).test(task, datamodule=data, verbose=False)
+    assert len(result) == 3 and all(math.isnan(value) for value in result.values())
 
 
 def test_metrics_start_anew_each_time(tmp_path, data):

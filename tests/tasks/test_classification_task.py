@@ -1,5 +1,6 @@
 """Classification: numbers against torchmetrics and by hand, class weights, one batch learnt by heart."""
 
+import math
 from functools import partial
 
 import pytest
@@ -74,6 +75,15 @@ def test_a_class_that_cannot_be_given_is_wrong_and_has_no_part_in_the_loss(tmp_p
     assert found["loss"] == pytest.approx(plain["loss"]) and found["accuracy"] == pytest.approx(2 / 3)
     assert found["unknown_classes"] == pytest.approx(1 / 3) and "unknown_classes" not in plain
     assert found["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_a_model_that_diverged_has_no_score(tmp_path):
+    task = ClassificationTask(Fixed(), SGD)
+    torch.nn.init.constant_(task.model.certainty, torch.nan)
+    found = measured(task, Rows([0, 1, 2], [0, 0, -1]), tmp_path)  # the likeliest of classes all NaN is the first
+    assert found.keys() == {"loss", "accuracy", "macro_f1"}
+    assert all(math.isnan(value) for value in found.values())
+    assert all(math.isnan(score.f1) and score.support == 0 for score in task.per_class("test").values())
 
 
 @pytest.mark.parametrize(("weights", "smoothing"), [(None, 0.0), ("balanced", 0.0), ("balanced", 0.2)])

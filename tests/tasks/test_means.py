@@ -22,6 +22,16 @@ def test_a_mean_with_a_nan_is_nan_and_starts_anew():
     assert means.report()["a"] == 1
 
 
+def test_a_nan_among_the_losses_leaves_no_other_mean():
+    means = Means("loss", "right", "unseen")
+    means.update(loss=torch.tensor([1.0, torch.nan]), right=torch.tensor([True]))
+    means.update(loss=torch.tensor([1.0]), right=torch.tensor([True]))
+    found = means.report()
+    assert found.keys() == {"loss", "right"} and found["right"].isnan()
+    means.update(loss=torch.tensor([]), right=torch.tensor([True]))  # nothing that could have one
+    assert means.report()["right"] == 1
+
+
 def test_elements_count_by_weight():
     means = Means("loss", "right")
     means.update(loss=torch.tensor([1.0, 4.0]), right=torch.tensor([True, False]), weight=torch.tensor([3.0, 1.0]))

@@ -1,5 +1,6 @@
 """The tagging task learns one batch by heart, and its scores are sums over the tokens that have a tag."""
 
+import math
 from functools import partial
 
 import lightning.pytorch as pl
@@ -122,6 +123,14 @@ def test_scores_are_sums_over_counts(tmp_path):
     assert found["sentence_accuracy"] == pytest.approx(1 / 4)
     log_normaliser = torch.tensor([2.0, 0.0, 0.0, 0.0]).logsumexp(0).item()
     assert found["loss"] == pytest.approx(log_normaliser - 2 * 9 / 12, rel=1e-6)
+
+
+def test_a_tagger_that_diverged_has_no_score(tmp_path):
+    task = TaggingTask(Fixed(), ADAM)
+    nn.init.constant_(task.model.certainty, torch.nan)
+    found = measured(task, Given(batch_of([[0, 4], [1]], unseen=(1,)), batch_of([[0]])), tmp_path)
+    assert set(found) == {*METRICS, "accuracy_unseen"} and all(math.isnan(value) for value in found.values())
+    assert all(math.isnan(score.f1) and score.support == 0 for score in task.per_tag("test").values())
 
 
 @pytest.mark.parametrize("crf", [False, True])
