@@ -167,7 +167,7 @@ class ECGData(InMemoryData):
     def known_beats(self, queries: Queries) -> np.ndarray | None:
         """Return R of the beats that are annotated beside a record, seconds, (K, 1); None where there are none."""
         annotations = queries.context
-        return None if annotations is None else read_beats(annotations)[0][:, None]
+        return None if annotations is None else read_beats(annotations, self.record_rate)[0][:, None]
 
     def features_of(self, signal: np.ndarray, rate: float) -> np.ndarray:
         """Return what the network reads of a signal (N,), float32, 250 values a second."""

@@ -6,6 +6,7 @@ then again in pieces, so that memory does not grow with it.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
@@ -16,10 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnnlab.data.files import find_file
-from rnnlab.data.record_tables import CSVLead, choose_lead
+from rnnlab.data.record_tables import SLOWEST, CSVLead, choose_lead
 
 PIECE = 15_000  # samples read at once
-_SLOWEST, _FASTEST = 50.0, 10_000.0
+_FASTEST = 10_000.0
+_CHECKSUM = 6  # its place among the words of a lead
+_RATE = re.compile(r"(\d*\.?\d+|\d+\.)(/|$)")  # a counter's rate may stand behind it
 _HEADER = ("r_s", "q_s", "s_s", "qrs_on_s", "qrs_off_s", "qrs_ms", "wide")
 _NOT_BEATS = set("+~|\"[]!x()ptu`'^s T*D=@")  # of PhysioNet's codes of annotations; all others mark a beat
 
@@ -79,21 +82,28 @@ def _checked(lead: Lead) -> Lead:
     """Return a lead that can be answered.
 
     Raises:
-        ValueError: its rate is none, it is too short, it stands still, or it lacks values.
+        ValueError: its rate is none, it is too short, it stands still or goes one way, or it lacks values.
     """
-    if not _SLOWEST <= lead.rate <= _FASTEST:
-        raise ValueError(f"{lead.name}: {lead.rate:g} samples a second, from {_SLOWEST:g} to {_FASTEST:g} can be read")
-    place, low, high = 0, np.inf, -np.inf
+    if not SLOWEST <= lead.rate <= _FASTEST:
+        raise ValueError(f"{lead.name}: {lead.rate:g} samples a second, from {SLOWEST:g} to {_FASTEST:g} can be read")
+    place, last, rises, falls = 0, None, False, False
     for piece in lead.pieces():
         lost = np.flatnonzero(~np.isfinite(piece))
         if len(lost):
             number = place + int(lost[0])
             raise ValueError(f"{lead.name}: has no value at sample {number} ({number / lead.rate:.3f} s)")
-        low, high, place = min(low, float(piece.min())), max(high, float(piece.max())), place + len(piece)
+        steps = np.diff(piece, prepend=piece[:1] if last is None else last)
+        rises, falls = rises or bool((steps > 0).any()), falls or bool((steps < 0).any())
+        place, last = place + len(piece), float(piece[-1])
     if lead.num_samples < lead.rate:
         raise ValueError(f"{lead.name}: has {lead.num_samples} samples, less than a second")
-    if low == high:
-        raise ValueError(f"{lead.name}: is a flat line, every sample is {low:g}")
+    if not rises and not falls:
+        raise ValueError(f"{lead.name}: is a flat line, every sample is {last:g}")
+    if not rises or not falls:
+        raise ValueError(
+            f"{lead.name}: never {'falls' if rises else 'rises'}, like a counter or a clock; "
+            "data.lead=NAME is another lead"
+        )
     return lead
 
 
@@ -103,12 +113,12 @@ def _physionet_lead(file: Path, lead: str | int | None, rate: float | None) -> L
         header = _quiet(wfdb.rdheader, str(file.with_suffix("")))
     except Exception as error:  # whatever a header that is none leads to inside the package
         raise ValueError(f"{file}: is no header of a record: {_first_line(error)}") from None
+    rate = _rate_of(file, rate)
     if not isinstance(header, wfdb.Record):
         raise ValueError(f"{file}: is the header of a record in segments, which has to be put together first")
     if not header.n_sig or not header.sig_name:
         raise ValueError(f"{file}: describes no signal")
     chosen = choose_lead(header.sig_name, lead, str(file))
-    rate = _rate_of(file, header, rate)
     per_frame = header.samps_per_frame or [1] * header.n_sig
     if len(set(per_frame)) > 1:
         rates = ", ".join(f"{name} {rate * count:g}" for name, count in zip(header.sig_name, per_frame, strict=True))
@@ -126,19 +136,41 @@ def _physionet_lead(file: Path, lead: str | int | None, rate: float | None) -> L
     return Lead(name, rate, num_samples, pieces, annotations=annotations if annotations.is_file() else None)
 
 
-def _rate_of(file: Path, header: Any, rate: float | None) -> float:
-    """Return the samples a second that a header gives, or those given where it gives none."""
-    text = file.read_text(encoding="utf-8", errors="replace")
-    lines = (line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
-    if len(next(lines)) > 2:  # without the field, wfdb takes 250
-        return float(header.fs)
-    if rate is None:
-        raise ValueError(f"{file}: does not say its sampling rate; data.record_rate=360 would")
-    return rate
+def _rate_of(file: Path, rate: float | None) -> float:
+    """Return the samples a second that a header gives, or those given where it gives none.
+
+    Read here, since wfdb takes 250 where it reads nothing that it understands.
+
+    Raises:
+        ValueError: there is no such number, or another one than is given.
+    """
+    words = _lines_of(file)[0]
+    if len(words) < 3:
+        if rate is None:
+            raise ValueError(f"{file}: does not say its sampling rate; data.record_rate=360 would")
+        return rate
+    told = _RATE.match(words[2])
+    if told is None:
+        raise ValueError(f"{file}: the sampling rate {words[2]!r} is no number above 0")
+    if rate is not None and float(told[1]) != rate:
+        raise ValueError(f"{file}: says {told[1]} samples a second, data.record_rate {rate:g}")
+    return float(told[1])
+
+
+def _lines_of(file: Path) -> list[list[str]]:
+    """Return the words of the lines of a header, comments left out."""
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line.split() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _check_samples(file: Path, header: Any, wfdb: Any) -> None:
     """Raise ValueError unless all samples are there, and sum up to what the header says (modulo 65,536)."""
+    _, *lines = _lines_of(file)
+    if len(lines) != header.n_sig:
+        raise ValueError(f"{file}: promises {header.n_sig} leads, and describes {len(lines)}")
+    for words, promised in zip(lines, header.checksum, strict=True):
+        if len(words) > _CHECKSUM and promised is None:
+            raise ValueError(f"{file}: not all of the line '{' '.join(words)}' can be read")
     for name in dict.fromkeys(header.file_name):
         if not (file.parent / name).is_file():
             raise ValueError(f"{file}: its signals are in {name}, which is not beside it")
@@ -151,7 +183,7 @@ def _check_samples(file: Path, header: Any, wfdb: Any) -> None:
         if part.shape != (end - start, header.n_sig):
             raise ValueError(f"{file}: promises {header.sig_len} samples, and there are {start + len(part)}")
         sums += part.sum(axis=0)
-    for name, total, promised in zip(header.sig_name, sums.tolist(), header.checksum or [], strict=False):
+    for name, total, promised in zip(header.sig_name, sums.tolist(), header.checksum, strict=True):
         if promised is not None and (total - promised) % 65_536:
             found = (total + 32_768) % 65_536 - 32_768
             raise ValueError(f"{file}: the samples of lead {name} have the checksum {found}, not {promised}")
@@ -164,8 +196,12 @@ def _read(wfdb: Any, file: Path, start: int, end: int, **options: Any) -> Any:
         raise ValueError(f"{file}: samples {start} to {end} cannot be read: {_first_line(error)}") from None
 
 
-def read_beats(path: str | Path) -> tuple[np.ndarray, list[str]]:
+def read_beats(path: str | Path, rate: float | None = None) -> tuple[np.ndarray, list[str]]:
     """Return time in seconds, (K,), and code of each beat among the annotations NAME.atr beside a record.
+
+    Args:
+        path: as for `find_lead`.
+        rate: samples a second of a record that does not say it.
 
     Raises:
         ValueError: there are none, or they cannot be read.
@@ -174,9 +210,10 @@ def read_beats(path: str | Path) -> tuple[np.ndarray, list[str]]:
     find_file(file.with_suffix(".atr"), "annotations")
     try:
         notes = _quiet(wfdb.rdann, str(file.with_suffix("")), "atr")
-        rate = float(_quiet(wfdb.rdheader, str(file.with_suffix(""))).fs)
+        told = _quiet(wfdb.rdheader, str(file.with_suffix(""))).fs
     except Exception as error:
         raise ValueError(f"{file.with_suffix('.atr')}: cannot be read: {_first_line(error)}") from None
+    rate = _rate_of(file, rate) if notes.fs == told else float(notes.fs)  # annotations may have a clock of their own
     kept = [row for row, code in enumerate(notes.symbol) if code not in _NOT_BEATS]
     return np.asarray(notes.sample, dtype=np.int64)[kept] / rate, [notes.symbol[row] for row in kept]
 

@@ -1,6 +1,6 @@
 """Other sampling rates, by a sum over few neighbours, so that a signal may come in pieces.
 
-Letters: N samples, M samples of the result, L steps between two samples (phases), W weights.
+Letters: N samples, M samples of the result, L places between two samples (phases), W weights.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 _LOBES = 10  # zero crossings of the sinc on each side
-_MOST_PHASES = 10_000
+_MOST_PHASES = 10_000  # a place between them is taken for the next one below, 1e-4 of a sample away at most
 
 
 class Resampler:
@@ -21,21 +21,17 @@ class Resampler:
     keeps what is below 0.9 of half the lower rate. Before the first and behind the last sample stand copies of them.
 
     Args:
-        rate: of the input, samples a second.
+        rate: of the input, samples a second, any number; what is beyond a millionth may be dropped.
         to: of the result.
-
-    Raises:
-        ValueError: the ratio of both is not that of two whole numbers of which the first is at most 10,000.
     """
 
     def __init__(self, rate: float, to: float) -> None:
         ratio = Fraction(to).limit_denominator(10**6) / Fraction(rate).limit_denominator(10**6)
-        if ratio.numerator > _MOST_PHASES:
-            raise ValueError(f"sampling rates of {rate:g} and {to:g} have no common measure")
         self.up, self.down = ratio.numerator, ratio.denominator  # result m lies at m * down / up of the input
+        self.phases = min(self.up, _MOST_PHASES)
         cutoff = min(1.0, to / rate)
         self.reach = int(np.ceil(_LOBES / cutoff))
-        offsets = np.arange(-self.reach + 1, self.reach + 1) - np.arange(self.up)[:, None] / self.up  # (L, W)
+        offsets = np.arange(-self.reach + 1, self.reach + 1) - np.arange(self.phases)[:, None] / self.phases  # (L, W)
         weights = np.sinc(0.95 * cutoff * offsets) * np.cos(np.pi / 2 * offsets / self.reach).clip(0.0) ** 2
         self.weights = weights / weights.sum(axis=1, keepdims=True)
         self.is_same = self.up == self.down == 1
@@ -75,4 +71,5 @@ class Resampler:
         places = np.arange(start, stop) * self.down
         windows = np.lib.stride_tricks.sliding_window_view(signal, 2 * self.reach)
         rows = places // self.up - self.reach + 1 - first
-        return np.einsum("mw,mw->m", windows[rows], self.weights[places % self.up])
+        phases = places % self.up * self.phases // self.up
+        return np.einsum("mw,mw->m", windows[rows], self.weights[phases])

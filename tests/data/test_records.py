@@ -100,6 +100,18 @@ def test_what_is_wrong_with_a_record_is_told(tmp_path, record, signals):
     header.write_text(good)
     edited(header, f"heart 2 {RATE} 600", "heart 2")
     refused("heart.hea: does not say its sampling rate; data.record_rate=360 would")
+    for rate in ("-5", "nan", "inf", "1e9", "abc", "1,5"):
+        header.write_text(good.replace(f"heart 2 {RATE} 600", f"heart 2 {rate} 600"))
+        refused(f"heart.hea: the sampling rate '{rate}' is no number above 0")
+    for rate in ("0", "0.5", "100000"):
+        header.write_text(good.replace(f"heart 2 {RATE} 600", f"heart 2 {rate} 600"))
+        refused(f"{rate} samples a second, from 50 to 10000 can be read")
+    for number in (1, 3):
+        header.write_text(good.replace("heart 2", f"heart {number}"))
+        refused(f"heart.hea: promises {number} leads, and describes 2")
+    for old, new in ((f" {checksum} ", " x "), ("200.0(0)", "nan(0)")):
+        header.write_text(good.replace(old, new, 1))
+        refused("heart.hea: not all of the line 'heart.dat 16 .* II' can be read")
     header.write_text("nothing of the kind\n")
     refused("heart.hea: is no header of a record")
     header.write_text("")
@@ -109,6 +121,15 @@ def test_what_is_wrong_with_a_record_is_told(tmp_path, record, signals):
     refused("heart.hea: ")
     samples.unlink()
     refused("its signals are in heart.dat, which is not beside it")
+
+
+@pytest.mark.parametrize("told", ["257.5", "128.33", "200.", "360/720(10)"])
+def test_the_rate_of_a_header_is_kept_as_it_is(record, told):
+    edited(record.with_suffix(".hea"), f"heart 2 {RATE}", f"heart 2 {told}")
+    rate = float(told.split("/")[0])
+    assert find_lead(record, None, None).rate == rate == find_lead(record, None, rate).rate
+    with pytest.raises(ValueError, match=f"heart.hea: says {told.split('/')[0]} samples a second, data.record_rate 77"):
+        find_lead(record, None, 77.0)
 
 
 def write(folder, signals, name="other", **options):
@@ -142,7 +163,8 @@ def test_leads_of_unequal_length_are_told(tmp_path, record, signals):
         (lambda rows: [*rows[:5], "0.025,0.1,", *rows[6:]], ":7: 2 values in 3 columns: leads of unequal length"),
         (lambda rows: [*rows[:5], "0.025,nan,1", *rows[6:]], ":7, column 'II': expected a finite number, got 'nan'"),
         (lambda rows: [*rows[:5], "0.025,x,1", *rows[6:]], ":7, column 'II': expected a finite number, got 'x'"),
-        (lambda rows: [*rows[:5], *rows[6:]], ":7: 0.01 s after the row before, and 0.00500.* s is usual"),
+        (lambda rows: [*rows[:5], *rows[6:]], ":7: column 'time' goes up by 0.01, by 0.00500.* in the mean"),
+        (lambda rows: [*rows[:5], "", *rows[5:]], ":7: blank line between rows"),
         (lambda rows: [*rows[:5], rows[4], *rows[6:]], ":7: the time 0.02 does not come after 0.02"),
         (lambda rows: [], "has 0 samples"),
         (lambda rows: [f"{row.split(',')[0]},2,1" for row in rows], "lead II: is a flat line, every sample is 2"),
@@ -154,6 +176,79 @@ def test_what_is_wrong_with_a_table_is_told(tmp_path, signals, change, message):
     file.write_text(lines_of(change(rows)))
     with pytest.raises(ValueError, match=message):
         find_lead(file, None, None)
+
+
+def clocked(path, times, header="time,II"):
+    """A table of a sine, with a column of these times as they stand."""
+    rows = [f"{time},{np.sin(n / 7):.4f}" for n, time in enumerate(times)]
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("digits", [3, 4, 9])
+@pytest.mark.parametrize("rate", [50.0, 128.33, 257.0, 257.5, 360.2, 999.0])
+def test_times_tell_any_rate_to_their_last_digit(tmp_path, rate, digits):
+    times = (f"{n / rate:.{digits}f}" for n in range(9_000))
+    assert find_lead(clocked(tmp_path / "heart.csv", times), None, None).rate == rate
+
+
+@pytest.mark.parametrize(("slower", "line"), [(251, 3_002), (260, 3_002), (125, 3_002)])
+def test_a_clock_that_changes_its_pace_is_told(tmp_path, slower, line):
+    seconds = np.concatenate([np.arange(3_000) / 250, 12 + np.arange(3_000) / slower])
+    with pytest.raises(ValueError, match=r":(\d+): column 'time' is [0-9.]+ off even steps from its first") as refused:
+        find_lead(clocked(tmp_path / "heart.csv", np.round(seconds, 6)), None, None)
+    assert abs(int(str(refused.value).split(":")[1]) - line) < 5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "line"),
+    [
+        (lambda even: np.delete(even, 5_990), 5_992),  # one lost sample near the end
+        (lambda even: even + (even > 8), 2_003),
+        (lambda even: even + 0.003 * (even > 8), 2_003),
+    ],
+)
+def test_a_clock_that_jumps_is_told(tmp_path, seconds, line):
+    times = np.round(seconds(np.arange(6_000) / 250), 6)
+    with pytest.raises(ValueError, match=rf":{line}: column 'time' goes up by "):
+        find_lead(clocked(tmp_path / "heart.csv", times), None, None)
+
+
+def test_a_column_that_counts_is_no_clock(tmp_path):
+    file = tmp_path / "heart.csv"
+    for step, told in ((1, 250.0), (4, 250.0)):  # samples, milliseconds
+        clocked(file, range(0, 600 * step, step))
+        with pytest.raises(ValueError, match=f"'time' goes up by {step} from row to row, .*data.record_rate=250 would"):
+            find_lead(file, None, None)
+        assert find_lead(file, None, told).rate == told
+    clocked(file, [*range(300), *range(301, 601)])
+    with pytest.raises(ValueError, match=":302: column 'time' goes up by 2"):
+        find_lead(file, None, 250.0)
+    clocked(file, (n / 250 for n in range(600)))
+    with pytest.raises(ValueError, match="column 'time' tells 250 samples a second, data.record_rate 360"):
+        find_lead(file, None, 360.0)
+    for header in ("sample,II", ",II", "zeit,II"):  # counters that nobody asked for as a lead
+        with pytest.raises(ValueError, match="never falls, like a counter or a clock; data.lead=NAME is another lead"):
+            find_lead(clocked(file, range(600), header), None, 250.0)
+
+
+def test_seconds_that_do_not_start_at_nought_are_said_to_be_counted_from_there(tmp_path):
+    lead = find_lead(clocked(tmp_path / "heart.csv", (f"{12.5 + n / 250:.3f}" for n in range(600))), None, None)
+    (note,) = lead.notes
+    assert lead.rate == 250 and "counted from the first row, where 'time' is 12.5" in note
+
+
+def test_a_table_needs_names_of_columns(tmp_path):
+    with pytest.raises(ValueError, match=":1: names of columns are needed in the first row, which has numbers alone"):
+        find_lead(clocked(tmp_path / "heart.csv", range(600), "0.1,0.2"), None, 250.0)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "utf-8-sig"])
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path, encoding):
+    file = tmp_path / "heart.csv"
+    clocked(file, (n / 250 for n in range(600)))
+    file.write_text(file.read_text(), encoding="utf-8-sig")
+    assert find_lead(file, "II", None, encoding).rate == 250
 
 
 def test_a_table_that_does_not_say_its_rate(tmp_path, signals):
@@ -188,6 +283,17 @@ def test_annotations_that_were_written_are_read(record):
     assert wfdb.rdann(str(record), "atr").sample.tolist() == [93, 101, 111]
     record.with_suffix(".atr").write_bytes(annotation_file(POINTS[:0], np.array([], dtype=bool), RATE))
     assert not len(read_beats(record)[0])
+
+
+def test_annotations_are_read_by_their_own_clock_or_by_the_rate_that_is_given(record):
+    header, file = record.with_suffix(".hea"), record.with_suffix(".atr")
+    edited(header, f"heart 2 {RATE} 600", "heart 2")
+    wfdb.wrann("heart", "atr", np.array([100, 300]), ["N", "N"], write_dir=str(record.parent))  # without a clock
+    np.testing.assert_allclose(read_beats(record, 100.0)[0], [1.0, 3.0])
+    with pytest.raises(ValueError, match="does not say its sampling rate"):
+        read_beats(record)
+    file.write_bytes(annotation_file(POINTS, np.array([False, True]), 257.5))
+    np.testing.assert_allclose(read_beats(record)[0], [0.5, 1.5], atol=0.5 / 257.5)
 
 
 def test_the_table_of_answers():
