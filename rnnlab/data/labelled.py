@@ -24,6 +24,7 @@ from rnnlab.data.checks import check_choice
 from rnnlab.data.series_files import LongForm, Series, read_series
 from rnnlab.data.vocabulary import Vocabulary
 
+_ROUNDING = 1e-8  # share of the largest value; what moves by less does not move
 SCALES = ("none", "series", "columns", "train")
 UNKNOWN_CLASS = -1
 
@@ -77,7 +78,7 @@ class ClassData(BucketData):
     Args:
         scale: "none" takes values as they are; "series" brings those of each sequence to mean 0 and deviation 1, all
             together, "columns" each of its columns by itself, "train" each column by the mean and deviation of all
-            steps of training.
+            steps of training. What does not move, but for its rounding, is 0.
         batch_steps: padded size of a training batch, rows times steps.
         eval_batch_steps: the same of all other batches.
         seed: decides the order of training.
@@ -106,14 +107,14 @@ class ClassData(BucketData):
         self.series = self.read_parts()
         train = self.series["train"]
         steps = np.concatenate([one.values for one in train])
-        deviation = steps.std(axis=0)
+        mean, deviation = _moments(steps, axis=0)
         state = {
             "sha256": hashlib.sha256(self.known_by(train)).hexdigest(),
             "settings": self._settings(),
             "classes": sorted({one.label for one in train if one.label is not None}),
             "columns": self._state.get("columns", self.columns()),
-            "mean": steps.mean(axis=0).tolist(),
-            "deviation": np.where(deviation > 0, deviation, 1.0).tolist(),
+            "mean": mean.tolist(),
+            "deviation": np.where(np.isfinite(deviation), deviation, 1.0).tolist(),
         }
         if len(state["classes"]) < 2:
             raise ValueError(f"there is nothing to learn: training has {len(state['classes'])} classes, 2 are needed")
@@ -157,9 +158,8 @@ class ClassData(BucketData):
     def _scaled(self, values: np.ndarray) -> np.ndarray:
         """Return values (T, I) as the network reads them, float32."""
         if self.scale in ("series", "columns"):
-            axis = 0 if self.scale == "columns" else None
-            deviation = values.std(axis=axis)
-            values = (values - values.mean(axis=axis)) / np.where(deviation > 0, deviation, 1.0)
+            mean, deviation = _moments(values, axis=0 if self.scale == "columns" else None)
+            values = (values - mean) / deviation
         elif self.scale == "train":
             values = (values - self._state["mean"]) / self._state["deviation"]
         return values.astype(np.float32)
@@ -250,3 +250,9 @@ class ClassData(BucketData):
             for index, share, number in zip(indices, best.values.tolist(), best.indices.tolist(), strict=True):
                 lines[index] = f"{names[index]}\t{self.classes.symbols[number]}\t{share:.4f}\n"
         return "".join(lines)
+
+
+def _moments(values: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation along an axis, infinity for one of rounding, which divided by it comes to 0."""
+    deviation = values.std(axis=axis)
+    return values.mean(axis=axis), np.where(deviation > _ROUNDING * np.abs(values).max(axis=axis), deviation, np.inf)

@@ -17,7 +17,8 @@ class SeriesFileData(ClassData):
 
     Args:
         train: file: as given, or below the folder that RNNLAB_DATA names.
-        val: likewise; None: a share `val_size` of the sequences of `train`, of each class.
+        val: likewise, of no class that `train` lacks; None: a share `val_size` of the sequences of `train`, of each
+            class.
         test: likewise; without it there is no such part, unless `fold` makes one.
         fold: from 0 on: test is that one of `num_folds` stratified folds of `train`, which is then not trained on.
         num_folds: of cross-validation.
@@ -93,9 +94,13 @@ class SeriesFileData(ClassData):
         return self._columns
 
     def _check(self, table: SeriesTable, train: SeriesTable) -> None:
-        nameless = next((one.name for one in table.series if one.label is None), None)
-        if nameless is not None:
-            raise ValueError(f"{table.path}: has no classes: series {nameless!r} has none")
+        classes = {one.label for one in train.series}
+        for one in table.series:
+            if one.label is None:
+                raise ValueError(f"{one.place}: the class is missing")
+            if one.label not in classes:
+                known = ", ".join(sorted(filter(None, classes)))
+                raise ValueError(f"{one.place}: class {one.label!r} is none of those of {train.path}: {known}")
         if table.columns is not None and train.columns is not None and table.columns != train.columns:
             raise ValueError(
                 f"{table.path}:1: values are {', '.join(table.columns)}, and {', '.join(train.columns)} in train"

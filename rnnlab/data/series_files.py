@@ -17,6 +17,7 @@ from rnnlab.data.files import read_text
 from rnnlab.data.times import check_regular_times
 
 SUFFIXES = {".ts": "aeon", ".tsv": "UCR", ".txt": "UCR", ".csv": "long form"}
+_MISSING = ("", "?", "nan")  # classes of the UCR archive's tables
 _FLAGS = ("@timestamps", "@missing", "@univariate", "@equallength", "@classlabel", "@targetlabel")
 
 
@@ -27,11 +28,13 @@ class Series(NamedTuple):
         name: what a user calls it.
         values: float64 (T, I), T >= 1.
         label: its class; None where it is not known.
+        place: "file:line", where it begins, if it is of a file.
     """
 
     name: str
     values: np.ndarray
     label: str | None
+    place: str = ""
 
 
 class SeriesTable(NamedTuple):
@@ -60,11 +63,12 @@ def read_series(path: str | Path, encoding: str = "utf-8", form: LongForm | None
     """Read sequences, of a layout by the file's suffix, '.gz' behind it aside.
 
     '.ts': a head of lines '@name value', then '@data' and a sequence a line, values between commas, dimensions and last
-    the class between colons. '.tsv' and '.txt': a sequence a line, the class first, then its values, between tabs or
-    spaces; NaN at the end of a line fills it up and is left out. A class written as a whole number with a point, as
-    1.0000000e+00, is '1'. '.csv': a head of column names and a line a step, with sequence, time, class and all else as
-    values; times of a sequence rise in equal steps, and its class does not change. Without a head line of that name
-    ('@classLabel false' in '.ts'), classes are unknown.
+    the class between colons. '.tsv' and '.txt': a sequence a line, the class first, then its values, between tabs or,
+    in a line without them, spaces; NaN at the end of a line fills it up and is left out. A class written as a whole
+    number with a point, as 1.0000000e+00, is '1'; one that is '?', NaN or, before a tab, nothing is unknown. '.csv': a
+    head of column names and a line a step, with sequence, time, class and all else as values; times of a sequence rise
+    in equal steps, and its class does not change. Without a head line of that name ('@classLabel false' in '.ts'),
+    classes are unknown.
 
     Args:
         path: as given, or below the folder that RNNLAB_DATA names.
@@ -81,7 +85,7 @@ def read_series(path: str | Path, encoding: str = "utf-8", form: LongForm | None
     if layout is None:
         raise ValueError(f"{path}: sequences are read from {', '.join(SUFFIXES)}, not from {name.suffix or 'this'!r}")
     file, text = read_text(path, "file of sequences", encoding)
-    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     series = list(_read_ts(file, lines) if layout == "aeon" else _read_ucr(file, lines))
     if not series:
         raise ValueError(f"{file}: has no sequence")
@@ -90,16 +94,19 @@ def read_series(path: str | Path, encoding: str = "utf-8", form: LongForm | None
 
 def _read_ucr(file: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Series]:
     for count, (number, line) in enumerate(lines, start=1):
-        label, *cells = line.split()
+        label, *cells = [cell.strip() for cell in line.split("\t")] if "\t" in line else line.split()
         while cells and cells[-1].lower() == "nan":
             cells.pop()
         if not cells:
             raise ValueError(f"{file}:{number}: expected a class and values behind it, got {line[:60]!r}")
-        yield Series(str(count), _values(cells, f"{file}:{number}")[:, None], _plain(label))
+        place = f"{file}:{number}"
+        yield Series(str(count), _values(cells, place)[:, None], _plain(label), place)
 
 
-def _plain(label: str) -> str:
-    """Return the label of a table of numbers, '1' for '1.0000000e+00'."""
+def _plain(label: str) -> str | None:
+    """Return the label of a table of numbers, '1' for '1.0000000e+00', None for one that is missing."""
+    if label.lower() in _MISSING:
+        return None
     try:
         value = float(label)
     except ValueError:
@@ -115,7 +122,7 @@ class _Head(NamedTuple):
 
 
 def _read_ts(file: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Series]:
-    lines = [(number, line) for number, line in lines if not line.startswith(("#", "%"))]
+    lines = [(number, line.strip()) for number, line in lines if not line.lstrip().startswith(("#", "%"))]
     start = next((place for place, (_, line) in enumerate(lines) if line.lower() == "@data"), None)
     if start is None:
         raise ValueError(f"{file}: has no line '@data'")
@@ -135,7 +142,7 @@ def _read_ts(file: Path, lines: Sequence[tuple[int, str]]) -> Iterator[Series]:
         if len({len(column) for column in columns}) > 1:
             sizes = ", ".join(str(len(column)) for column in columns)
             raise ValueError(f"{place}: dimensions must have as many values each, got {sizes}")
-        yield Series(str(count), np.stack(columns, axis=1), label)
+        yield Series(str(count), np.stack(columns, axis=1), label, place)
 
 
 def _ts_head(file: Path, lines: Sequence[tuple[int, str]]) -> _Head:
@@ -216,4 +223,4 @@ def _of_rows(
         if row.get(form.label) != label:
             raise ValueError(f"{file}:{line}: series {name!r} is {row[form.label]!r}, and {label!r} in line {lines[0]}")
     values = [Column(file, column, lines, [row[column] for _, row in rows]).numbers() for column in columns]
-    return Series(name, np.stack(values, axis=1), label)
+    return Series(name, np.stack(values, axis=1), label, f"{file}:{lines[0]}")

@@ -186,9 +186,32 @@ def test_what_is_refused(table, arguments, message):
         SeriesFileData(**{"train": table, **arguments}).setup()
 
 
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_class_of_another_file_that_training_lacks_is_refused_with_its_row(table, tmp_path, part):
+    (tmp_path / "other.tsv").write_text("a\t1\t2\n\nc\t3\n")
+    with pytest.raises(ValueError, match=r"other.tsv:3: class 'c' is none of those of .*train.tsv: a, b"):
+        SeriesFileData(table, **{part: tmp_path / "other.tsv"}).setup()
+
+
+def test_a_sequence_without_class_is_refused_with_its_row(tmp_path):
+    (tmp_path / "train.tsv").write_text("a\t1\t2\n\t5\t3\nb\t3\n")
+    with pytest.raises(ValueError, match=r"train.tsv:2: the class is missing"):
+        SeriesFileData(tmp_path / "train.tsv").setup()
+
+
+@pytest.mark.parametrize("scale", ["series", "columns", "train"])
+@pytest.mark.parametrize("spread", [0.0, 1e-9])
+def test_what_does_not_move_but_by_rounding_is_zero(scale, spread):
+    still = 1e5 * (0.1 + 0.1 * spread * np.array([1.0, -1.0, 1.0]))[:, None] + np.zeros((3, 7))
+    data = Given(scale, train=series(("a", still), ("b", still)), val=series(("a", still)))
+    data.setup()
+    assert [values.abs().max().item() for values in data.splits["train"].values] == pytest.approx([0, 0], abs=1e-4)
+    assert scale == "train" or not data.splits["val"].values[0].any()
+
+
 def test_a_file_without_classes_is_nothing_to_learn_from(tmp_path):
     (tmp_path / "train.csv").write_text("id,time,x\n1,0,5\n1,1,6\n2,0,1\n")
-    with pytest.raises(ValueError, match="train.csv: has no classes: series '1' has none"):
+    with pytest.raises(ValueError, match="train.csv:2: the class is missing"):
         SeriesFileData(tmp_path / "train.csv").setup()
 
 

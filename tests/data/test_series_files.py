@@ -58,8 +58,14 @@ def test_tables_of_the_archive_by_tabs_spaces_and_padding(tmp_path):
 def test_classes_may_be_missing_where_they_are_asked_for(tmp_path):
     ts = TS.replace("true up down", "false").replace(":up", "").replace(":down", "")
     csv = "id,time,x\n1,0,5\n1,1,6\n"
-    for name, text in (("a.ts", ts), ("a.csv", csv)):
+    for name, text in (("a.ts", ts), ("a.csv", csv), ("a.tsv", "\t5\t6\n?\t7\nNaN\t8\n"), ("a.txt", "? 5 6\n nan 7\n")):
         assert {one.label for one in read_series(write(tmp_path, name, text)).series} == {None}
+
+
+def test_a_sequence_knows_its_line(tmp_path):
+    for name, text, lines in (("a.ts", TS, (10, 11)), ("a.tsv", "1\t2\n\n2\t3\n", (1, 3)), ("a.csv", LONG, (2, 3))):
+        table = read_series(write(tmp_path, name, text))
+        assert [one.place for one in table.series] == [f"{table.path}:{line}" for line in lines]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +90,10 @@ def test_classes_may_be_missing_where_they_are_asked_for(tmp_path):
         ("a.tsv", "1\t2\tNaN\t3\n", "a.tsv:1, value 2: expected a finite number, got 'NaN'"),
         ("a.tsv", "1\t2\n2\n", "a.tsv:2: expected a class and values behind it"),
         ("a.tsv", "1\t2\n\n2\tx\n", "a.tsv:3, value 1: expected a finite number, got 'x'"),
+        ("a.tsv", "1\t2\t\t3\n", "a.tsv:1, value 2: the value is missing"),
+        ("a.tsv", "1\t2\t3\n2\t3\t\n", "a.tsv:2, value 2: the value is missing"),
+        ("a.ts", TS.replace("2.5", ""), "a.ts:10, value 2: the value is missing"),
+        ("a.ts", TS.replace(":down", ":"), "a.ts:11: '' is none of the classes of the head: up, down"),
         ("a.tsv", "1\t1_000\n", "a.tsv:1, value 1: expected a finite number, got '1_000'"),
         ("a.tsv", "\n", "a.tsv: has no sequence"),
         ("a.csv", LONG.replace("id,", "name,"), "a.csv:1: needs one column 'id', the header has name, time"),
