@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from rnnlab.cli.errors import UsageError, nearest
@@ -89,4 +90,28 @@ def check_output(name: str) -> Path:
         raise UsageError(f"output={path}: what is written is plain text, leave out .gz")
     if path.is_dir():
         raise UsageError(f"output={path} is a folder, a file is needed")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"output={path} is no file that could be replaced; output=- is stdout")
     return path
+
+
+def files_of_run(run_dir: Path, ckpt: str) -> list[Path]:
+    """Return what is read of a run and must stay as it is."""
+    return [run_dir / "config.yaml", run_dir / "checkpoints", *([] if ckpt in ("best", "last") else [Path(ckpt)])]
+
+
+def check_apart(output: Path, read: Iterable[Path]) -> None:
+    """Refuse an output that would replace a file which is read, or lies in a folder which is.
+
+    Args:
+        output: as `check_output` returned it.
+        read: files and folders, by any name or link.
+
+    Raises:
+        UsageError: it is one of them.
+    """
+    for place in read:
+        if place.is_dir() and place.resolve() in output.resolve().parents:
+            raise UsageError(f"output={output} lies in the folder {place}, which is read: it needs another one")
+        if output.exists() and place.is_file() and output.samefile(place):
+            raise UsageError(f"output={output} would replace {place}, which is read: it needs another name")

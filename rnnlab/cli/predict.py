@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rnnlab.cli.errors import UsageError
-from rnnlab.cli.options import check_output, count, flag, take
+from rnnlab.cli.options import check_apart, check_output, count, files_of_run, flag, take
 
 
 def main(words: list[str]) -> int:
@@ -66,14 +66,19 @@ def predict(
         times: write beside `target` when each symbol was heard.
 
     Raises:
-        UsageError: no such run, file or checkpoint, or a line that is no query ("file:line: what is wrong").
+        UsageError: no such run, file or checkpoint, a line that is no query ("file:line: what is wrong"), or a target
+            that is among what is read.
     """
     import torch
 
     from rnnlab.callbacks.console import console
     from rnnlab.callbacks.files import write_atomically, write_text
     from rnnlab.cli.build import load
+    from rnnlab.data.files import places_of
 
+    targets = [] if target is None else [target, target.with_suffix(".times.tsv")] if times else [target]
+    for one in targets:
+        check_apart(one, [*files_of_run(run_dir, ckpt), *([] if source is None else places_of(source))])
     with redirect_stdout(sys.stderr if target is None else sys.stdout):
         data, task, _ = load(run_dir, ckpt, overrides)
         if search:
@@ -84,6 +89,8 @@ def predict(
             given = str(path) if source is None else ""
             try:
                 queries = data.read_queries(path, encoding)
+                for one in targets:
+                    check_apart(one, queries.files)
                 for note in (*queries.notes, *(task.notes_on(queries) if hasattr(task, "notes_on") else ())):
                     print(f"rnnlab: {_named(note, given)}", file=sys.stderr)
                 with torch.inference_mode():
@@ -95,8 +102,7 @@ def predict(
             except ValueError as error:  # no query, or what a model cannot read: more symbols than it has positions for
                 raise UsageError(_named(str(error), given)) from error
     if times:
-        assert target is not None
-        write_text(target.with_suffix(".times.tsv"), _named(data.write_times(queries, spans), given))
+        write_text(targets[1], _named(data.write_times(queries, spans), given))
     content = content.replace(given.encode("utf-8"), b"stdin") if given else content
     if target is None:
         sys.stdout.buffer.write(content)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnlab.cli.errors import UsageError, nearest
-from rnnlab.cli.options import check_output, take
+from rnnlab.cli.options import check_apart, check_output, files_of_run, take
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,7 +45,13 @@ def main(words: list[str]) -> int:
     numbers = _read_numbers(options)
     target = check_output(options["output"]) if options.get("output", "-") != "-" else None
     prompts, stop = _read_prompts(options), options.get("stop")
-    write(Path(options["run_dir"]), options.get("ckpt", "best"), overrides, prompts, stop, numbers, target)
+    run_dir, ckpt = Path(options["run_dir"]), options.get("ckpt", "best")
+    if target is not None:
+        from rnnlab.data.files import places_of
+
+        asked = places_of(options["prompts"]) if "prompts" in options else []
+        check_apart(target, [*files_of_run(run_dir, ckpt), *asked])
+    write(run_dir, ckpt, overrides, prompts, stop, numbers, target)
     return 0
 
 

@@ -104,11 +104,13 @@ class Queries(NamedTuple):
         inputs: the model's input, one row a query (N, T) or (N, T, I), or a list where queries differ in length.
         context: whatever the data module needs to write the answers.
         notes: what the user should be told of how they were read, a line each.
+        files: what is read, where that is more than the file of the name that was given.
     """
 
     inputs: Any
     context: Any
     notes: Sequence[str] = ()
+    files: Sequence[Path] = ()
 
 
 class InMemoryData(pl.LightningDataModule):

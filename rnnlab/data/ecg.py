@@ -226,7 +226,7 @@ class ECGData(InMemoryData):
             ValueError: it is missing, broken or flat, or its sampling rate is not known ("file: what is wrong").
         """
         lead = find_lead(path, self.lead, self.record_rate, encoding or self.encoding)
-        return Queries([lead], lead.annotations, lead.notes)
+        return Queries([lead], lead.annotations, lead.notes, lead.files)
 
     def query_batches(self, queries: Queries) -> list[LeadStream]:
         return [LeadStream(self, lead) for lead in queries.inputs]

@@ -13,6 +13,12 @@ from rnnlab.data.checks import check_encoding
 from rnnlab.data.corpora import FILES, data_root, fetch
 
 
+def places_of(path: str | Path | int) -> list[Path]:
+    """Return where a file of this name may be: as given, then below the folder that RNNLAB_DATA names."""
+    root, name = data_root(), Path(str(path))
+    return [name] if root is None or name.is_absolute() else [name, root / name]
+
+
 def find_file(path: str | Path | int, kind: str = "file") -> Path:
     """Return `path` as given or, if relative and absent, under the folder that RNNLAB_DATA names.
 
@@ -25,16 +31,13 @@ def find_file(path: str | Path | int, kind: str = "file") -> Path:
     Raises:
         ValueError: there is no such file; the message lists where it was looked for.
     """
-    root, path = data_root(), str(path)
-    candidates = [Path(path)]
-    if root and not candidates[0].is_absolute():
-        candidates.append(root / path)
+    path, candidates = str(path), places_of(path)
     for candidate in candidates:
         if candidate.is_file():
             return candidate
     if path in FILES:
         return fetch(path)
-    hint = "" if root else "; RNNLAB_DATA, where relative paths are looked for too, is not set"
+    hint = "" if data_root() else "; RNNLAB_DATA, where relative paths are looked for too, is not set"
     raise ValueError(f"no {kind} at {' or '.join(map(str, candidates))}{hint}")
 
 

@@ -37,6 +37,7 @@ class Lead(NamedTuple):
         pieces: yields them from the start, mV or the file's own unit, float64 (N_i,).
         notes: what a user should be told of how it was read, a line each.
         annotations: the file NAME.atr beside the record; None where there is none.
+        files: the record's, annotations among them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Lead(NamedTuple):
     pieces: Callable[[], Iterator[np.ndarray]]
     notes: Sequence[str] = ()
     annotations: Path | None = None
+    files: Sequence[Path] = ()
 
 
 def find_lead(path: str | Path, lead: str | int | None, rate: float | None, encoding: str = "utf-8") -> Lead:
@@ -133,7 +135,8 @@ def _physionet_lead(file: Path, lead: str | int | None, rate: float | None) -> L
             yield _read(wfdb, file, start, end, channels=[chosen]).p_signal[:, 0]
 
     annotations = file.with_suffix(".atr")
-    return Lead(name, rate, num_samples, pieces, annotations=annotations if annotations.is_file() else None)
+    files = [file, annotations, *(file.parent / one for one in set(header.file_name))]
+    return Lead(name, rate, num_samples, pieces, (), annotations if annotations.is_file() else None, files)
 
 
 def _rate_of(file: Path, rate: float | None) -> float:

@@ -13,7 +13,7 @@ from rnnlab.data import ECGData
 from rnnlab.data.heartbeats import Kinds, draw_beats, render
 from rnnlab.data.records import read_beats
 
-pytest.importorskip("wfdb")
+wfdb = pytest.importorskip("wfdb")
 RATE = 200
 
 
@@ -108,6 +108,19 @@ def test_a_broken_record_leaves_nothing_behind(ecg_run, tmp_path, capsys, conten
 def test_a_record_without_header(ecg_run, tmp_path, capsys):
     assert predict(ecg_run, tmp_path / "gone", tmp_path / "out.csv") == 2
     assert "no header of a record at" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # of wfdb, when it writes
+def test_answers_never_replace_a_record(ecg_run, tmp_path, capsys):
+    wave = np.sin(np.arange(600) / 9)[:, None]
+    wfdb.wrsamp("heart", RATE, ["mV"], ["II"], p_signal=wave, fmt=["16"], write_dir=str(tmp_path))
+    wfdb.wrann("heart", "atr", np.array([100]), ["N"], write_dir=str(tmp_path))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for source in ("heart", "heart.hea", "heart.dat"):
+        for suffix in ("hea", "dat", "atr"):
+            assert predict(ecg_run, tmp_path / source, tmp_path / f"heart.{suffix}") == 2
+            assert "which is read: it needs another name" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in tmp_path.iterdir()}
 
 
 def test_diagnose_draws_beats_of_validation_or_of_a_record(ecg_run, table, tmp_path, capsys):
