@@ -47,7 +47,7 @@ def test_the_unit_of_the_series_does_not_matter(series, unit):
 
 
 @pytest.mark.parametrize(
-    ("num_fit", "targets", "message"), [(0, [5], "num_fit"), (81, [5], "num_fit"), (60, [80], "first")]
+    ("num_fit", "targets", "message"), [(0, [5], "num_fit"), (81, [5], "num_fit"), (60, [81], "first")]
 )
 def test_ranges_are_checked(series, num_fit, targets, message):
     pytest.importorskip("statsmodels")
