@@ -6,7 +6,7 @@ import functools
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,12 +124,16 @@ def _data_and_task(
             data.load_state_dict(checkpoints.data_state(checkpoint, data))
         if reads or not remembers:
             data.setup()
-        model = build_model(instantiate(config["model"]), _made_if_any(config, "rnn"), data.sizes)
+        model = build_model(instantiate(config["model"]), _made_if_any(config, "rnn"), data.sizes, type(data).__name__)
         schedule = _made_if_any(config, "schedule", checked=False)  # `rehearse_update` tells what it is made of
         given = dict(config["task"])
         if given.get("language_model"):
             given["language_model"] = _language_model(Path(given["language_model"]), data)
-        task = instantiate(given)(model=model, optim=instantiate(config["optim"]), schedule=schedule)
+        make, optim = instantiate(given), instantiate(config["optim"])
+        try:
+            task = make(model=model, optim=optim, schedule=schedule)
+        except AttributeError as error:  # a task asks its model for what models of its kind have
+            raise UsageError(f"{_name(make)} does not fit {type(model).__name__}: {error}") from error
     except UsageError:
         raise
     except (ValueError, TypeError, OSError, ImportError, NotImplementedError) as error:
@@ -171,27 +175,49 @@ def _made_if_any(config: dict[str, Any], group: str, checked: bool = True) -> An
     return instantiate(part, checked)
 
 
-def build_model(make: Callable[..., nn.Module], rnn: RecurrentFactory | None, sizes: dict[str, Any]) -> nn.Module:
+def build_model(
+    make: Callable[..., nn.Module], rnn: RecurrentFactory | None, sizes: dict[str, Any], source: str = "the data"
+) -> nn.Module:
     """Build a model, out of recurrent layers if its constructor names `rnn`.
 
     Args:
         make: the constructor, with what `conf/` says of the model bound.
         rnn: what makes its recurrent layers, or None.
         sizes: arguments that depend on the data.
+        source: what the data are called in messages.
 
     Raises:
-        UsageError: the constructor does not name `rnn`, and one is there; it must have one, and none is there.
+        UsageError: the constructor does not name `rnn`, and one is there; it must have one, and none is there; it takes
+            other sizes.
     """
-    name = getattr(getattr(make, "func", make), "__name__", "the model")
-    parameters = inspect.signature(make).parameters
+    name, parameters = _name(make), inspect.signature(make).parameters
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    if rnn is not None:
-        if "rnn" not in parameters and not takes_any:
-            raise UsageError(f"{name} has no recurrent layers: it needs rnn=none")
-        return make(rnn=rnn, **sizes)
-    if "rnn" in parameters and parameters["rnn"].default is inspect.Parameter.empty:
+    if rnn is not None and "rnn" not in parameters and not takes_any:
+        raise UsageError(f"{name} has no recurrent layers: it needs rnn=none")
+    if rnn is None and "rnn" in parameters and _must_be_given(parameters["rnn"]):
         raise UsageError(f"{name} is made of recurrent layers: it needs rnn=lstm, gru, rnn or cells/NAME, got none")
-    return make(**sizes)
+    needed = {key for key, parameter in parameters.items() if key != "rnn" and _must_be_given(parameter)}
+    if needed - sizes.keys() or (sizes.keys() - parameters.keys() and not takes_any):
+        raise UsageError(
+            f"{name} does not fit {source}: it needs {_listed(needed)} of its data, and these have {_listed(sizes)}"
+        )
+    return make(**sizes) if rnn is None else make(rnn=rnn, **sizes)
+
+
+def _name(make: Callable) -> str:
+    """Return the name of a constructor, whatever is bound of it."""
+    return getattr(getattr(make, "func", make), "__name__", "the model")
+
+
+def _must_be_given(parameter: inspect.Parameter) -> bool:
+    return parameter.default is inspect.Parameter.empty and parameter.kind not in (
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.VAR_KEYWORD,
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "no size"
 
 
 def _trainer(config: dict[str, Any], callbacks: list, loggers: list, run_dir: Path | None = None) -> pl.Trainer:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rnnlab.cli import plugins
-from rnnlab.cli.errors import UsageError
+from rnnlab.cli.errors import UsageError, nearest
 
 ALLOWED = ("rnnlab.", "torch.", "lightning.")
 
@@ -25,11 +25,12 @@ def instantiate(config: dict[str, Any], checked: bool = True) -> Any:
 
     Args:
         config: plain data; nested containers reach the constructor as plain lists and dicts.
-        checked: whether plain values are compared with annotations; False for what is tried out before training.
+        checked: whether names and plain values are compared with those of the constructor and its annotations; False
+            for what is tried out before training.
 
     Raises:
         UsageError: a target lies outside `ALLOWED` and all plugins, does not exist, or refuses its arguments; or a
-            value is not of the plain type that a constructor of ours or of a plugin is annotated with.
+            constructor of ours or of a plugin has no such argument, or is annotated with another plain type.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate as hydra_instantiate
@@ -40,24 +41,31 @@ def instantiate(config: dict[str, Any], checked: bool = True) -> Any:
             hint = f"for a package of your own add plugins=[{target.partition('.')[0]}]"
             raise UsageError(f"_target_ '{target}' is not allowed; targets begin with {', '.join(allowed)}; {hint}")
     if checked:
-        _check_types(config, allowed)
+        _check_arguments(config, allowed)
     try:
         return hydra_instantiate(config, _convert_="all")
     except InstantiationException as error:
         raise UsageError(f"{config.get('_target_', 'configuration')}: {root_cause(error)}") from error
 
 
-def _check_types(config: Any, allowed: tuple[str, ...]) -> None:
-    """Refuse values that a constructor would take for what they are not: 'no' is not false, and null no number."""
+def _check_arguments(config: Any, allowed: tuple[str, ...]) -> None:
+    """Refuse what a constructor does not know, and values that it would take for what they are not.
+
+    'no' is not false, and null no number.
+    """
     if isinstance(config, list):
         for value in config:
-            _check_types(value, allowed)
+            _check_arguments(value, allowed)
     if not isinstance(config, dict):
         return
-    annotations = _annotations(config["_target_"]) if _is_own(config.get("_target_"), allowed) else {}
+    target = config.get("_target_")
+    parameters = _parameters(target) if _is_own(target, allowed) else {}
+    takes_any = not parameters or any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
     for name, value in config.items():
-        _check_types(value, allowed)
-        types, words = _TAKES.get(annotations.get(name, ""), ((), ""))
+        _check_arguments(value, allowed)
+        if name not in parameters and not takes_any and not name.startswith("_"):
+            raise UsageError(f"{target.rpartition('.')[2]} has no setting {name!r}{nearest(name, parameters)}")
+        types, words = _TAKES.get(_annotation(parameters.get(name)), ((), ""))
         if types and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
             raise UsageError(f"{name} must be {words}, got {value!r}")
 
@@ -66,19 +74,20 @@ def _is_own(target: Any, allowed: tuple[str, ...]) -> bool:
     return isinstance(target, str) and target.startswith(allowed) and not target.startswith(("torch.", "lightning."))
 
 
-def _annotations(target: str) -> dict[str, str]:
-    """Return how the parameters of a target are annotated, as text; nothing of what cannot be looked up."""
+def _parameters(target: str) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a target by name; none of what cannot be looked up."""
     from hydra.utils import get_object
 
     try:
-        parameters = inspect.signature(get_object(target)).parameters
+        return inspect.signature(get_object(target)).parameters
     except Exception:  # Hydra tells what is wrong with it
         return {}
-    return {
-        name: parameter.annotation if isinstance(parameter.annotation, str) else parameter.annotation.__name__
-        for name, parameter in parameters.items()
-        if isinstance(parameter.annotation, str | type)
-    }
+
+
+def _annotation(parameter: inspect.Parameter | None) -> str:
+    """Return how a parameter is annotated, as text; nothing of what is no name of a type."""
+    annotation = None if parameter is None else parameter.annotation
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -123,8 +123,11 @@ def rehearse_step(task: pl.LightningModule, data: pl.LightningDataModule, traine
     try:
         with torch.no_grad():
             task.check(batch)
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise UsageError(str(error)) from error
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
+        first, second, third = (type(part).__name__ for part in (task, task.model, data))
+        raise UsageError(f"{first}, {second} and {third} do not fit together: {error}") from error
     finally:
         task.to(former).train()
 
