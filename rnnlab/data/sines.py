@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,6 +97,12 @@ class TwoSineData(InMemoryData):
         if self.tbptt_steps is None:
             return super().train_dataloader()
         return window_loader(*self.splits["train"], self.batch_size, self.tbptt_steps, self.shuffle_seed)
+
+    def rehearsal_batch(self) -> Any:
+        x, y = super().rehearsal_batch()
+        if self.tbptt_steps is None:
+            return x, y
+        return next(iter(window_loader(x, y, len(x), self.tbptt_steps)))
 
     def baselines(self) -> dict[str, float]:
         """Return the MSE of repeating the last value and of OLS on the T lags, both from the last step.

@@ -6,6 +6,7 @@ from rnnlab.models.classifier import Classifier
 from rnnlab.models.crf import LinearChainCRF
 from rnnlab.models.delineator import Delineator
 from rnnlab.models.encoder_decoder import EncoderDecoder
+from rnnlab.models.finite_memory import TCN, TimeDelay
 from rnnlab.models.forecaster import Forecaster
 from rnnlab.models.listener import Listener
 from rnnlab.models.segment_tagger import SegmentTagger
@@ -16,6 +17,7 @@ from rnnlab.models.vector_decoder import VectorDecoder
 from rnnlab.models.vector_generator import VectorGenerator
 
 __all__ = [
+    "TCN",
     "Adder",
     "CharLM",
     "Classifier",
@@ -26,6 +28,7 @@ __all__ = [
     "Listener",
     "SegmentTagger",
     "Tagger",
+    "TimeDelay",
     "Transcriber",
     "TransformerSeq2Seq",
     "VectorDecoder",

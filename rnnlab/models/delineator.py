@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from rnnlab.models.layers import LockedDropout, RecurrentFactory, initialise_all, output_width
+from rnnlab.models.layers import LockedDropout, RecurrentFactory, goes_onwards, initialise_all, output_width, streams
 
 _KERNEL = 9  # samples that each convolution of the front end sees
 _RARE = -4.0  # logit of a beat at the start: most frames have none
@@ -85,7 +85,7 @@ class Delineator(nn.Module):
             self.convolutions = nn.ModuleList(
                 nn.Conv1d(sizes[place], sizes[place + 1], 2 * one + 1, padding=one) for place, one in enumerate(reaches)
             )
-        if delay_ms and not self.streams:
+        if delay_ms and (self.rnn is None or not goes_onwards(self.rnn)):
             kind = "convolutions see" if self.rnn is None else "rnn.bidirectional=true sees"
             raise ValueError(f"model.delay_ms is for layers that go onwards alone, {kind} what follows anyway")
         self.delay = round(delay_ms * sample_rate / stack / 1000)  # frames
@@ -102,8 +102,8 @@ class Delineator(nn.Module):
 
     @property
     def streams(self) -> bool:
-        """Whether the network goes onwards alone, so that it can carry its state."""
-        return self.rnn is not None and not (self.rnn.bidirectional or getattr(self.rnn, "go_backwards", False))
+        """Whether the network goes onwards alone and carries a state."""
+        return self.rnn is not None and streams(self.rnn)
 
     def forward(self, signal: Tensor) -> Tensor:
         """Return scores (T, B, 1 + P), T = N / S rounded up, of a signal (B, N), N >= 1."""

@@ -56,6 +56,16 @@ def output_width(layer: nn.Module) -> int:
     return (layer.proj_size or layer.hidden_size) * (2 if layer.bidirectional else 1)
 
 
+def goes_onwards(layer: nn.Module) -> bool:
+    """Return whether a layer's output at a step depends on no later one."""
+    return not (layer.bidirectional or getattr(layer, "go_backwards", False))
+
+
+def streams(layer: nn.Module) -> bool:
+    """Return whether a layer goes onwards and carries a state, so that it can read on where it stopped."""
+    return goes_onwards(layer) and getattr(layer, "carries_state", True)
+
+
 def last_output(output: Tensor, layer: nn.Module, lengths: Tensor | None = None) -> Tensor:
     """Return where each direction of the last layer ended.
 

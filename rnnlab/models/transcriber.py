@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rnnlab.models.layers import LockedDropout, RecurrentFactory, initialise_all, output_width, stack_frames
+from rnnlab.models.layers import (
+    LockedDropout,
+    RecurrentFactory,
+    initialise_all,
+    output_width,
+    stack_frames,
+    streams,
+)
 
 
 class Transcriber(nn.Module):
@@ -76,8 +83,8 @@ class Transcriber(nn.Module):
 
     @property
     def streams(self) -> bool:
-        """Whether the network goes onwards alone, so that `step` is there."""
-        return not (self.rnn.bidirectional or getattr(self.rnn, "go_backwards", False))
+        """Whether the network goes onwards alone and carries a state, so that `step` is there."""
+        return streams(self.rnn)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the score of each class in each step.
@@ -115,10 +122,13 @@ class Transcriber(nn.Module):
             Logits (T / S rounded up, B, V), and the new state.
 
         Raises:
-            ValueError: some layer goes backwards.
+            ValueError: some layer goes backwards, or carries no state.
         """
         if not self.streams:
-            raise ValueError("rnn.bidirectional=true starts at the end: such a network cannot read step by step")
+            raise ValueError(
+                "such a network cannot read step by step: rnn.bidirectional=true starts at the end, and time-delay "
+                "networks and TCNs carry no state"
+            )
         x = self.dropout(self._stacked(features))
         if len(x) == 1 and not self.training and hasattr(self.rnn, "step"):
             output, state = self.rnn.step(x[0], state)

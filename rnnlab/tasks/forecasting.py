@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from rnnlab.data import Window
-from rnnlab.tasks.carry import WindowedTask
+from rnnlab.tasks.carry import Carry, WindowedTask
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 
 
@@ -41,26 +41,30 @@ class ForecastingTask(WindowedTask):
         super().__init__(model, optim, schedule, "mse", "mse_last", "level_mse", "mae", "mape")
 
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
-        x, y = batch[:2]
-        loss = mse_loss(self._forecast(x, y, batch.reset if isinstance(batch, Window) else None), y)
+        y = batch[1]
+        loss = mse_loss(self._forecast(batch, self.carry), y)
         self.train_loss.add(self, loss, y[..., 0].numel())
         return loss
 
     def check(self, batch: tuple[Tensor, ...]) -> None:
-        """Raise ValueError unless the model's forecasts of a batch have the shape of its targets."""
-        self._forecast(*batch[:2])
+        """Raise ValueError unless the model's forecasts of a batch have the shape of its targets.
 
-    def _forecast(self, x: Tensor, y: Tensor, reset: Tensor | None = None) -> Tensor:
-        """Return the model's forecasts, after making sure that they are what the targets `y` ask for.
-
-        With `reset` (B, W), `x` is a window, which starts in the carried state and leaves its own.
+        With windows, also unless it has a state for the next one to start in.
         """
-        if reset is None:
-            forecast = self.model(x)
-        else:
-            state = self.carry.enter(reset, self.model.initial_state(len(x)))
+        self._forecast(batch, Carry())
+
+    def _forecast(self, batch: tuple[Tensor, ...], carry: Carry | None = None) -> Tensor:
+        """Return the model's forecasts, after making sure that they are what the targets ask for.
+
+        A window starts in the carried state and leaves its own, given a carry.
+        """
+        x, y = batch[:2]
+        if carry is not None and isinstance(batch, Window):
+            state = carry.enter(batch.reset, self.model.initial_state(len(x)))
             forecast, state = self.model(x, state, return_state=True)
-            self.carry.leave(state)
+            carry.leave(state)
+        else:
+            forecast = self.model(x)
         if forecast.shape != y.shape:
             raise ValueError(
                 f"the model forecasts {tuple(forecast.shape)} and the targets are {tuple(y.shape)}: "
@@ -70,7 +74,7 @@ class ForecastingTask(WindowedTask):
 
     def measure(self, batch: tuple[Tensor, ...], split: str) -> None:
         x, y, *origin = batch
-        forecast = self._forecast(x, y)
+        forecast = self._forecast(batch)
         error = (forecast - y).double()
         means = self.means[split]
         means.update(mse_last=_last_step(error) ** 2)

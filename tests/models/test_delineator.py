@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import rnnlab.nn
-from rnnlab.models import Delineator
+from rnnlab.models import Delineator, TimeDelay
 
 LSTM = functools.partial(rnnlab.nn.LSTM, hidden_size=6, backend="eager")
 
@@ -19,6 +19,7 @@ def model_of(rnn=LSTM, **options):
 KINDS = {
     "onwards": lambda: model_of(),
     "delayed": lambda: model_of(delay_ms=160),
+    "time-delay": lambda: model_of(functools.partial(TimeDelay, hidden_size=6, taps=5), delay_ms=32),
     "both ways": lambda: model_of(functools.partial(LSTM, bidirectional=True)),
     "convolutions": lambda: model_of(None, width=7),
 }
@@ -48,6 +49,8 @@ def test_what_a_frame_depends_on():
     first, last = depends_on(KINDS["convolutions"](), 100)
     reach = 12 * 4 + 8  # 12 frames are 192 ms, 8 samples the front end's
     assert (first, last) == (400 - reach, 403 + reach)
+    first, last = depends_on(KINDS["time-delay"](), 100)  # five frames, two of them to come
+    assert (first, last) == (98 * 4 - 8, 102 * 4 + 3 + 8)
     assert depends_on(KINDS["both ways"](), 100) == (0, 799)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import rnnlab.nn
+from rnnlab.models import TCN
 from rnnlab.models.tagger import CharCNN, CharLSTM, Tagger
 from tests.models.sentences import SIZES, batch_of, spelling
 
@@ -18,6 +19,7 @@ LAYERS = {
     "cell, both ways": partial(
         rnnlab.nn.Recurrent, partial(rnnlab.nn.LayerNormLSTMCell, hidden_size=6), bidirectional=True, backend="eager"
     ),
+    "TCN": partial(TCN, hidden_size=6, num_layers=2),
     "scanned cell": partial(rnnlab.nn.Recurrent, partial(rnnlab.nn.MinGRUCell, hidden_size=6), backend="eager"),
 }
 layers = pytest.mark.parametrize("rnn", LAYERS.values(), ids=LAYERS)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import rnnlab.nn
-from rnnlab.data import window_loader
-from rnnlab.models import Forecaster
+from rnnlab.data import TwoSineData, window_loader
+from rnnlab.models import Forecaster, TimeDelay
 from rnnlab.tasks import ForecastingTask
 from rnnlab.tasks.carry import Carry
 from tests.tasks.helpers import GivenData, Windowed, quiet_trainer
@@ -47,6 +47,19 @@ def test_windows_of_a_series_forecast_as_the_whole_series(layer):
         found = torch.cat(forecasts, dim=1)
         torch.testing.assert_close(found, model(x))
     assert not torch.allclose(found[:, 4:8], model(x[:, 4:8]))  # it matters what is carried
+
+
+def test_a_layer_that_carries_nothing_is_found_out_before_training():
+    data = TwoSineData(num_steps=8, target="sequence", tbptt_steps=4)
+    data.setup()
+    window = data.rehearsal_batch()
+    task = ForecastingTask(Forecaster(partial(TimeDelay, hidden_size=5, taps=3), 1, 1, all_steps=True), STILL)
+    with pytest.raises(ValueError, match="^TimeDelay carries no state"):
+        task.check(window)
+    task.check(tuple(window[:2]))
+    task = ForecastingTask(Forecaster(partial(rnnlab.nn.GRU, hidden_size=5), 1, 1, all_steps=True), STILL)
+    task.check(window)
+    assert task.carry.enter(window.reset) is None  # nothing is left of the rehearsal
 
 
 def test_no_gradient_crosses_the_border_of_a_window():
