@@ -96,6 +96,15 @@ def text_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def labelled_file(tmp_path_factory):
+    """Lines label<TAB>text: of one label in small letters, of the other in capitals, but for their first character."""
+    path = tmp_path_factory.mktemp("labelled") / "labelled.tsv"
+    lines = [f"{index % 7} birds sang la{' la' * (index % 3)}" for index in range(120)]
+    path.write_text("".join(f"loud\t{line.upper()}\nsoft\t{line}\n" for line in lines))
+    return path
+
+
+@pytest.fixture(scope="session")
 def conllu_file(tmp_path_factory):
     """Sixty sentences of a treebank of four tags, with a comment, a multiword range and an empty node in each."""
     words = {"DET": ["the", "a"], "NOUN": ["dog", "run", "walk"], "VERB": ["run", "walk", "sees"], "PUNCT": ["."]}

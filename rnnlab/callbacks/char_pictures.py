@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 
 from rnnlab.callbacks.figures import run_name, save_figure, tell_missing
 from rnnlab.callbacks.ledger import read_rows
-from rnnlab.callbacks.recording import choose_document, surprise
+from rnnlab.callbacks.recording import choose_document, reader_of, surprise
 
 
 class CharPictures(pl.Callback):
@@ -38,6 +38,6 @@ class CharPictures(pl.Callback):
         data = trainer.datamodule
         document = choose_document(data.documents["val"], self.length)
         text = document.text[: self.length]
-        nats = surprise(task.model, data.vocabulary, text, document.context)
+        nats = surprise(reader_of(task.model, document), data.vocabulary, text, document.context)
         tell_missing("surprise.png", without_glyph(text))
         save_figure(trainer, "surprise", surprise_map(text, nats, f"Surprise at the validation text ({name})"))

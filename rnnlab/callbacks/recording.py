@@ -35,6 +35,12 @@ def choose_document(documents: Sequence[Any], length: int) -> Any:
     return next((document for document in documents if len(document.text) >= length), longest)
 
 
+def reader_of(model: nn.Module, document: Any) -> nn.Module:
+    """Return a character model as it reads a document: told its label, if that has one."""
+    label = getattr(document, "label", None)
+    return model if label is None else model.of(torch.tensor([label], device=next(model.parameters()).device))
+
+
 def surprise(model: nn.Module, vocabulary: Any, text: str, context: str = "") -> np.ndarray:
     """Return -ln p of each character of a passage, float64 (N,), from one call of the model; arguments as `record`."""
     ids = _read(model, vocabulary, context + text)

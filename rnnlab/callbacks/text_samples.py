@@ -10,7 +10,7 @@ from rich.text import Text
 
 from rnnlab.callbacks.console import console, log
 from rnnlab.callbacks.table import SampleTable
-from rnnlab.decoding import sample
+from rnnlab.decoding import FINISHED, sample
 from rnnlab.decoding.sampling import check_integer, check_sampling
 
 _SHOWN = 300  # characters of a sample that go on the screen
@@ -21,7 +21,8 @@ class TextSamples(SampleTable):
     """Let the model continue a prompt after every epoch: the first sample is printed, all are kept for a W&B table.
 
     What is drawn is a function of the model and the epoch alone, and no generator of training is touched. The rows
-    travel in checkpoints, so a resumed run logs the whole table.
+    travel in checkpoints, so a resumed run logs the whole table. A model that is told labels writes for one after the
+    other, over the epochs, and the label stands before the text.
 
     Args:
         num_samples: samples an epoch.
@@ -49,9 +50,18 @@ class TextSamples(SampleTable):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         vocabulary, epoch = trainer.datamodule.vocabulary, trainer.current_epoch
         prompts = [vocabulary.encode(self.prompt)] * self.num_samples
-        steps = sample(pl_module.model, prompts, self.length, temperature=self.temperature, seed=epoch)
-        drawn = torch.stack(list(steps), dim=1)  # (num_samples, length)
-        texts = [self.prompt + "".join(vocabulary.decode(ids)) for ids in drawn.tolist()]
+        model, names = pl_module.model, [""] * self.num_samples
+        if getattr(model, "condition", None) is not None:
+            labels = (torch.arange(self.num_samples, device=pl_module.device) + epoch) % model.num_labels
+            model, names = model.of(labels), [f"{trainer.datamodule.labels[label]}: " for label in labels]
+        ending = getattr(trainer.datamodule, "ending", None)
+        stop = None if ending is None else vocabulary.encode(ending)
+        steps = sample(model, prompts, self.length, temperature=self.temperature, stop=stop, seed=epoch)
+        drawn = torch.stack(list(steps), dim=1).tolist()  # (num_samples, length)
+        texts = [
+            name + self.prompt + "".join(vocabulary.symbols[index] for index in ids if index != FINISHED)
+            for name, ids in zip(names, drawn, strict=True)
+        ]
         self.rows += [[epoch, number, self.temperature, text] for number, text in enumerate(texts)]
         _print("\n".join(f"    | {line}" for line in texts[0][:_SHOWN].split("\n")))
 

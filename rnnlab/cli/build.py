@@ -80,7 +80,7 @@ def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[
     except ValueError as error:
         raise UsageError(str(error)) from error
     keeper = LastAndBest(run_dir / "checkpoints", task.monitor, payload={"config": config})
-    extras = [instantiate(callback) for callback in config["callbacks"].values()]
+    extras = [_made_callback(name, callback) for name, callback in config["callbacks"].items()]
     callbacks = [Reseed(seed), ledger, *extras, keeper]
     trainer = _trainer(config, callbacks, _loggers(config, run_dir), run_dir)
     check_callbacks(extras, trainer)
@@ -152,6 +152,8 @@ def _language_model(run_dir: Path, data: Any) -> CharacterModel:
     text, task, _ = load(run_dir, "best", [])
     if not isinstance(text, TextData):
         raise UsageError(f"task.language_model must be the directory of a run of char_lm, {run_dir} is another's")
+    if getattr(task.model, "condition", None) is not None:
+        raise UsageError(f"task.language_model={run_dir} is told labels, and a search has none to tell it")
     strange = [symbol for symbol in data.symbols.symbols[1:] if symbol not in text.vocabulary]
     if strange:
         raise UsageError(f"task.language_model={run_dir} does not know {', '.join(map(repr, strange))}")
@@ -173,6 +175,17 @@ def _made_if_any(config: dict[str, Any], group: str, checked: bool = True) -> An
         words = " ".join(f"~{key}" for key in left)
         raise UsageError(f"there is no {group} for {' and '.join(left)} to set: {words} takes them away")
     return instantiate(part, checked)
+
+
+def _made_callback(name: str, config: Any) -> Any:
+    """Return a callback.
+
+    Raises:
+        UsageError: what stands under its name is none, such as settings of one that was taken away.
+    """
+    if not isinstance(config, dict) or "_target_" not in config:
+        raise UsageError(f"callbacks.{name} needs a _target_, got {config!r}; ~callbacks.{name} takes it away")
+    return instantiate(config)
 
 
 def build_model(

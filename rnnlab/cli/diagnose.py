@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnlab.cli.errors import UsageError, nearest
-from rnnlab.cli.options import count, results_dir, take
+from rnnlab.cli.options import count, label_number, results_dir, take
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_OPTIONS = ("input", "length", "ckpt", "encoding")
+_OPTIONS = ("input", "length", "ckpt", "encoding", "label")
 _LENGTH = 1000
 _MAPS = 6
 _SOUNDS = 4
@@ -22,7 +22,7 @@ _WAVES = 4
 
 
 def main(words: list[str]) -> int:
-    """Run `rnnlab diagnose run_dir=DIR [input=FILE [encoding=utf-8]] [length=1000] [ckpt=best|last|FILE]`.
+    """Run `rnnlab diagnose run_dir=DIR [input=FILE [encoding=utf-8]] [length=1000] [label=NAME] [ckpt=best|last|FILE]`.
 
     Return the exit code.
     """
@@ -34,7 +34,8 @@ def main(words: list[str]) -> int:
             raise UsageError(f"diagnose has no option '{key}'{nearest(key, ('run_dir', *_OPTIONS))}")
     length = count("length", options["length"], 2, MOST_CHARACTERS) if "length" in options else None
     source, encoding = options.get("input"), options.get("encoding")
-    diagnose(Path(options["run_dir"]), source, length, options.get("ckpt", "best"), overrides, encoding)
+    ckpt, label = options.get("ckpt", "best"), options.get("label")
+    diagnose(Path(options["run_dir"]), source, length, ckpt, overrides, encoding, label)
     return 0
 
 
@@ -45,6 +46,7 @@ def diagnose(
     ckpt: str,
     overrides: list[str],
     encoding: str | None = None,
+    label: str | None = None,
 ) -> list[Path]:
     """Write the pictures that there are for a run of this kind into its figures/, and return their paths.
 
@@ -65,6 +67,7 @@ def diagnose(
         ckpt: 'best', 'last' or the path of a checkpoint.
         overrides: `key=value` words that change the run's configuration.
         encoding: of `source`, as Python names it; None for that of the data.
+        label: of `source`, for a character model that is told labels, or of the validation text wanted.
 
     Raises:
         UsageError: no such run, checkpoint, file or setting, or an option that means nothing for this kind of run.
@@ -98,10 +101,12 @@ def diagnose(
         option, kinds = ("length", "") if length is not None else ("input", kinds)
         raise UsageError(f"{option} is for character models{kinds}, run_dir={run_dir} holds a run of {name}")
     numbers = _final_numbers(run_dir)
+    condition = getattr(task.model, "condition", None)
+    number = label_number(label, getattr(data, "labels", ()), condition, needed=source is not None)
     try:
         if is_character_model:
             length = length or _LENGTH
-            passage = choose_passage(data, source, 2 * length, encoding)
+            passage = choose_passage(data, source, 2 * length, encoding, number)
             figures = draw_reading(
                 task.model, data.vocabulary, passage, length, f"{name}, epoch {checkpoint['epoch'] + 1}"
             )

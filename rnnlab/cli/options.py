@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rnnlab.cli.errors import UsageError, nearest
@@ -49,6 +49,31 @@ def count(name: str, text: str, least: int = 1, most: int | None = None) -> int:
         allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise UsageError(f"{name} must be an integer {allowed}, got '{text}'")
     return int(text)
+
+
+def label_number(name: str | None, labels: Sequence[str], condition: str | None, needed: bool) -> int | None:
+    """Return the number of the label that `label=NAME` asks for, None if there is nothing to ask.
+
+    Args:
+        name: what was given; None if nothing was.
+        labels: of the run's data; empty if they have none.
+        condition: how the run's model is told labels; None if it is not.
+        needed: whether a model that is told labels can do without.
+
+    Raises:
+        UsageError: no such label, one is missing, or the model knows of none.
+    """
+    if name is None and not (needed and condition):
+        return None
+    if not labels or condition is None:
+        why = "its texts have none" if not labels else "model.condition=null"
+        raise UsageError(f"label={name} is for character models that are told labels, and this run's is not: {why}")
+    known = ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+    if name is None:
+        raise UsageError(f"missing label=...: this model writes texts of one of the labels {known}")
+    if name not in labels:
+        raise UsageError(f"label={name} is none of the labels {known}{nearest(name, labels)}")
+    return list(labels).index(name)
 
 
 def flag(name: str, text: str) -> bool:

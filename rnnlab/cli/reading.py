@@ -24,14 +24,18 @@ class Passage(NamedTuple):
         text: N characters.
         context: what stands before them in their document; read first, neither drawn nor counted.
         source: where they come from, in words.
+        label: number of their document's label, if it has one.
     """
 
     text: str
     context: str
     source: str
+    label: int | None = None
 
 
-def choose_passage(data: Any, source: str | None, length: int, encoding: str | None = None) -> Passage:
+def choose_passage(
+    data: Any, source: str | None, length: int, encoding: str | None = None, label: int | None = None
+) -> Passage:
     """Return the beginning of the first document that has `length` characters, or of the longest.
 
     Args:
@@ -39,6 +43,7 @@ def choose_passage(data: Any, source: str | None, length: int, encoding: str | N
         source: file or pattern of files; None for the validation text.
         length: characters of the passage, if there are as many.
         encoding: of the files, as Python names it; None for that of the data.
+        label: number of the label of the files, or of the validation text wanted; None if there are none, or for any.
 
     Raises:
         ValueError: a file cannot be read, or there are less than two characters.
@@ -49,13 +54,15 @@ def choose_passage(data: Any, source: str | None, length: int, encoding: str | N
     if source is None:
         data.setup()
         documents, name = data.documents["val"], "the validation text"
+        documents = [one for one in documents if label is None or one.label == label]
     else:
         documents = [Document(text) for text in read_documents(source, encoding or data.encoding)]
         name = Path(source).name
-    text, context = choose_document(documents, length)
+    document = choose_document(documents, length)
+    text, context = document.text, document.context
     if len(text) < 2:
         raise ValueError(f"a passage needs at least 2 characters, {source or name} has {len(text)}")
-    return Passage(text[:length], context, name)
+    return Passage(text[:length], context, name, getattr(document, "label", label))
 
 
 def draw_reading(model: Any, vocabulary: Any, passage: Passage, length: int, name: str) -> dict[str, Figure]:
@@ -75,15 +82,15 @@ def draw_reading(model: Any, vocabulary: Any, passage: Passage, length: int, nam
     from rnnlab.analysis.text_plots import surprise_map
     from rnnlab.callbacks.console import console
     from rnnlab.callbacks.figures import tell_missing
-    from rnnlab.callbacks.recording import record
+    from rnnlab.callbacks.recording import reader_of, record
     from rnnlab.callbacks.text_samples import outside
 
-    text, context, source = passage
+    text, context, source, _ = passage
     unknown = outside(text, vocabulary)
     if unknown:
         print(f"rnnlab: not in the vocabulary, read as unknown: {unknown}", file=sys.stderr)
     with console.status(f"reading {len(context + text):,} characters"):
-        recording = record(model, vocabulary, text, context)
+        recording = record(reader_of(model, passage), vocabulary, text, context)
     tell_missing("the pictures", without_glyph(text[:length]))
     title = f"Surprise at {source} ({name})"
     figures = {"surprise": surprise_map(text[:length], recording.nats[:length], title, _WIDTH)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnlab.cli.errors import UsageError, nearest
-from rnnlab.cli.options import check_apart, check_output, files_of_run, take
+from rnnlab.cli.options import check_apart, check_output, files_of_run, label_number, take
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 _SAMPLING = {"temperature": 0.8, "top_k": None, "top_p": None, "seed": 0, "num_samples": 1}
 _BEAM = {"beam": None, "length_penalty": 0.0}
 _NUMBERS: dict[str, Any] = {"length": 500, **_SAMPLING, **_BEAM}
-_OPTIONS = (*_NUMBERS, "prompt", "prompts", "stop", "output", "ckpt", "encoding")
+_OPTIONS = (*_NUMBERS, "prompt", "prompts", "stop", "label", "output", "ckpt", "encoding")
 
 
 def main(words: list[str]) -> int:
     """Run `rnnlab sample` and return the exit code.
 
-    Words: run_dir=DIR [prompt=TEXT | prompts=FILE] [length=500] [temperature=0.8] [top_k=K] [top_p=P] [stop=TEXT]
-    [seed=0] [num_samples=1] [beam=K [length_penalty=0]] [output=FILE] [ckpt=best|last|FILE] [encoding=utf-8]
-    [key=value overrides].
+    Words: run_dir=DIR [label=NAME] [prompt=TEXT | prompts=FILE] [length=500] [temperature=0.8] [top_k=K] [top_p=P]
+    [stop=TEXT] [seed=0] [num_samples=1] [beam=K [length_penalty=0]] [output=FILE] [ckpt=best|last|FILE]
+    [encoding=utf-8] [key=value overrides].
     An option with nothing behind its `=` is as good as not given.
 
     `prompt` and `stop` are taken as the shell hands them over: no escapes are interpreted, so that a backslash is a
@@ -51,7 +51,7 @@ def main(words: list[str]) -> int:
 
         asked = places_of(options["prompts"]) if "prompts" in options else []
         check_apart(target, [*files_of_run(run_dir, ckpt), *asked])
-    write(run_dir, ckpt, overrides, prompts, stop, numbers, target)
+    write(run_dir, ckpt, overrides, prompts, stop, numbers, target, options.get("label"))
     return 0
 
 
@@ -63,6 +63,7 @@ def write(
     stop: str | None,
     numbers: Mapping[str, Any],
     target: Path | None,
+    label: str | None = None,
 ) -> None:
     """Continue prompts, on the screen or in a file.
 
@@ -72,10 +73,14 @@ def write(
         stop: where a text ends before its full length.
         numbers: the options that are numbers, checked, by name.
         target: file that is to hold the texts; None for the screen.
+        label: what the model is told that it writes; None if it is told nothing.
 
     Raises:
-        UsageError: no such run, checkpoint or setting, a run that is no character model, or a `stop` it cannot write.
+        UsageError: no such run, checkpoint, setting or label, a run that is no character model, a label that is missing
+            or a `stop` that cannot be written.
     """
+    import torch
+
     from rnnlab.callbacks.console import console
     from rnnlab.callbacks.files import write_text
     from rnnlab.cli.build import load
@@ -86,15 +91,20 @@ def write(
         name = checkpoint["rnnlab"]["config"]["name"]
         kind = f"{type(task).__name__} on {type(data).__name__}"
         raise UsageError(f"run_dir={run_dir} holds a run of {name} ({kind}); sample needs one of a character model")
+    stop = stop or getattr(data, "ending", None)
     _check_characters(prompts, stop, vocabulary)
     ending = None if stop is None else vocabulary.encode(stop)
+    model = task.model
+    number = label_number(label, getattr(data, "labels", ()), getattr(model, "condition", None), needed=True)
+    if number is not None:
+        model = model.of(torch.tensor([number]))
     if numbers["beam"] is not None:
-        texts = [_most_likely(task.model, vocabulary, prompt, ending, numbers) for prompt in prompts]
+        texts = [_most_likely(model, vocabulary, prompt, ending, numbers) for prompt in prompts]
     elif target is None and len(prompts) * numbers["num_samples"] == 1:
-        _stream(task.model, vocabulary, prompts[0], ending, numbers)
+        _stream(model, vocabulary, prompts[0], ending, numbers)
         return
     else:
-        texts = _samples(task.model, vocabulary, prompts, ending, numbers)
+        texts = _samples(model, vocabulary, prompts, ending, numbers)
     text = _one_after_the_other(texts, len(prompts))
     if target is None:
         _show(text)

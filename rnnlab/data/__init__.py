@@ -9,6 +9,7 @@ from rnnlab.data.generated import GeneratedTaggerData
 from rnnlab.data.homophones import HomophoneData, SegmentBatch
 from rnnlab.data.labelled import ClassBatch, ClassData
 from rnnlab.data.labelled_files import SeriesFileData
+from rnnlab.data.labelled_text import LabelledTextData
 from rnnlab.data.lemmas import LemmaData
 from rnnlab.data.mnist1d import MNIST1DData
 from rnnlab.data.morse import MorseData
@@ -41,6 +42,7 @@ __all__ = [
     "GeneratedTaggerData",
     "HomophoneData",
     "InMemoryData",
+    "LabelledTextData",
     "LemmaData",
     "MNIST1DData",
     "MorseData",

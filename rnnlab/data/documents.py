@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rnnlab.data.corpora import data_root
 from rnnlab.data.files import read_text
 
-SPLITS = ("90/10", "90/5/5", "char-rnn", "files", "none")
+SPLITS = ("90/10", "90/5/5", "char-rnn", "files", "files/test", "none")
 
 # A module longer than this is a table more often than a text.
 _LONGEST_MODULE = 60_000
@@ -92,19 +92,19 @@ def split_documents(texts: Sequence[str], split: str, context: int = 0) -> dict[
     Args:
         texts: documents in their order.
         split: '90/10' and '90/5/5' cut all characters, in their order, at these percentages; 'files' takes each tenth
-            document for validation; 'char-rnn' is that of Karpathy's char-rnn with its defaults: 50 streams, cut in
-            batches of 50 x 50 characters, of which the first 95% are training and the others validation; what does not
-            fill a batch is left out; 'none' makes all of it training.
+            document for validation, 'files/test' the one before it for the test as well; 'char-rnn' is that of
+            Karpathy's char-rnn with its defaults: 50 streams, cut in batches of 50 x 50 characters, of which the first
+            95% are training and the others validation; what does not fill a batch is left out; 'none' makes all of it
+            training.
         context: characters kept of what stands before a part that begins within a text.
 
     Raises:
         ValueError: the texts are too short for a part to hold a character.
     """
-    if split == "files":
-        parts = {
-            "train": [Document(text) for index, text in enumerate(texts) if index % 10 != 9],
-            "val": [Document(text) for text in texts[9::10]],
-        }
+    if split in ("files", "files/test"):
+        held_out = {"val": 9, "test": 8} if split == "files/test" else {"val": 9}
+        parts = {"train": [Document(text) for index, text in enumerate(texts) if index % 10 not in held_out.values()]}
+        parts |= {part: [Document(text) for text in texts[first::10]] for part, first in held_out.items()}
     elif split == "none":
         parts = {"train": list(map(Document, texts))}
     elif split == "char-rnn":

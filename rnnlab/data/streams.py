@@ -22,19 +22,21 @@ class Window(NamedTuple):
         targets: (B, W, ...).
         reset: bool (B, W), True at each step before which the state is to be zero.
         resets_inside: whether a flag is set behind the first step; known here, where looking does not wait for a GPU.
+        labels: int64 (B, W), of what each step belongs to; None where nothing has a label.
     """
 
     inputs: Tensor
     targets: Tensor
     reset: Tensor
     resets_inside: bool = False
+    labels: Tensor | None = None
 
 
 class WindowRows(TensorRows):
-    """Rows of inputs, targets and reset flags, each (N, T, ...), and the steps of a window."""
+    """Rows of inputs, targets, reset flags and perhaps labels, each (N, T, ...), and the steps of a window."""
 
-    def __init__(self, inputs: Tensor, targets: Tensor, reset: Tensor, steps: int) -> None:
-        super().__init__(inputs, targets, reset)
+    def __init__(self, steps: int, inputs: Tensor, *others: Tensor) -> None:
+        super().__init__(inputs, *others)
         self.starts = range(0, inputs.shape[1], steps)
         self.steps = steps
 
@@ -66,8 +68,8 @@ class WindowLoader(DataLoader):
     def _windows(self) -> Iterator[Window]:
         for rows in super().__iter__():
             for start in self.dataset.starts:
-                window = Window(*(tensor[:, start : start + self.dataset.steps] for tensor in rows))
-                yield window._replace(resets_inside=bool(window.reset[:, 1:].any()))
+                inputs, targets, reset, *labels = (tensor[:, start : start + self.dataset.steps] for tensor in rows)
+                yield Window(inputs, targets, reset, bool(reset[:, 1:].any()), *labels)
 
     @property
     def _epoch(self) -> int | None:
@@ -87,6 +89,7 @@ def window_loader(
     steps: int,
     shuffle_seed: int | None = None,
     reset: Tensor | None = None,
+    labels: Tensor | None = None,
 ) -> WindowLoader:
     """Make a loader that cuts rows into windows and serves the windows of a row in consecutive batches.
 
@@ -97,6 +100,7 @@ def window_loader(
         steps: W, steps of a window; the last window of a row has what is left.
         shuffle_seed: seed of an `EpochSampler` of the rows; None keeps their order.
         reset: bool (N, T), where sequences begin; None: each row is one sequence, which begins at its first step.
+        labels: int64 (N, T), if there are any.
 
     Raises:
         ValueError: `steps` is no positive integer, or the tensors differ in N or T.
@@ -105,10 +109,11 @@ def window_loader(
     if reset is None:
         reset = torch.zeros(inputs.shape[:2], dtype=torch.bool)
         reset[:, 0] = True
-    if not inputs.shape[:2] == targets.shape[:2] == reset.shape:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (inputs, targets, reset))
+    tensors = [inputs, targets, reset, *([] if labels is None else [labels])]
+    if len({tensor.shape[:2] for tensor in tensors}) > 1:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise ValueError(f"inputs, targets and reset must agree in rows and steps, got shapes {shapes}")
-    rows = WindowRows(inputs, targets, reset, steps)
+    rows = WindowRows(steps, *tensors)
     return WindowLoader(
         rows,
         batch_size=batch_size,

@@ -20,7 +20,7 @@ from rnnlab.data.streams import Window, WindowLoader, window_loader
 from rnnlab.data.vocabulary import START, UNKNOWN, Vocabulary
 
 # What is read before a part that begins within a text: as much as a state is likely to remember.
-_CONTEXT = 500
+CONTEXT = 500
 # Steps of a window of validation, which keeps no graph: enough to hide the cost of a call.
 _EVAL_STEPS = 2000
 
@@ -32,7 +32,8 @@ def to_stream(documents: Sequence[Document], vocabulary: Vocabulary) -> tuple[Te
     target of one step; those of contexts are read, and their targets are `IGNORED`.
     """
     parts: list[tuple[np.ndarray, ...]] = []
-    for text, context in documents:
+    for document in documents:
+        text, context = document.text, document.context
         ids = encode(context + text, vocabulary)
         steps = np.arange(len(ids))
         before = np.concatenate([[vocabulary[START]], ids[:-1]])
@@ -124,19 +125,25 @@ class TextData(InMemoryData):
 
     def make_splits(self) -> dict[str, tuple[Tensor, ...]]:
         self.documents = self._read()
-        train = "".join(self.texts["train"])
-        self._remember(sorted(set(train)), hashlib.sha256(train.encode("utf-8", "surrogatepass")).hexdigest())
-        streams = {part: to_stream(documents, self.vocabulary) for part, documents in self.documents.items()}
-        num_steps = len(streams["train"][0])
-        if num_steps < self.batch_size:
-            raise ValueError(
-                f"batch_size must be at most the {num_steps} characters of training, got {self.batch_size}"
-            )
-        return {part: fold(stream, self.batch_size if part == "train" else 1) for part, stream in streams.items()}
+        sha256 = hashlib.sha256(self._learnt().encode("utf-8", "surrogatepass")).hexdigest()
+        self._remember(sorted(set("".join(self.texts["train"]))), sha256)
+        return {part: self._lay_out(part, self.tbptt_steps) for part in self.documents}
+
+    def _learnt(self) -> str:
+        """Return all that is learnt from, by which a run knows its text again."""
+        return "".join(self.texts["train"])
+
+    def _lay_out(self, part: str, steps: int) -> tuple[Tensor, ...]:
+        """Return the rows of a part, inputs, targets and reset flags (B, T), to be read in windows of so many steps."""
+        stream = to_stream(self.documents[part], self.vocabulary)
+        num_rows = self.batch_size if part == "train" else 1
+        if len(stream[0]) < num_rows:
+            raise ValueError(f"batch_size must be at most the {len(stream[0])} characters of training, got {num_rows}")
+        return fold(stream, num_rows)
 
     def _read(self) -> dict[str, list[Document]]:
         texts = stdlib_documents(self.max_chars) if self.path is None else read_documents(self.path, self.encoding)
-        parts = split_documents(texts, self.split, _CONTEXT)
+        parts = split_documents(texts, self.split, CONTEXT)
         for part, path in (("val", self.val), ("test", self.test)):
             if path is not None:
                 parts[part] = list(map(Document, read_documents(path, self.encoding)))
@@ -171,7 +178,7 @@ class TextData(InMemoryData):
 
     def windows(self, part: str, steps: int) -> WindowLoader:
         """Return a loader of a part in windows of so many steps: training in B streams, other parts in one."""
-        inputs, targets, reset = self.splits[part]
+        inputs, targets, reset = self.splits[part]  # in which windows of any length may be cut
         return window_loader(inputs, targets, len(inputs), steps, reset=reset)
 
     def train_dataloader(self) -> DataLoader:
@@ -206,17 +213,22 @@ class TextData(InMemoryData):
         if not self.ngram_order:
             return {}
         result = {}
-        train = [self._without_start(document.text) for document in self.documents["train"]]
-        for part in ("val", "test"):
-            documents = self.documents.get(part, [])
-            if documents:
-                ids = [self._without_start(document.text) for document in documents]
-                contexts = [self._without_start(document.context) for document in documents]
-                nats = witten_bell(train, ids, len(self.vocabulary) - 1, self.ngram_order, contexts)  # (order, N)
-                for order, mean in enumerate(nats.mean(axis=1), start=1):
-                    result[f"baseline/{order}gram/{part}/bits"] = float(mean / np.log(2))
-                    result[f"baseline/{order}gram/{part}/perplexity"] = float(np.exp(mean))
+        for part in self.held_out():
+            nats = self._ngram_nats(self.documents["train"], self.documents[part])
+            for order, mean in enumerate(nats.mean(axis=1), start=1):
+                result[f"baseline/{order}gram/{part}/bits"] = float(mean / np.log(2))
+                result[f"baseline/{order}gram/{part}/perplexity"] = float(np.exp(mean))
         return result
+
+    def held_out(self) -> list[str]:
+        """Return which of 'val' and 'test' there are."""
+        return [part for part in ("val", "test") if self.documents.get(part)]
+
+    def _ngram_nats(self, train: Sequence[Document], documents: Sequence[Document]) -> np.ndarray:
+        """Return -ln p (order, N) of the characters of documents by n-grams of others."""
+        counted, scored = ([self._without_start(one.text) for one in some] for some in (train, documents))
+        contexts = [self._without_start(document.context) for document in documents]
+        return witten_bell(counted, scored, len(self.vocabulary) - 1, self.ngram_order, contexts)
 
     def _without_start(self, text: str) -> np.ndarray:
         """Return the numbers of characters from 0 on, the unknown one first, START left out: it is never predicted."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rnnlab.data import Window
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 from rnnlab.tasks.task import Task
 
@@ -66,6 +67,24 @@ class Carry:
     def load(self, checkpoint: dict[str, Any]) -> None:
         """Take over what `save` put there."""
         self._state = checkpoint.get("carry")
+
+
+def read_window(model: nn.Module, window: Window, carry: Carry) -> Tensor:
+    """Return what a model gives for a window, whose state comes from `carry` and goes back there.
+
+    Args:
+        model: with `initial_state(batch_size)` and `forward(inputs, state, reset=, return_state=True)`; both take
+            `labels` too, (B,) and (B, W), where the window has some.
+        window: where the model is.
+        carry: of the stream that the window is from.
+    """
+    labels = window.labels
+    of_rows, of_steps = ({}, {}) if labels is None else ({"labels": labels[:, 0]}, {"labels": labels})
+    state = carry.enter(window.reset, model.initial_state(len(window.inputs), **of_rows))
+    reset = window.reset if window.resets_inside else None
+    output, state = model(window.inputs, state, reset=reset, return_state=True, **of_steps)
+    carry.leave(state)
+    return output
 
 
 class WindowedTask(Task):

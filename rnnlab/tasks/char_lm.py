@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from rnnlab.data import Window
 from rnnlab.data.checks import check_integer
-from rnnlab.tasks.carry import Carry, WindowedTask
+from rnnlab.tasks.carry import Carry, WindowedTask, read_window
 from rnnlab.tasks.dynamic import check_rates, evaluate_dynamically
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 
@@ -23,7 +23,8 @@ class CharLMTask(WindowedTask):
     Logged for 'val/' and 'test/': 'loss' in nats and 'bits' in bits per character, and 'perplexity', the
     number of equally likely characters that would cost as much. All come from a sum over all characters of the part,
     divided by their number, and each character is predicted in the state that those before it left. 'train/loss' is
-    the mean over the epoch, while the weights move.
+    the mean over the epoch, while the weights move. Of labelled texts, a model measured outside its training has
+    'bits/LABEL' too, of the texts of each label.
 
     Args:
         model: ids (B, W) and a state -> logits (B, W, V) and a state, as `rnnlab.models.CharLM` does.
@@ -58,35 +59,36 @@ class CharLMTask(WindowedTask):
         self.dynamic_lr, self.dynamic_decay = dynamic_lr, dynamic_decay
         self.dynamic_steps = check_integer("task.dynamic_steps", dynamic_steps, 1)
         self.evaluation_carry = Carry()
+        self._by_label: dict[str, Tensor] = {}  # nats and characters of each label so far, (2, K), by split
 
     def training_step(self, batch: Window, batch_index: int) -> Tensor:
-        loss = _nats(self._logits(batch, self.carry), batch.targets, reduction="mean")
+        loss = _nats(read_window(self.model, batch, self.carry), batch.targets, reduction="mean")
         self.train_loss.add(self, loss, (batch.targets >= 0).sum())
         return loss
 
     def check(self, batch: Window) -> None:
         """Raise ValueError unless the model gives logits for each character of a window."""
-        logits = self._logits(batch, Carry())
+        logits = read_window(self.model, batch, Carry())
         if logits.shape[:2] != batch.targets.shape:
             raise ValueError(
                 f"the model's logits are {tuple(logits.shape)} and the characters {tuple(batch.targets.shape)}"
             )
 
-    def _logits(self, window: Window, carry: Carry) -> Tensor:
-        """Return logits (B, W, V) of a window, whose state comes from `carry` and goes back there."""
-        state = carry.enter(window.reset, self.model.initial_state(len(window.inputs)))
-        reset = window.reset if window.resets_inside else None
-        logits, state = self.model(window.inputs, state, reset=reset, return_state=True)
-        carry.leave(state)
-        return logits
-
     def measure(self, batch: Window, split: str) -> None:
-        nats = _nats(self._logits(batch, self.evaluation_carry), batch.targets, reduction="none")
-        self.means[split].update(loss=nats[batch.targets.flatten() >= 0])
+        nats = _nats(read_window(self.model, batch, self.evaluation_carry), batch.targets, reduction="none")
+        scored = batch.targets.flatten() >= 0
+        self.means[split].update(loss=nats[scored])
+        if batch.labels is not None and self.trainer.state.fn != "fit":
+            labels, size = batch.labels.flatten()[scored].cpu(), self.model.num_labels
+            sums = torch.bincount(labels, nats[scored].double().cpu(), size), torch.bincount(labels, minlength=size)
+            self._by_label[split] = self._by_label.get(split, 0) + torch.stack(sums)
 
     def report(self, split: str) -> dict[str, Any]:
         loss = self.means[split].report()["loss"]
         values = {"loss": loss, "bits": loss / math.log(2), "perplexity": loss.exp()}
+        if split in self._by_label:
+            named = zip(self.trainer.datamodule.labels, *self._by_label.pop(split), strict=True)
+            values |= {f"bits/{label}": nats / count / math.log(2) for label, nats, count in named if count}
         if self.dynamic_lr is not None and self.trainer.state.fn != "fit":
             nats = torch.tensor(self._dynamic_nats(split), dtype=torch.float64)
             values |= {"bits_dynamic": nats / math.log(2), "perplexity_dynamic": nats.exp()}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from rnnlab.data import Window
-from rnnlab.tasks.carry import Carry
+from rnnlab.tasks.carry import Carry, read_window
 
 # Windows of training text from which the sizes of gradients are learnt.
 _RMS_WINDOWS = 100
@@ -79,9 +79,7 @@ def _gradient_scales(model: nn.Module, weights: list[nn.Parameter], windows: Ite
 def _window_nats(model: nn.Module, window: Window, carry: Carry) -> Tensor:
     """Return the nats (N,) of the scored characters of a window, whose state comes from `carry` and goes back there."""
     device = next(model.parameters()).device
-    inputs, targets, reset = (tensor.to(device) for tensor in window[:3])
-    state = carry.enter(reset, model.initial_state(len(inputs)))
-    logits, state = model(inputs, state, reset=reset if window.resets_inside else None, return_state=True)
-    carry.leave(state)
-    scored = targets >= 0
-    return cross_entropy(logits[scored].float(), targets[scored], reduction="none")
+    window = Window(*(part.to(device) if isinstance(part, Tensor) else part for part in window))
+    logits = read_window(model, window, carry)
+    scored = window.targets >= 0
+    return cross_entropy(logits[scored].float(), window.targets[scored], reduction="none")

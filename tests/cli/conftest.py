@@ -96,6 +96,18 @@ def char_run(tmp_path_factory, text_file):
 
 
 @pytest.fixture(scope="session")
+def labelled_run(tmp_path_factory, labelled_file):
+    """A finished run of a character model that is told labels."""
+    return finished_run(
+        tmp_path_factory,
+        "labelled",
+        *("experiment=char_lm/labelled", "data=labelled_text", f"data.path={labelled_file}", "data.split=files/test"),
+        *("data.tbptt_steps=12", "data.batch_size=4", "rnn.hidden_size=32", "model.dropout=0", "optim.lr=0.01"),
+        *("trainer.max_epochs=6", "logger=csv"),
+    )
+
+
+@pytest.fixture(scope="session")
 def tagger_run(tmp_path_factory, conllu_file):
     """A finished run of a tagger with the CSV records only."""
     return finished_run(

@@ -107,6 +107,10 @@ def test_train_refuses(word, expected, capsys, tmp_path, monkeypatch):
         (["schedule=plateau", "+trainer.check_val_every_n_epoch=2"], "trainer.check_val_every_n_epoch is 2"),
         (["trainer.precision=bf16-mixed", "optim.fused=true"], "not fused: optim.fused=false, or auto"),
         (
+            ["callbacks=none", "+callbacks.samples.length=30"],
+            "callbacks.samples needs a _target_, got {'length': 30}; ~callbacks.samples takes it away",
+        ),
+        (
             ["logger=csv", "+callbacks.lr._target_=lightning.pytorch.callbacks.LearningRateMonitor"],
             "LearningRateMonitor among the callbacks needs a logger: logger=wandb",
         ),

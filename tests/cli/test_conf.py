@@ -120,7 +120,8 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conl
         assert run.task.model(signal).shape[1:] == (len(signal), 1 + points.shape[2])
         return
     targets = getattr(batch, "tags", getattr(batch, "target", None))
-    prediction = run.task.model(batch[0] if targets is None else batch)
+    labels = {} if getattr(batch, "labels", None) is None else {"labels": batch.labels}
+    prediction = run.task.model(batch[0] if targets is None else batch, **labels)
     targets = batch[1] if targets is None else targets
     assert prediction.shape[: targets.ndim] == targets.shape
     assert run.task.monitor[0].startswith("val/")
@@ -144,6 +145,7 @@ def test_option_composes(group, option):
     needed = {
         ("data", "csv"): ["data.path=x.csv", "data.column=y"],
         ("data", "text"): ["data.path=x.txt"],
+        ("data", "labelled_text"): ["data.path=x.tsv"],
         ("data", "conllu"): ["data.train=x.conllu", "data.val=y.conllu"],
         ("data", "lemma"): ["data.train=x.conllu"],
         ("data", "pairs"): ["data.train=x.tsv"],

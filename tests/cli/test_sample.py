@@ -191,3 +191,42 @@ def test_prompts_are_read_as_other_texts_are(tmp_path):
     with pytest.raises(UsageError, match=r"prompts.txt:1: is not UTF-8: .* at byte 0; encoding=NAME says what it is"):
         _read_prompts({"prompts": str(path)})
     assert _read_prompts({"prompts": str(path), "encoding": "cp1252"}) == ["é"]
+
+
+def test_a_label_is_written_for(labelled_run, capsys, tmp_path):
+    metrics = json.loads((labelled_run / "metrics.json").read_text())
+    assert {"val/bits/loud", "test/bits/soft", "baseline/5gram_by_label/test/bits/loud"} <= metrics.keys()
+    assert (labelled_run / "figures" / "surprise.png").is_file()
+    words = ["sample", f"run_dir={labelled_run}", "prompt=3", "num_samples=10"]
+    for label in ("loud", "soft"):
+        code, out, err = run(capsys, *words, f"label={label}")
+        texts = [line for line in out.splitlines() if not line.startswith("---")]
+        assert (code, err, len(texts)) == (0, "", 10)  # each ends with its line
+        assert sum(text.isupper() == (label == "loud") for text in texts) >= 9, texts
+    assert run(capsys, "sample", f"run_dir={labelled_run}", "label=soft", "beam=3")[0] == 0
+    shutil.copytree(labelled_run, tmp_path / "run")
+    assert main(["evaluate", f"run_dir={tmp_path / 'run'}"]) == 0
+    found = json.loads((tmp_path / "run" / "evaluate.json").read_text())["metrics"]
+    assert found["test/bits/loud"] == metrics["test/bits/loud"]
+
+
+def test_a_label_that_is_missing_or_unknown_is_refused(labelled_run, char_run, capsys, text_file):
+    words = ["sample", f"run_dir={labelled_run}"]
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert "missing label=...: this model writes texts of one of the labels loud, soft" in err
+    code, out, err = run(capsys, *words, "label=sort")
+    assert (code, out) == (2, "") and "label=sort is none of the labels loud, soft, did you mean 'soft'?" in err
+    code, _, err = run(capsys, "sample", f"run_dir={char_run}", "label=loud")
+    assert code == 2 and "label=loud is for character models that are told labels" in err
+    code, _, err = run(capsys, "diagnose", f"run_dir={labelled_run}", f"input={text_file}")
+    assert code == 2 and "missing label=..." in err
+
+
+def test_diagnose_reads_a_text_of_a_label(labelled_run, capsys, tmp_path):
+    shutil.copytree(labelled_run, tmp_path / "run")
+    (tmp_path / "text.txt").write_text("3 birds sang la la\n" * 5)
+    words = ["diagnose", f"run_dir={tmp_path / 'run'}"]
+    assert run(capsys, *words)[0] == 0
+    assert run(capsys, *words, "label=soft")[0] == 0
+    assert run(capsys, *words, "label=soft", f"input={tmp_path / 'text.txt'}")[0] == 0

@@ -101,5 +101,17 @@ def test_char_rnn_cuts_each_of_fifty_streams():
 
 
 def test_all_splits_are_named():
-    assert set(SPLITS) == {"90/10", "90/5/5", "char-rnn", "files", "none"}
+    assert set(SPLITS) == {"90/10", "90/5/5", "char-rnn", "files", "files/test", "none"}
     assert split_documents(["a", "b"], "none") == {"train": [("a", ""), ("b", "")]}
+
+
+def test_each_tenth_document_and_the_one_before_it_are_held_out():
+    texts = [str(index) for index in range(25)]
+    parts = split_documents(texts, "files/test")
+    assert {part: [one.text for one in found] for part, found in parts.items() if part != "train"} == {
+        "val": ["9", "19"],
+        "test": ["8", "18"],
+    }
+    assert len(parts["train"]) == 21
+    with pytest.raises(ValueError, match="split=files/test leaves no character for val: there are 9 documents"):
+        split_documents(texts[:9], "files/test")

@@ -36,7 +36,7 @@ def test_every_step_is_served_once_and_in_order(num_rows, num_steps, batch_size,
     assert len(windows) == len(loader)
     served = {}
     before = None  # rows of the window before
-    for x, y, reset, _ in windows:
+    for x, y, reset, *_ in windows:
         assert x.shape == reset.shape and torch.equal(y, -x) and len(x) <= batch_size
         rows, at = x[:, 0] // 100, x[:, 0] % 100
         assert torch.equal(x, 100 * rows[:, None] + at[:, None] + torch.arange(x.shape[1]))

@@ -133,7 +133,7 @@ def test_another_text_is_refused(files):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"split": "80/20"}, "split must be one of 90/10, 90/5/5, char-rnn, files, none, got '80/20'"),
+        ({"split": "80/20"}, "split must be one of 90/10, 90/5/5, char-rnn, files, files/test, none, got '80/20'"),
         ({"split": "none"}, "split=none leaves nothing for validation"),
         ({"tbptt_steps": 0}, "tbptt_steps must be an integer of at least 1"),
         ({"batch_size": 0}, "batch_size must be an integer of at least 1"),

@@ -82,6 +82,14 @@ TEXT_RUNS = {
             *("schedule=plateau", "schedule.patience=0", "optim.lr=1e-7"),
         ],
     ),
+    "labels": (
+        "CharLMTask.training_step",
+        [("data.path", "labelled")],
+        [
+            *("experiment=char_lm/labelled", "data=labelled_text", "data.tbptt_steps=7", "data.batch_size=40"),
+            *("rnn.hidden_size=8", "model.dropout=0.2"),
+        ],
+    ),
     "tags": (
         "TaggingTask.training_step",
         [("data.train", "conllu"), ("data.val", "conllu")],
@@ -149,9 +157,9 @@ def test_killed_run_resumes_to_the_same_weights(moment, uninterrupted, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TEXT_RUNS)
-def test_killed_runs_on_text_resume_to_the_same_weights(name, tmp_path, text_file, conllu_file, pairs_file):
+def test_killed_runs_on_text_resume_to_the_same_weights(name, tmp_path, request):
     step, files, words = TEXT_RUNS[name]
-    given = {"text": text_file, "conllu": conllu_file, "pairs": pairs_file}
+    given = {kind: request.getfixturevalue(f"{kind}_file") for _, kind in files}
     words = [*words, *(f"{key}={given[kind]}" for key, kind in files), *SMALL]
     assert main(["train", f"run_dir={tmp_path / 'whole'}", *words]) == 0
     kill(("rnnlab.tasks", step, ""), count=30, words=[f"run_dir={tmp_path / 'killed'}", *words])

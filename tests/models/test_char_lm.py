@@ -82,3 +82,56 @@ def test_initialisation_by_name():
 def test_arguments_are_checked(arguments, message):
     with pytest.raises(ValueError, match=message):
         CharLM(**{"rnn": LSTM, "vocab_size": 7, **arguments})
+
+
+TOLD = [name for name in LAYERS if name != "torch"]
+LABELS = torch.tensor([2, 0])
+
+
+def labelled(name, condition):
+    torch.manual_seed(0)
+    return CharLM(LAYERS[name], vocab_size=7, num_labels=3, condition=condition, label_size=4).double().eval()
+
+
+@pytest.mark.parametrize("condition", ["initial", "each_step"])
+@pytest.mark.parametrize("name", TOLD)
+def test_a_label_is_told_once_or_at_each_step(name, condition):
+    model, ids = labelled(name, condition), torch.randint(0, 7, (2, 9))
+    labels = LABELS[:, None].expand(2, 9)
+    whole = model(ids, labels=labels)
+    table, x = model.label_table(LABELS), torch.nn.functional.one_hot(ids.t(), 7).double()
+    if condition == "initial":
+        output, _ = model.rnn(x, model.first_state(table, model.rnn.initial_state(2)))
+    else:
+        output, _ = model.rnn(torch.cat([x, table.expand(9, -1, -1)], dim=2))
+    torch.testing.assert_close(whole, model.head(output).transpose(0, 1))
+    first, state = model(ids[:, :4], labels=labels[:, :4], return_state=True)
+    torch.testing.assert_close(torch.cat([first, model(ids[:, 4:], state, labels=labels[:, 4:])], dim=1), whole)
+    other = model(ids, labels=1 - labels.clamp(max=1))
+    assert (other != whole).any(-1).all()
+
+
+@pytest.mark.parametrize("condition", ["initial", "each_step", None])
+def test_a_model_of_labels_is_asked_as_one_without(condition):
+    model, ids = labelled("lstm", condition), torch.randint(0, 7, (2, 5))
+    expected = model(ids, labels=LABELS[:, None].expand(2, 5))
+    torch.testing.assert_close(model.of(LABELS)(ids, model.of(LABELS).initial_state(2)), expected)
+    alone = model.of(LABELS[:1])
+    torch.testing.assert_close(alone(ids, alone.initial_state(2))[0], expected[0])
+
+
+def test_conditions_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match=r"model.condition must be initial, each_step or null, got 'first'"):
+        CharLM(LSTM, vocab_size=7, num_labels=3, condition="first")
+    with pytest.raises(ValueError, match=r"model.condition=initial needs texts with labels: data=labelled_text"):
+        CharLM(LSTM, vocab_size=7, condition="initial")
+    with pytest.raises(ValueError, match=r"model.label_size must be an integer of at least 1, got 0"):
+        CharLM(LSTM, vocab_size=7, num_labels=3, condition="each_step", label_size=0)
+    with pytest.raises(ValueError, match=r"no first state for LSTM\(7, 6\) from a vector"):
+        CharLM(LAYERS["torch"], vocab_size=7, num_labels=3, condition="initial")
+    ids = torch.zeros(2, 3, dtype=torch.int64)
+    for condition in ("initial", "each_step"):
+        with pytest.raises(ValueError, match=f"a model with model.condition={condition} needs labels"):
+            labelled("lstm", condition)(ids)
+    with pytest.raises(ValueError, match=r"a text begins with a window, and reset cannot be given"):
+        labelled("lstm", "initial")(ids, labels=ids, reset=ids.bool())

@@ -8,9 +8,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import rnnlab.nn
-from rnnlab.data import TextData
+from rnnlab.data import LabelledTextData, TextData
+from rnnlab.decoding import sample
 from rnnlab.models import CharLM
 from rnnlab.tasks import CharLMTask
+from rnnlab.tasks.carry import read_window
 from rnnlab.tasks.dynamic import evaluate_dynamically
 from tests.tasks.helpers import quiet_trainer
 
@@ -72,7 +74,7 @@ def test_training_carries_the_state_and_validation_leaves_it_alone(tmp_path, tex
     windows = list(data.train_dataloader())
     logits = []
     for index, window in enumerate(windows):
-        logits.append(task._logits(window, task.carry))
+        logits.append(read_window(model, window, task.carry))
         if index == 2:
             quiet_trainer(tmp_path).validate(task, datamodule=data, verbose=False)
     whole = model(torch.cat([window.inputs for window in windows], dim=1))
@@ -85,7 +87,7 @@ def test_a_reset_inside_a_window_reaches_the_layer(tmp_path):
     data, model = make(str(tmp_path / "*.txt"), split="files", batch_size=2, tbptt_steps=30)
     task = CharLMTask(model, ADAM)
     windows = list(data.train_dataloader())
-    logits = torch.cat([task._logits(window, task.carry) for window in windows], dim=1)
+    logits = torch.cat([read_window(model, window, task.carry) for window in windows], dim=1)
     inputs, reset = (torch.cat(parts, dim=1) for parts in zip(*((w.inputs, w.reset) for w in windows), strict=True))
     begins = [*reset[0].nonzero()[:, 0].tolist(), inputs.shape[1]]
     for begin, end in zip(begins[:-1], begins[1:], strict=True):
@@ -152,3 +154,42 @@ def test_dynamic_rates_are_checked(text_file, lr, decay):
     data, model = make(text_file)
     with pytest.raises(ValueError, match="task.dynamic_lr must be > 0"):
         evaluate_dynamically(model, data.windows("val", 11), data.windows("train", 7), lr, decay)
+
+
+def make_labelled(labelled_file, condition, units=16, **arguments):
+    data = LabelledTextData(labelled_file, **{"batch_size": 4, "tbptt_steps": 7, **arguments})
+    data.setup()
+    return data, CharLM(partial(rnnlab.nn.LSTM, hidden_size=units), **data.sizes, condition=condition)
+
+
+@pytest.mark.parametrize("condition", [None, "initial", "each_step"])
+def test_bits_by_label_are_those_of_one_forward_pass_over_each_text(tmp_path, labelled_file, condition):
+    data, model = make_labelled(labelled_file, condition)
+    (logged,) = quiet_trainer(tmp_path).test(CharLMTask(model, ADAM), datamodule=data, verbose=False)
+    nats = {label: [] for label in data.labels}
+    for text, _, label in data.documents["test"]:
+        ids = torch.tensor([data.vocabulary.encode(text)])
+        before = torch.cat([torch.ones_like(ids[:, :1]), ids[:, :-1]], dim=1)
+        logits = model(before, labels=torch.full_like(ids, label))[0]
+        nats[data.labels[label]].append(cross_entropy(logits, ids[0], reduction="none"))
+    means = {f"bits/{label}": torch.cat(found).mean().item() for label, found in nats.items()}
+    means["bits"] = torch.cat(sum(nats.values(), [])).mean().item()
+    for name, mean in means.items():
+        assert logged[f"test/{name}"] == pytest.approx(mean / math.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize("condition", ["initial", "each_step"])
+def test_the_label_is_obeyed(tmp_path, labelled_file, condition):
+    data, model = make_labelled(labelled_file, condition, units=32, tbptt_steps=12)
+    quiet_trainer(tmp_path, max_epochs=12).fit(CharLMTask(model, ADAM), datamodule=data)
+    for number, label in enumerate(data.labels):
+        drawn = sample(model.of(torch.tensor([number])), [data.vocabulary.encode("3")] * 20, length=8)
+        texts = ["".join(data.vocabulary.decode(ids)) for ids in torch.stack(list(drawn), dim=1).tolist()]
+        assert sum(text.isupper() == (label == "loud") for text in texts) >= 19, texts
+
+
+def test_labels_go_through_dynamic_evaluation(tmp_path, labelled_file):
+    data, model = make_labelled(labelled_file, "initial")
+    task = CharLMTask(model, ADAM, dynamic_lr=1e-3)
+    (logged,) = quiet_trainer(tmp_path).validate(task, datamodule=data, verbose=False)
+    assert logged["val/bits_dynamic"] < logged["val/bits"]
