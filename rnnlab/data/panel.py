@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnnlab.data.clock import write_time
+from rnnlab.data.table_form import TableForm
+
 
 class PanelSeries(NamedTuple):
     """One series, at equally spaced times.
@@ -46,6 +49,8 @@ class Panel(NamedTuple):
         past: names of the P past covariates.
         known: names of the F known covariates.
         notes: what the user should be told of how the table was read, a line each.
+        form: of the table, completed with what was found out: later tables are to be read with it.
+        zone: what is written behind times, as 'Z'.
     """
 
     series: list[PanelSeries]
@@ -53,6 +58,22 @@ class Panel(NamedTuple):
     past: list[str]
     known: list[str]
     notes: list[str]
+    form: TableForm = TableForm()
+    zone: str = ""
+
+    @property
+    def series_column(self) -> str:
+        """Name of the column that tells series apart."""
+        return self.form.series_column or "series"
+
+    @property
+    def time_column(self) -> str:
+        """Name of the column of times; 'row' where rows are counted."""
+        return self.form.time_column or "row"
+
+    def write_time(self, time: np.datetime64 | np.integer) -> str:
+        """Return the text of a time: ISO, as precise as in the table."""
+        return write_time(time, self.form.date_format, self.zone)
 
 
 class ForecastBatch(NamedTuple):

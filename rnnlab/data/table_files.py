@@ -1,0 +1,342 @@
+"""Columns of a CSV or Parquet file, read by pyarrow; every complaint names the line and the column.
+
+Nothing here loops over rows, but for the place of a complaint: then the file is read once more.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnnlab.data.files import find_file
+from rnnlab.data.table_form import TableForm, nearest
+from rnnlab.data.table_format import (
+    MISSING_CELLS,
+    find_encoding,
+    find_separator,
+    find_signs,
+    is_header,
+    open_bytes,
+    open_text,
+    split_rows,
+)
+
+_SAMPLE = 1 << 18  # characters by which a format is found out
+_BOOLEANS = {"true": "1", "false": "0"}
+_NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+
+
+def load(module: str) -> Any:
+    """Import a module of the extra `forecast`; ValueError where it is missing."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ValueError('tables need pandas and pyarrow: pip install "rnnlab[forecast]"') from None
+
+
+def open_table(path: str | Path, form: TableForm) -> CSVFile | ParquetFile:
+    """Return the file, its header read."""
+    file = find_file(path, "table")
+    with file.open("rb") as content:
+        magic = content.read(4)
+    if magic == b"PAR1":
+        return ParquetFile(file)
+    if magic == b"PK\x03\x04":
+        raise ValueError(f"{file}: is a spreadsheet or a zip file: save it as CSV")
+    return CSVFile(file, form)
+
+
+class _File:
+    """What both kinds share.
+
+    Attributes:
+        file: where it is.
+        names: of the columns, in their order, '' for one without.
+        notes: what was found out, a line each.
+    """
+
+    file: Path
+    names: list[str]
+    notes: list[str]
+
+    def check_names(self, names: Sequence[str], role: str) -> None:
+        """Refuse names that are no column, or more than one."""
+        for name in names:
+            if name not in self.names:
+                known = [one for one in self.names if one]
+                raise ValueError(f"{self.file}: no column {name!r}, named as {role}; {nearest(name, known)}")
+            self._check_once(name)
+
+    def _check_once(self, name: str) -> None:
+        if self.names.count(name) > 1:
+            places = " and ".join(str(place) for place, one in enumerate(self.names, start=1) if one == name)
+            raise ValueError(f"{self.file}: columns {places} are both named {name!r}")
+
+    def is_number(self, name: str) -> bool:
+        """Return whether a column seems to hold numbers."""
+        raise NotImplementedError
+
+    def place(self, row: int, name: str) -> str:
+        """Return where a cell is, for a message; rows count from 0."""
+        raise NotImplementedError
+
+    def cell(self, row: int, name: str) -> str:
+        """Return the text of a cell."""
+        raise NotImplementedError
+
+    def number_columns(self, others: Sequence[str]) -> list[str]:
+        """Return the columns that seem to hold numbers, but for `others`."""
+        names = [name for name in self.names if name and name not in others]
+        for name in names:
+            self._check_once(name)
+        return [name for name in names if self.is_number(name)]
+
+    def _checked(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Return numbers (rows,), none of them infinite."""
+        for row in np.flatnonzero(np.isinf(values))[:1]:
+            raise ValueError(f"{self.place(row, name)}: expected a finite number, got {self.cell(row, name)!r}")
+        return values
+
+    def _to_numbers(self, name: str, cells: Any) -> np.ndarray:
+        raise NotImplementedError
+
+
+class CSVFile(_File):
+    """A table of text; see `TableForm` for what may be said of its format."""
+
+    def __init__(self, file: Path, form: TableForm) -> None:
+        self.file = file
+        self.encoding, note = find_encoding(file, form.encoding)
+        self.notes = [note] if note else []
+        with open_text(file, self.encoding) as content:
+            head = content.read(_SAMPLE)
+            is_cut = bool(content.read(1))
+        if "\0" in head:
+            raise ValueError(f"{file}: holds zero bytes; encoding=utf-16-le or utf-16-be may say what it is")
+        if not head.strip():
+            raise ValueError(f"{file}: is empty")
+        head = head[: head.rindex("\n") + 1] if is_cut and "\n" in head else head
+        self.separator = form.separator or find_separator(head, form.decimal)
+        try:
+            rows = [[cell.strip() for cell in row] for row in split_rows(io.StringIO(head, newline=""), self.separator)]
+        except csv.Error as error:
+            raise ValueError(f"{file}: cannot be read as CSV: {error}") from None
+        self.names = rows[0]
+        if not any(self.names):
+            raise ValueError(f"{file}:1: the first line should name the columns, it is blank")
+        if not is_header(self.names):
+            raise ValueError(f"{file}:1: the first line should name the columns, got {', '.join(self.names[:5])}")
+        width = len(self.names)
+        if form.separator is None and width > 1:
+            self.notes.append(f"separator: {'tab' if self.separator == chr(9) else repr(self.separator)}")
+        whole = rows[1:-1] if is_cut else rows[1:]
+        sample = [row for row in whole if len(row) == width]
+        if not sample:
+            self._check_rows()
+            raise ValueError(f"{file}: has a header and no rows")
+        self._sample = {name: [row[place] for row in sample] for place, name in enumerate(self.names) if name}
+        others = {form.time_column, form.series_column}
+        try:
+            self.decimal, self.thousands = find_signs(
+                {name: cells for name, cells in self._sample.items() if name not in others},
+                form.decimal,
+                form.thousands,
+            )
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+        if form.decimal is None:
+            self.notes.append(f"decimal sign: {self.decimal!r}")
+        if form.thousands is None and self.thousands:
+            self.notes.append(f"sign between thousands: {self.thousands!r}")
+
+    def is_number(self, name: str) -> bool:
+        cells = [cell for cell in self._sample[name] if cell not in MISSING_CELLS]
+        return all(self._looks_like_number(cell) for cell in cells)
+
+    def _looks_like_number(self, cell: str) -> bool:
+        text = cell.rstrip("%").strip().replace(self.thousands or "\0", "").replace(self.decimal, ".")
+        if text.lower() in _BOOLEANS:
+            return True
+        try:
+            float(text)
+        except ValueError:
+            return False
+        return "_" not in text
+
+    def read(self, numbers: Sequence[str], texts: Sequence[str], times: Sequence[str]) -> dict[str, Any]:
+        """Return columns by name.
+
+        Args:
+            numbers: become float64 arrays (rows,), NaN where missing.
+            texts: become pyarrow dictionary arrays, without missing cells.
+            times: become pyarrow arrays of text, a missing cell ''.
+
+        Raises:
+            ValueError: a row has more or fewer cells than the header, a cell is no finite number.
+        """
+        pa = load("pyarrow")
+        kinds = {name: pa.float64() for name in numbers} if not self.thousands else {}
+        text = {name: pa.dictionary(pa.int32(), pa.string()) for name in texts} | dict.fromkeys(times, pa.string())
+        try:
+            table = self._read(kinds | text, [*numbers, *texts, *times])
+        except pa.ArrowInvalid as error:
+            self._check_rows()
+            if not kinds:
+                raise ValueError(f"{self.file}: cannot be read as CSV: {error}") from None
+            table = self._read(text, [*numbers, *texts, *times])
+        columns: dict[str, Any] = {}
+        for name in table.column_names:  # a column is let go before the next one
+            column, table = table[name], table.drop_columns([name])
+            if name in numbers:
+                is_float = pa.types.is_floating(column.type)
+                column = column.to_numpy() if is_float else self._to_numbers(name, column)
+                column = self._checked(name, column)
+            columns[name] = column
+        return columns
+
+    def _read(self, kinds: dict[str, Any], names: Sequence[str]) -> Any:
+        """Return a pyarrow table; columns without a kind are text."""
+        pa, pc = load("pyarrow"), load("pyarrow.csv")
+        read = pc.ReadOptions(
+            use_threads=False,
+            # By place, since names may be missing or twice; text as it is in the file.
+            column_names=[str(place) for place in range(len(self.names))],
+            skip_rows_after_names=1,
+            encoding="utf8" if self.encoding.lower() in ("utf-8", "utf8", "utf-8-sig") else self.encoding,
+        )
+        places = {name: str(self.names.index(name)) for name in names}
+        convert = pc.ConvertOptions(
+            column_types={place: kinds.get(name, pa.string()) for name, place in places.items()},
+            include_columns=list(places.values()),
+            decimal_point=self.decimal,
+            null_values=list(MISSING_CELLS),
+            strings_can_be_null=False,
+        )
+        parse = pc.ParseOptions(
+            delimiter=self.separator, newlines_in_values=True, ignore_empty_lines=len(self.names) > 1
+        )
+        with open_bytes(self.file) as content:
+            table = pc.read_csv(content, read_options=read, parse_options=parse, convert_options=convert)
+        return table.rename_columns(list(places))
+
+    def _to_numbers(self, name: str, cells: Any) -> np.ndarray:
+        """Return the numbers that text stands for: signs between thousands, percent signs, 'true' and 'false'."""
+        pa, pc = load("pyarrow"), load("pyarrow.compute")
+        cells = pc.utf8_trim_whitespace(cells)
+        cells = pc.if_else(pc.is_in(cells, pa.array(MISSING_CELLS)), pa.scalar(None, pa.string()), cells)
+        percent = pc.ends_with(cells, "%")
+        if pc.any(percent).as_py():
+            self._refuse_where(pc.invert(percent), name, "expected a percent sign as in the other rows")
+            cells = pc.utf8_trim_whitespace(pc.replace_substring(cells, "%", ""))
+            self.notes.append(f"column {name!r}: percent signs are left out, 12% is 12")
+        cells = pc.utf8_ltrim(cells, "+")
+        if self.thousands:
+            mark, point = f"[{self.thousands}]", f"[{self.decimal}]"
+            is_grouped = pc.match_substring_regex(cells, rf"^-?\d{{1,3}}({mark}\d{{3}})*({point}|$)")
+            holds_mark = pc.match_substring(cells, self.thousands)
+            self._refuse_where(
+                pc.and_(holds_mark, pc.invert(is_grouped)),
+                name,
+                f"expected {self.thousands!r} between groups of three digits alone",
+            )
+            cells = pc.replace_substring(cells, self.thousands, "")
+        if self.decimal == ",":
+            self._refuse_where(pc.match_substring(cells, "."), name, "expected ',' as decimal sign")
+            cells = pc.replace_substring(cells, ",", ".")
+        for word, digit in _BOOLEANS.items():
+            cells = pc.if_else(pc.equal(pc.utf8_lower(cells), word), digit, cells)
+        self._refuse_where(pc.invert(pc.match_substring_regex(cells, _NUMBER)), name, "expected a finite number")
+        return cells.cast(pa.float64()).to_numpy()
+
+    def _refuse_where(self, is_wrong: Any, name: str, expected: str) -> None:
+        """Refuse the first cell for which `is_wrong`; a missing one never is."""
+        row = load("pyarrow.compute").index(is_wrong, True).as_py()
+        if row < 0:
+            return
+        cell = self.cell(row, name)
+        hint = ""
+        if self.decimal == "." and not self.thousands and "," in cell:
+            hint = "; decimal=, or thousands=, may say how it is meant"
+        elif self.decimal == "," and not self.thousands and "." in cell:
+            hint = "; decimal=. or thousands=. may say how it is meant"
+        raise ValueError(f"{self.place(row, name)}: {expected}, got {cell!r}{hint}")
+
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield line and cells of each row, without the header; blank lines are rows of tables of one column alone."""
+        with open_text(self.file, self.encoding) as content:
+            reader = split_rows(content, self.separator)
+            try:
+                next(reader)
+                for row in reader:
+                    if row or len(self.names) == 1:
+                        yield reader.line_num, row or [""]
+            except csv.Error as error:
+                raise ValueError(f"{self.file}:{reader.line_num}: cannot be read as CSV: {error}") from None
+
+    def _check_rows(self) -> None:
+        width = len(self.names)
+        for line, row in self._rows():
+            if len(row) != width:
+                raise ValueError(f"{self.file}:{line}: expected {width} cells as in the header, got {len(row)}")
+
+    def _row(self, row: int) -> tuple[int, list[str]]:
+        return next(found for place, found in enumerate(self._rows()) if place == row)
+
+    def place(self, row: int, name: str) -> str:
+        return f"{self.file}:{self._row(row)[0]}, column {name!r}"
+
+    def cell(self, row: int, name: str) -> str:
+        return self._row(row)[1][self.names.index(name)].strip()
+
+
+class ParquetFile(_File):
+    """A table whose columns have types."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.notes = file, []
+        pa = load("pyarrow")
+        try:
+            self._parquet = load("pyarrow.parquet").ParquetFile(file)
+        except pa.ArrowException as error:
+            raise ValueError(f"{file}: cannot be read as Parquet: {error}") from None
+        self._schema = self._parquet.schema_arrow
+        self.names = list(self._schema.names)
+        if not self._parquet.metadata.num_rows:
+            raise ValueError(f"{file}: has no rows")
+
+    def is_number(self, name: str) -> bool:
+        types, kind = load("pyarrow").types, self._schema.field(name).type
+        return types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
+
+    def read(self, numbers: Sequence[str], texts: Sequence[str], times: Sequence[str]) -> dict[str, Any]:
+        """Return columns by name, as `CSVFile.read`; times keep their type."""
+        pa, pc = load("pyarrow"), load("pyarrow.compute")
+        columns: dict[str, Any] = {}
+        for name in (*numbers, *texts, *times):
+            column = self._parquet.read(columns=[name])[name]
+            if name in numbers:
+                if not self.is_number(name):
+                    raise ValueError(f"{self.file}, column {name!r}: expected numbers, got {column.type}")
+                if pa.types.is_boolean(column.type):
+                    column = column.cast(pa.int8())
+                column = self._checked(name, np.asarray(column.cast(pa.float64()).to_numpy()))
+            elif name in texts:
+                if pa.types.is_dictionary(column.type):
+                    column = column.cast(column.type.value_type)
+                column = pc.fill_null(column.cast(pa.string()), "").dictionary_encode()
+            elif pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+                column = column.cast(pa.string())
+            columns[name] = column
+        return columns
+
+    def place(self, row: int, name: str) -> str:
+        return f"{self.file}: row {row + 1}, column {name!r}"
+
+    def cell(self, row: int, name: str) -> str:
+        return str(self._parquet.read(columns=[name])[name][row].as_py())
