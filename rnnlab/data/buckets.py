@@ -135,7 +135,7 @@ def _cuts(lengths: np.ndarray, max_tokens: int, max_sentences: float, num_replic
         if sizes[largest] == 1:
             raise ValueError(
                 f"{len(sizes)} batches of one sequence cannot be dealt evenly to {num_replicas} processes; choose a "
-                "larger max_tokens or fewer processes"
+                "larger batches or fewer processes"
             )
         borders.insert(largest + 1, borders[largest] + int(sizes[largest]) // 2)
     return borders[1:-1]
@@ -177,6 +177,7 @@ class BucketData(InMemoryData):
 
     Attributes:
         even, ascending: see `LengthBucketBatchSampler`.
+        size_names: what a subclass calls `max_tokens` and `eval_max_tokens`.
         former: settings of runs that were made before these were remembered.
 
     Args:
@@ -191,11 +192,13 @@ class BucketData(InMemoryData):
     splits: dict[str, Any]
     even = False
     ascending = 0
+    size_names: ClassVar[tuple[str, str]] = ("max_tokens", "eval_max_tokens")
     former: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, max_tokens: int, eval_max_tokens: int, seed: int) -> None:
-        super().__init__(check_integer("max_tokens", max_tokens, 1), seed)  # the size of a batch is counted in tokens
-        self.eval_max_tokens = check_integer("eval_max_tokens", eval_max_tokens, 1)
+        name, eval_name = self.size_names
+        super().__init__(check_integer(name, max_tokens, 1), seed)  # the size of a batch is counted in tokens
+        self.eval_max_tokens = check_integer(eval_name, eval_max_tokens, 1)
         self._state: dict[str, Any] = {}  # what a trained model takes for granted, once it is known
         self._reading_notes: list[str] = []  # what is to be told of how the parts were read
 

@@ -34,10 +34,14 @@ def check_number(name: str, value: object, least: float, most: float) -> float:
 
 
 def check_range(name: str, low: Any, high: Any, least: float, most: float) -> tuple[float, float]:
-    """Return both ends of a range as floats, or raise ValueError unless least <= low <= high <= most."""
+    """Return both ends of a range as floats, or raise ValueError unless least <= low <= high <= most.
+
+    The settings are called `min_name` and `max_name`.
+    """
     is_real = all(isinstance(end, numbers.Real) and not isinstance(end, bool) for end in (low, high))
     if not is_real or not least <= low <= high <= most:
-        raise ValueError(f"{name} must lie from {least:g} to {most:g}, the lower end first, got {low!r} to {high!r}")
+        allowed = f"from {least:g} to {most:g}, the lower end first"
+        raise ValueError(f"min_{name} and max_{name} must lie {allowed}, got {low!r} and {high!r}")
     return float(low), float(high)
 
 

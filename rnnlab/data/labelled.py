@@ -88,6 +88,7 @@ class ClassData(BucketData):
     """
 
     remembers = True
+    size_names = ("batch_steps", "eval_batch_steps")
     form = LongForm()
 
     def __init__(self, scale: str, batch_steps: int, eval_batch_steps: int, seed: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rnnlab.baselines import decode_morse, score_answers
-from rnnlab.data.checks import check_integer, check_range
+from rnnlab.data.checks import check_integer, check_number, check_range
 from rnnlab.data.features import LogBands, Totals, standardise
 from rnnlab.data.morse_code import CODE, SYMBOLS, Channel, key, sound
 from rnnlab.data.sounds import Recording, SoundData
@@ -76,9 +76,9 @@ class MorseData(SoundData):
         self.max_symbols = check_integer("max_symbols", max_symbols, self.min_symbols)
         self.speed = check_range("speed", min_speed, max_speed, 5.0, 60.0)
         self.snr = check_range("snr", min_snr, max_snr, -20.0, 60.0)
-        self.jitter = check_range("jitter", 0.0, jitter, 0.0, 0.5)
-        self.fading = check_range("fading", 0.0, max_fading, 0.0, 40.0)
-        self.clicks = check_range("clicks", 0.0, max_clicks, 0.0, 50.0)
+        self.jitter = 0.0, check_number("jitter", jitter, 0.0, 0.5)
+        self.fading = 0.0, check_number("max_fading", max_fading, 0.0, 40.0)
+        self.clicks = 0.0, check_number("max_clicks", max_clicks, 0.0, 50.0)
         self.corpus_seed = check_integer("corpus_seed", corpus_seed, 0)
 
     def read_parts(self) -> dict[str, list[Recording]]:

@@ -46,6 +46,7 @@ class SoundData(BucketData):
     """
 
     remembers = True
+    size_names = ("max_frames", "eval_max_frames")
     error_names: tuple[str, ...] = ("cer", "wer")
 
     def __init__(

@@ -1,5 +1,6 @@
 """Batches of similar lengths lose no sequence, repeat none, keep within their size, and are resumed in mid-epoch."""
 
+import inspect
 from itertools import islice
 
 import lightning.pytorch as pl
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import Dataset
 
-from rnnlab.data.buckets import LengthBucketBatchSampler, bucket_loader
+import rnnlab.data
+from rnnlab.data.buckets import BucketData, LengthBucketBatchSampler, bucket_loader
 from tests.tasks.helpers import quiet_trainer
 
 SIZES = {
@@ -116,6 +118,22 @@ def test_little_is_padding_and_company_changes():
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         LengthBucketBatchSampler(**{"lengths": [5, 6, 7], "max_tokens": 7, **arguments})
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        one
+        for one in vars(rnnlab.data).values()
+        if isinstance(one, type) and issubclass(one, BucketData) and one is not BucketData
+    ],
+)
+def test_sizes_of_batches_are_refused_by_the_names_that_they_have(module):
+    assert set(module.size_names) <= inspect.signature(module).parameters.keys()
+    data = module.__new__(module)
+    for sizes, name in (((0, 1), module.size_names[0]), ((1, 0), module.size_names[1])):
+        with pytest.raises(ValueError, match=f"^{name} must be an integer of at least 1, got 0"):
+            BucketData.__init__(data, *sizes, seed=0)
 
 
 class Rows(Dataset):

@@ -112,9 +112,11 @@ def test_data_are_a_function_of_their_seed():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"min_snr": 5, "max_snr": 0}, "snr must lie from -20 to 60, the lower end first, got 5 to 0"),
-        ({"max_speed": 90}, "speed must lie from 5 to 60"),
+        ({"min_snr": 5, "max_snr": 0}, "min_snr and max_snr must lie from -20 to 60, the lower end first, got 5 and 0"),
+        ({"max_speed": 90}, "min_speed and max_speed must lie from 5 to 60"),
         ({"num_val": 0}, "num_val must be an integer of at least 1, got 0"),
+        ({"max_fading": -1}, "max_fading must lie from 0 to 40, got -1"),
+        ({"max_frames": 0}, "max_frames must be an integer of at least 1, got 0"),
         ({"max_symbols": 2}, "max_symbols must be an integer of at least 3, got 2"),
     ],
 )
