@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 
 SUFFIXES = (".wav", ".flac", ".ogg")
 _BLOCK = 2**18  # samples of all channels read at once: memory does not grow with the file
+_UNKNOWN = 0x7FFF_0000  # bytes
+_LARGEST_PAGE = 27 + 255 + 255 * 255  # bytes, of Ogg
 
 
 class Sound(NamedTuple):
@@ -69,12 +72,13 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 def _blocks(file: BinaryIO, name: str, sample_rate: int, notes: list[str]) -> Iterator[np.ndarray]:
     soundfile, soxr = _libraries()
-    size, is_cut = file.seek(0, io.SEEK_END), _is_cut(file)
-    if not size:
+    if not file.seek(0, io.SEEK_END):
         raise ValueError(f"{name}: is empty")
+    ending = _ogg_ending(file)
     file.seek(0)
     try:
         with soundfile.SoundFile(file) as opened:
+            is_cut = ending == "torn" or _promises_more(opened.extra_info)
             rate, channels, promised, count, is_silent = opened.samplerate, opened.channels, opened.frames, 0, True
             resampler = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, dtype="float32")
             while len(block := opened.read(max(1, _BLOCK // channels), dtype="float32", always_2d=True)):
@@ -86,11 +90,14 @@ def _blocks(file: BinaryIO, name: str, sample_rate: int, notes: list[str]) -> It
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise ValueError(f"{name}: is no sound that can be read: {_reason(error)}") from error
     if count < promised or is_cut:
-        raise ValueError(f"{name}: is cut short: its head promises more than the {count / rate:.2f} s it has")
+        what = "its last page is torn, behind" if ending == "torn" else "its head promises more than"
+        raise ValueError(f"{name}: is cut short: {what} the {count / rate:.2f} s it has")
     if not count:
         raise ValueError(f"{name}: has no samples")
     if resampler is not None:
         yield resampler.resample_chunk(np.empty(0, dtype=np.float32), last=True)
+    if ending == "open":
+        notes.append(f"{name}: may be cut short: its last page is not marked as the end")
     if channels > 1:
         notes.append(f"{name}: {channels} channels were mixed down to one")
     if is_silent:
@@ -127,19 +134,27 @@ def _reason(error: Exception) -> str:
     return str(error).split(": ", 1)[-1].strip().rstrip(".").lower()
 
 
-def _is_cut(file: BinaryIO) -> bool:
-    """Return whether a WAV file ends before its samples do; libsndfile reads what there is without a word."""
-    size = file.seek(0, io.SEEK_END)
+def _promises_more(log: str) -> bool:
+    """Return whether the head of a file promises more than there is, by libsndfile's log: it reads on without a word.
+
+    A size of 2 GiB and more is that of a stream, whose writer did not know it.
+    """
+    sizes = re.findall(r"\b(?:data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", log)
+    is_short = any(int(there) < int(promised) < _UNKNOWN for promised, there in sizes)
+    return is_short or "does not match value from 'ds64' chunk" in log
+
+
+def _ogg_ending(file: BinaryIO) -> str:
+    """Return how the last page of an Ogg file ends (RFC 3533, section 6): 'torn', 'open' where no end is marked, or ''.
+
+    libsndfile leaves out a torn page without a word.
+    """
     file.seek(0)
-    head = file.read(12)
-    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        return False
-    place = 12
-    while place + 8 <= size:
-        file.seek(place)
-        head = file.read(8)
-        length = int.from_bytes(head[4:], "little")
-        if head[:4] == b"data":
-            return length != 0xFFFFFFFF and place + 8 + length > size  # that length is a stream's, unknown
-        place += 8 + length + length % 2
-    return False
+    if file.read(4) != b"OggS":
+        return ""
+    file.seek(max(0, file.seek(0, io.SEEK_END) - 2 * _LARGEST_PAGE))
+    tail = file.read()
+    page = tail[tail.rfind(b"OggS") :]
+    if len(page) < 27 or len(page) < 27 + page[26] or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]]):
+        return "torn"
+    return "" if page[5] & 4 else "open"

@@ -73,7 +73,7 @@ def test_baselines_are_of_the_classical_detector():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"min_rate": 90, "max_rate": 60}, "min_rate and max_rate must lie from 20 to 250, the lower end first, got 90 and 60"),
+        ({"min_rate": 90, "max_rate": 60}, "max_rate must lie from 20 to 250, the lower end first, got 90 and 60"),
         ({"muscle": -1}, "muscle must lie from 0 to 10, got -1"),
         ({"gaps": 2}, "gaps must lie from 0 to 1, got 2"),
         ({"num_val": 0}, "num_val must be an integer of at least 1, got 0"),

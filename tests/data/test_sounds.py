@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rnnlab.data import DigitsData, MorseData, sound_files
-from rnnlab.data.sound_files import find_sounds, read_sound, sound_blocks
+from rnnlab.data.sound_files import decode_sound, find_sounds, read_sound, sound_blocks
 from rnnlab.data.sound_rows import LongSound, Recording, SoundBatch, SoundRows
 from rnnlab.data.spoken_digits import join_digits, read_digits
 
@@ -120,6 +120,36 @@ def test_what_is_no_sound_is_named_in_one_line(tmp_path, name, message):
     with pytest.raises(ValueError) as raised:
         read_sound(file, 8_000)
     assert str(raised.value).startswith(f"{file}: {message}") and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "FLAC", "OGG", "OGG/OPUS", "MP3"])
+def test_a_sound_that_is_cut_short_is_refused(tmp_path, kind):
+    content, (container, _, codec) = io.BytesIO(), kind.partition("/")
+    wave = 0.1 * np.random.default_rng(0).standard_normal(40_000)
+    soundfile.write(content, wave, 8_000, format=container, subtype=codec or None)
+    assert len(decode_sound(content.getvalue(), "a", 8_000).wave) == 40_000
+    for share in (0.999, 0.9, 0.6):
+        with pytest.raises(ValueError, match=r"^a: is (cut short: its|no sound that can be read: )"):
+            decode_sound(content.getvalue()[: int(share * len(content.getvalue()))], "a", 8_000)
+
+
+def test_an_ogg_without_an_end_is_read_and_told():
+    content = io.BytesIO()
+    soundfile.write(content, 0.1 * np.random.default_rng(0).standard_normal(40_000), 8_000, format="OGG")
+    whole = content.getvalue()
+    found = decode_sound(whole[: whole.rfind(b"OggS")], "a", 8_000)
+    assert 0 < len(found.wave) < 40_000 and found.notes == [
+        "a: may be cut short: its last page is not marked as the end"
+    ]
+
+
+@pytest.mark.parametrize("size", [0xFFFF_FFFF, 0x7FFF_FFFF, 0x7FFF_F000])
+def test_a_stream_of_unknown_size_is_whole(size):
+    content = io.BytesIO()
+    soundfile.write(content, tone(), 8_000, format="WAV")
+    head, samples = bytearray(content.getvalue()[:44]), content.getvalue()[44:]
+    head[40:44] = size.to_bytes(4, "little")
+    assert len(decode_sound(bytes(head) + samples, "a", 8_000).wave) == 4_000
 
 
 def test_questions_are_files_or_folders(tmp_path):

@@ -183,7 +183,7 @@ def test_sentences_come_from_a_file(speaker, tmp_path):
     [
         ({"max_digits": 0}, "max_digits must be an integer of at least 1, got 0"),
         ({"min_rate": 20}, "min_rate must be an integer of at least 80, got 20"),
-        ({"min_snr": 30, "max_snr": 10}, "min_snr and max_snr must lie from -20 to 60, the lower end first, got 30 and 10"),
+        ({"min_snr": 30, "max_snr": 10}, "max_snr must lie from -20 to 60, the lower end first, got 30 and 10"),
         ({"max_warp": 1}, "max_warp must lie from 0 to 0.5, got 1"),
         ({"max_echo": 1.0}, "max_echo must lie from 0 to 0.9, got 1.0"),
         ({"accents": []}, r"accents must be a list of one or more, as \[en-gb, en-us, .*\], got \[\]"),
