@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from torch import Tensor
 
 from rnnlab.callbacks.figures import run_name, save_figure
 from rnnlab.callbacks.files import write_text
 
 
 class TagReport(pl.Callback):
-    """Write tags.csv, and draw figures/confusion.png: the best checkpoint on the validation part.
+    """Write tags.csv, and draw figures/confusion_val.png: the best checkpoint on the validation part.
 
     tags.csv has a row for each tag: precision, recall and F1, empty where there is nothing to divide by, and support,
     the number of tokens that have it.
@@ -27,14 +26,14 @@ class TagReport(pl.Callback):
         scores = task.per_tag("val")
         title = f"Tags of the validation part ({run_name(trainer)})"
         _write(trainer, "tag", "tags.csv", scores)
-        _draw(trainer, task.confusion["val"], scores, title)
+        _draw(trainer, task, "val", list(scores), title)
 
 
 class ClassReport(pl.Callback):
-    """Write classes.csv and confusion.csv, and draw figures/confusion.png: the best checkpoint on the test part.
+    """Write classes.csv and confusion.csv, and draw figures/confusion_test.png: the best checkpoint on the test part.
 
-    Without a test part they are of validation. classes.csv is as tags.csv of `TagReport`; confusion.csv has a row for
-    each true class and a column for each that was given.
+    Without a test part they are of validation, and the picture is confusion_val.png. classes.csv is as tags.csv of
+    `TagReport`; confusion.csv has a row for each true class and a column for each that was given.
     """
 
     def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
@@ -44,7 +43,7 @@ class ClassReport(pl.Callback):
         rows = zip(scores, task.confusion[part].tolist(), strict=True)
         _write_table(trainer, "confusion.csv", [["true", *scores], *([name, *counts] for name, counts in rows)])
         title = f"Classes of the {'test' if part == 'test' else 'validation'} part ({run_name(trainer)})"
-        _draw(trainer, task.confusion[part], scores, title)
+        _draw(trainer, task, part, list(scores), title)
 
 
 def _write(trainer: pl.Trainer, kind: str, file: str, scores: Mapping[str, Any]) -> None:
@@ -61,7 +60,7 @@ def _write_table(trainer: pl.Trainer, file: str, rows: list[list[Any]]) -> None:
     write_text(Path(trainer.default_root_dir) / file, text.getvalue())
 
 
-def _draw(trainer: pl.Trainer, counts: Tensor, scores: Mapping[str, Any], title: str) -> None:
+def _draw(trainer: pl.Trainer, task: pl.LightningModule, part: str, names: list[str], title: str) -> None:
     from rnnlab.analysis.confusion import confusion_matrix
 
-    save_figure(trainer, "confusion", confusion_matrix(counts.numpy(), list(scores), title))
+    save_figure(trainer, f"confusion_{part}", confusion_matrix(task.confusion[part].numpy(), names, title))

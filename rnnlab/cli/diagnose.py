@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,8 @@ def diagnose(
 ) -> list[Path]:
     """Write the pictures that there are for a run of this kind into its figures/, and return their paths.
 
-    Where the run directory is read-only, `rnnlab.cli.options.results_dir` says where they go.
+    Those of a `source` have its name behind theirs, as beats_heart.png, beside those of the validation part. Where the
+    run directory is read-only, `rnnlab.cli.options.results_dir` says where they go.
 
     A character model reads a passage: its learning curve in bits, how much each character surprised it, and the hidden
     units that follow quotes, brackets and the like. A tagger: learning curves, and which tags of the validation part
@@ -114,7 +116,7 @@ def diagnose(
         else:
             figures = {"learning_curves": learning_curves(rows, numbers, f"Learning curves of {name}")}
             if hasattr(data, "tags") or hasattr(data, "classes"):
-                figures["confusion"] = _confusion(data, task, name)
+                figures["confusion_val"] = _confusion(data, task, name)
             elif has_pairs:
                 figures |= _attention(data, task, name, source, encoding)
             elif draws_posteriors:
@@ -127,6 +129,9 @@ def diagnose(
                 console.print(f"{name}: learning curves are all there is for this task", markup=False)
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
+    if source is not None:
+        name = re.sub(r"[^\w-]+", "-", Path(source).stem).strip("-")
+        figures = {key if "curve" in key else f"{key}_{name}": figure for key, figure in figures.items()}
     paths = [_save(results, figure_name, figure) for figure_name, figure in sorted(figures.items())]
     for path in paths:
         console.print(str(path), markup=False)

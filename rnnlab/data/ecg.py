@@ -243,7 +243,7 @@ class ECGData(InMemoryData):
 
     def encode_answers(self, queries: Queries, outputs: Sequence[Any], suffix: str) -> bytes:
         """Return the answer file: annotations of PhysioNet for '.atr', else the table."""
-        if suffix != ".atr":
+        if suffix.lower() != ".atr":
             return super().encode_answers(queries, outputs, suffix)
         (found,) = outputs
         return annotation_file(found.points, found.is_wide, queries.inputs[0].rate)

@@ -44,6 +44,8 @@ class CSVLead:
         line, header = next(self._rows(), (1, []))
         if not header:
             raise ValueError(f"{file}: is empty")
+        if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
+            raise ValueError(f"{file}:{line}: columns are parted by commas, and none is in {header[0]!r}")
         if all(map(_is_number, header)):
             raise ValueError(f"{file}:{line}: names of columns are needed in the first row, which has numbers alone")
         self._time = next((place for place, name in enumerate(header) if name.strip("'").lower() in _TIMES), None)
@@ -81,10 +83,9 @@ class CSVLead:
         if self._time is not None:
             return count, self._rate_of_clock(self._time, header[self._time], count, rate)
         if rate is None:
-            names = " or ".join(map(repr, _TIMES[:2]))
             raise ValueError(
-                f"{self.file}: the sampling rate is not known, no column is called {names}; data.record_rate=250 "
-                "would say it"
+                f"{self.file}: the sampling rate is not known, no column among {','.join(header)} is called "
+                f"{_TIMES[0]!r}; data.record_rate=250 would say it"
             )
         return count, rate
 

@@ -76,6 +76,8 @@ def header_file(path: str | Path) -> Path:
         ValueError: there is none.
     """
     name = Path(path)
+    if name.is_file() and name.suffix not in (".hea", ".dat", ".atr"):
+        raise ValueError(f"{name}: is no record: a table ends in .csv, PhysioNet's files in .hea, .dat and .atr")
     stem = name.with_suffix("") if name.suffix in (".hea", ".dat", ".atr") else name
     return find_file(f"{stem}.hea", "header of a record")
 

@@ -26,4 +26,4 @@ def test_report_has_a_row_for_each_tag_and_a_picture(tmp_path):
     assert [rows[1][0], *map(float, rows[1][1:])] == ["ADJ", 8 / 12, 8 / 10, 16 / 22, 10]
     assert rows[2] == ["SYM", "0.0", "", "0.0", "0"]
     assert [rows[3][0], *map(float, rows[3][1:])] == pytest.approx(["X,Y", 1.0, 0.6, 0.75, 10])
-    assert (tmp_path / "figures" / "confusion.png").stat().st_size > 10_000
+    assert (tmp_path / "figures" / "confusion_val.png").stat().st_size > 10_000

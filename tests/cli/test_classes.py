@@ -83,7 +83,7 @@ def test_records_of_a_run(curves_run):
     assert counts.sum(axis=1).tolist() == [6, 6] and metrics["test/accuracy"] == pytest.approx(counts.trace() / 12)
     with (curves_run / "classes.csv").open(newline="") as file:
         assert [row["support"] for row in csv.DictReader(file)] == ["6", "6"]
-    assert (curves_run / "figures" / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert (curves_run / "figures" / "confusion_test.png").read_bytes().startswith(b"\x89PNG")
     log = (curves_run / "run.log").read_text(encoding="utf-8")
     assert "best baseline" in log and "test/accuracy" in log
 
@@ -127,9 +127,10 @@ def test_evaluate_gives_the_numbers_of_training(curves_run, tmp_path, capsys):
 def test_diagnose_draws_confusions(curves_run, tmp_path, capsys):
     run_dir = tmp_path / "curves"
     shutil.copytree(curves_run, run_dir)
-    (run_dir / "figures" / "confusion.png").unlink()
+    before = (run_dir / "figures" / "confusion_test.png").read_bytes()
     assert main(["diagnose", f"run_dir={run_dir}"]) == 0
-    assert (run_dir / "figures" / "confusion.png").exists()
+    assert (run_dir / "figures" / "confusion_val.png").exists()
+    assert (run_dir / "figures" / "confusion_test.png").read_bytes() == before
     assert main(["diagnose", f"run_dir={run_dir}", "input=x.tsv"]) == 2
     assert "input is for character models, models of pairs and of CTC, and delineators" in capsys.readouterr().err
 

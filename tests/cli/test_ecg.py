@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -72,7 +73,8 @@ def test_pieces_and_windows_change_no_answer(ecg_run, table, tmp_path, monkeypat
 
 
 def test_annotations(ecg_run, table, tmp_path):
-    assert predict(ecg_run, table[0], tmp_path / "heart.atr") == 0
+    assert predict(ecg_run, table[0], tmp_path / "heart.ATR") == 0
+    (tmp_path / "heart.ATR").rename(tmp_path / "heart.atr")
     assert predict(ecg_run, table[0], tmp_path / "heart.csv") == 0
     (tmp_path / "heart.hea").write_text(f"heart 1 {RATE} 12000\nheart.dat 16 200 16 0 0 0 0 II\n")
     times, _ = read_beats(tmp_path / "heart")
@@ -88,7 +90,10 @@ def test_answers_go_to_stdout(ecg_run, table, capfdbinary):
 @pytest.mark.parametrize(
     ("content", "words", "message"),
     [
-        ("II\n1\n2\n", [], "the sampling rate is not known"),
+        ("II\n1\n2\n", [], "the sampling rate is not known, no column among II is called 'time'"),
+        ("", [], "bad.csv: is empty"),
+        ("time,II\n", [], "bad.csv: has 0 samples"),
+        ("time;II\n0;1\n", [], ":1: columns are parted by commas, and none is in 'time;II'"),
         ("time,II\n" + "".join(f"{n / 100},1\n" for n in range(200)), [], "is a flat line"),
         ("time,II\n0,1\n0.01,nan\n", [], ":3, column 'II': expected a finite number, got 'nan'"),
         ("time,II\n0,1\n0.01\n", [], ":3: 1 values in 2 columns: leads of unequal length"),
@@ -103,6 +108,24 @@ def test_a_broken_record_leaves_nothing_behind(ecg_run, tmp_path, capsys, conten
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_physionet_needs_an_extra(ecg_run, table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "wfdb", None)
+    (tmp_path / "heart.hea").write_text("heart 1 200 600\n")
+    for source, name in ((tmp_path / "heart", "beats.csv"), (table[0], "beats.atr")):
+        assert predict(ecg_run, source, tmp_path / name) == 2
+        error = capsys.readouterr().err
+        assert 'pip install "rnnlab[ecg]"' in error and len(error.strip().splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["heart.hea"]
+
+
+def test_a_folder_that_is_missing_and_a_file_that_is_no_record(ecg_run, table, tmp_path, capsys):
+    assert predict(ecg_run, table[0], tmp_path / "no" / "beats.atr") == 2
+    assert "does not exist" in capsys.readouterr().err
+    (tmp_path / "heart.txt").write_text(table[0].read_text())
+    assert predict(ecg_run, tmp_path / "heart.txt", tmp_path / "beats.csv") == 2
+    assert "heart.txt: is no record: a table ends in .csv, PhysioNet's files in" in capsys.readouterr().err
 
 
 def test_a_record_without_header(ecg_run, tmp_path, capsys):
@@ -129,7 +152,8 @@ def test_diagnose_draws_beats_of_validation_or_of_a_record(ecg_run, table, tmp_p
     assert main(["diagnose", f"run_dir={run_dir}"]) == 0
     before = (run_dir / "figures" / "beats.png").read_bytes()
     assert main(["diagnose", f"run_dir={run_dir}", f"input={table[0]}"]) == 0
-    assert (run_dir / "figures" / "beats.png").read_bytes() != before
+    assert (run_dir / "figures" / "beats.png").read_bytes() == before
+    assert (run_dir / "figures" / "beats_heart.png").read_bytes() != before
     assert main(["diagnose", f"run_dir={run_dir}", f"input={tmp_path / 'gone.csv'}"]) == 2
     assert "no record at" in capsys.readouterr().err
 

@@ -88,7 +88,8 @@ def test_diagnose_draws_attention_of_validation_or_of_a_file(pairs_run, tmp_path
     (tmp_path / "in.txt").write_text("abc\n")
     before = (run_dir / "figures" / "attention.png").read_bytes()
     assert main(["diagnose", f"run_dir={run_dir}", f"input={tmp_path / 'in.txt'}", "data.train=gone"]) == 0
-    assert (run_dir / "figures" / "attention.png").read_bytes() != before
+    assert (run_dir / "figures" / "attention.png").read_bytes() == before
+    assert (run_dir / "figures" / "attention_in.png").read_bytes() != before
     assert main(["diagnose", f"run_dir={run_dir}", "length=100"]) == 2
     assert "length is for character models" in capsys.readouterr().err
 

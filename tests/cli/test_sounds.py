@@ -212,7 +212,8 @@ def test_diagnose_draws_posteriors_of_validation_or_of_a_file(sounds_run, folder
     assert main(["diagnose", f"run_dir={run_dir}"]) == 0
     before = (run_dir / "figures" / "posteriors.png").read_bytes()
     assert main(["diagnose", f"run_dir={run_dir}", f"input={folder / '0.wav'}"]) == 0
-    assert (run_dir / "figures" / "posteriors.png").read_bytes() != before
+    assert (run_dir / "figures" / "posteriors.png").read_bytes() == before
+    assert (run_dir / "figures" / "posteriors_0.png").read_bytes() != before
     assert main(["diagnose", f"run_dir={run_dir}", f"input={tmp_path / 'gone.wav'}"]) == 2
     assert main(["diagnose", f"run_dir={run_dir}", "length=100"]) == 2
     assert "length is for character models" in capsys.readouterr().err

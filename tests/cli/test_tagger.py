@@ -25,7 +25,7 @@ def test_records_of_a_tagger(tagger_run):
         rows = list(csv.DictReader(file))
     assert [row["tag"] for row in rows] == ["DET", "NOUN", "PUNCT", "VERB"]
     assert sum(int(row["support"]) for row in rows) == 60 * 6
-    for name in ("confusion", "learning_curves"):
+    for name in ("confusion_val", "learning_curves"):
         assert (tagger_run / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -100,10 +100,10 @@ def test_evaluate_refuses_another_training_file(tagger_run, tmp_path, conllu_fil
 
 def test_diagnose_draws_a_tagger(tagger_run, capsys, tmp_path):
     tagger_run = shutil.copytree(tagger_run, tmp_path / "run")
-    (tagger_run / "figures" / "confusion.png").unlink()
+    (tagger_run / "figures" / "confusion_val.png").unlink()
     assert main(["diagnose", f"run_dir={tagger_run}"]) == 0
     out = capsys.readouterr().out
-    assert "figures/confusion.png" in out and (tagger_run / "figures" / "confusion.png").exists()
+    assert "figures/confusion_val.png" in out and (tagger_run / "figures" / "confusion_val.png").exists()
 
 
 def test_tags_that_training_lacks_are_wrong_and_counted_in_every_file(tmp_path, conllu_file, capsys):
