@@ -9,7 +9,9 @@ from rnnlab.models.encoder_decoder import EncoderDecoder
 from rnnlab.models.finite_memory import TCN, TimeDelay
 from rnnlab.models.forecaster import Forecaster
 from rnnlab.models.listener import Listener
+from rnnlab.models.recursive_forecaster import RecursiveForecaster
 from rnnlab.models.segment_tagger import SegmentTagger
+from rnnlab.models.series_forecaster import SeriesForecaster
 from rnnlab.models.tagger import Tagger
 from rnnlab.models.transcriber import Transcriber
 from rnnlab.models.transformer import TransformerSeq2Seq
@@ -26,7 +28,9 @@ __all__ = [
     "Forecaster",
     "LinearChainCRF",
     "Listener",
+    "RecursiveForecaster",
     "SegmentTagger",
+    "SeriesForecaster",
     "Tagger",
     "TimeDelay",
     "Transcriber",
