@@ -5,6 +5,7 @@ from rnnlab.baselines.arima import arima, fit_arima
 from rnnlab.baselines.autoregression import ar, iterate
 from rnnlab.baselines.beats import match_beats, pan_tompkins
 from rnnlab.baselines.classes import ClassScores, most_frequent_class, nearest_neighbour, score_classes
+from rnnlab.baselines.forecast_errors import Comparison, compare_forecasts, forecast_errors
 from rnnlab.baselines.joint_ngram import joint_ngram
 from rnnlab.baselines.kalman import fit_structural, kalman
 from rnnlab.baselines.letters import align, letter_table
@@ -23,6 +24,7 @@ __all__ = [
     "AnswerScore",
     "AnswerScores",
     "ClassScores",
+    "Comparison",
     "LinearForecast",
     "NGram",
     "SmoothingFit",
@@ -31,6 +33,7 @@ __all__ = [
     "align",
     "ar",
     "arima",
+    "compare_forecasts",
     "copy",
     "decode_morse",
     "edit_distance",
@@ -40,6 +43,7 @@ __all__ = [
     "fit_ols",
     "fit_structural",
     "forecast_by",
+    "forecast_errors",
     "hmm",
     "iterate",
     "joint_ngram",
