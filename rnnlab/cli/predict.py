@@ -21,13 +21,16 @@ def main(words: list[str]) -> int:
     searched among. The input of models of sounds is a sound or a folder of them; with `times=true`, of those trained by
     CTC, NAME.times.tsv beside the output NAME.SUFFIX has file, symbol, start and end in seconds. They read a sound of
     more than data.eval_max_frames in parts, so that its length costs no memory. Classifiers write a line
-    "name<TAB>class<TAB>probability" a sequence of a .ts, .tsv, .txt or .csv file, or a sound.
+    "name<TAB>class<TAB>probability" a sequence of a .ts, .tsv, .txt or .csv file, or a sound. Models of tables forecast
+    `horizon=STEPS`, by default those of training.
 
     `-` is stdin as input and stdout as output, where nothing but answers goes. Answers are UTF-8, whatever the encoding
     of the input. Return the exit code.
     """
     options, overrides = take(
-        words, required=("run_dir", "input", "output"), optional=("ckpt", "encoding", "n_best", "beam", "times")
+        words,
+        required=("run_dir", "input", "output"),
+        optional=("ckpt", "encoding", "n_best", "beam", "times", "horizon"),
     )
     times = flag("times", options.get("times", "false"))
     if times and options["output"] == "-":
@@ -41,6 +44,7 @@ def main(words: list[str]) -> int:
         options.get("encoding"),
         {name: count(name, options[name]) for name in ("n_best", "beam") if name in options},
         times,
+        count("horizon", options["horizon"]) if "horizon" in options else None,
     )
     return 0
 
@@ -54,6 +58,7 @@ def predict(
     encoding: str | None = None,
     search: dict[str, int] | None = None,
     times: bool = False,
+    horizon: int | None = None,
 ) -> None:
     """Read queries from one file and write their answers to another, all of them or none.
 
@@ -64,6 +69,7 @@ def predict(
         encoding: of the queries, as Python names it; None for that of the data.
         search: `n_best` and `beam` of a task that searches, in place of its own; a beam is at least as wide as n_best.
         times: write beside `target` when each symbol was heard.
+        horizon: steps to forecast; None for those of training.
 
     Raises:
         UsageError: no such run, file or checkpoint, a line that is no query ("file:line: what is wrong"), or a target
@@ -85,6 +91,10 @@ def predict(
             _set_search(task, search, run_dir)
         if times and not hasattr(task, "timed_step"):
             raise UsageError(f"times=true is for models of sounds trained by CTC, run_dir={run_dir} holds none")
+        if horizon is not None:
+            if not hasattr(data, "ask_horizon"):
+                raise UsageError(f"horizon is for models of tables of series, run_dir={run_dir} holds none")
+            data.ask_horizon(horizon)
         with _stdin_file() if source is None else nullcontext(source) as path:  # sounds are read more than once
             given = str(path) if source is None else ""
             try:

@@ -17,6 +17,7 @@ from rnnlab.data.numbers import NumberData
 from rnnlab.data.pair_files import TSVPairs
 from rnnlab.data.pair_rows import Pair, PairBatch
 from rnnlab.data.pairs import PairData
+from rnnlab.data.panel_data import PanelData
 from rnnlab.data.pronunciations import PronunciationData
 from rnnlab.data.sentences import TaggedBatch
 from rnnlab.data.series import CSVData
@@ -50,6 +51,7 @@ __all__ = [
     "Pair",
     "PairBatch",
     "PairData",
+    "PanelData",
     "PronunciationData",
     "Queries",
     "SegmentBatch",

@@ -76,6 +76,19 @@ class Panel(NamedTuple):
         return write_time(time, self.form.date_format, self.zone)
 
 
+def columns_apart(panel: Panel) -> Panel:
+    """Return a panel in which each target column of each series is a series of its own, of one target `value`.
+
+    What a model then learns of one column it knows of all. Series are named by their column, after their own name.
+    """
+    apart = [
+        one._replace(name=f"{one.name}/{target}" if one.name else target, target=one.target[:, [column]])
+        for one in panel.series
+        for column, target in enumerate(panel.targets)
+    ]
+    return panel._replace(series=apart, targets=["value"])
+
+
 class ForecastBatch(NamedTuple):
     """Windows of series, scaled: a value v of `target` is the level `inverse(loc + scale * v)`, by the data's inverse.
 

@@ -26,7 +26,6 @@ from rnnlab.nn.cells import (
     PeepholeLSTMCell,
     RNNCell,
     ScanCell,
-    SelectiveLRUCell,
     StateSpaceCell,
 )
 from rnnlab.nn.convert import convert_weights
@@ -63,7 +62,6 @@ __all__ = [
     "RNNCell",
     "Recurrent",
     "ScanCell",
-    "SelectiveLRUCell",
     "StateSpaceCell",
     "available_backends",
     "convert_weights",

@@ -1,0 +1,317 @@
+"""A table of series as a forecasting task: many columns, many series, covariates, with answers in the table's units.
+
+Letters as in `rnnlab.data.panel`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from rnnlab.data.batches import InMemoryData, Queries
+from rnnlab.data.checks import check_batch_size, check_choice, check_fraction, check_integer
+from rnnlab.data.files import find_file
+from rnnlab.data.panel import Forecast, ForecastBatch, Panel, PanelSeries, columns_apart
+from rnnlab.data.panel_answers import write_forecasts
+from rnnlab.data.panel_baselines import PanelBaselines
+from rnnlab.data.panel_scaling import PanelScaling
+from rnnlab.data.panel_statistics import Denominators, denominators, learn, learn_series
+from rnnlab.data.panel_windows import PanelWindows
+from rnnlab.data.tables import TableForm, read_table
+
+_PARTS = ("train", "val", "test")
+_MEANINGS = ("targets", "categories", "frequency", "date_format")  # of a form, found out where they are not given
+_QUERIES_A_BATCH = 256
+
+
+class PanelData(InMemoryData):
+    """The series of a table, split by time, in windows.
+
+    The split is by time, for each series alone: test is its end, validation lies before it, the rest is train. A window
+    belongs to the part that holds all its targets; its inputs may reach back across the border, as they would in use.
+    Windows are gathered when they are asked for (`rnnlab.data.panel.ForecastBatch`).
+
+    Args:
+        table: arguments of `rnnlab.data.tables.TableForm`: which columns there are, and how the file is read.
+        path: CSV or Parquet; a relative path is tried as given, then under the folder named by RNNLAB_DATA.
+        window: W, steps the model sees.
+        horizon: K, steps to forecast.
+        columns: 'together': a window has all target columns; 'apart': each is a series of its own (`columns_apart`).
+        transform, difference, seasonal_difference, scale: as in `PanelScaling`.
+        season: steps of a season, for the seasonal naive forecast and the errors that are divided by its own.
+        val_size, test_size: rows of a part of each series: an integer, or a fraction of its rows.
+        max_rows: how many rows of each series are read at most, from its beginning.
+        unseen: how many series, the last by name, no model is trained on: they are the test part.
+        stride: rows from a training window to the next; those of other parts are 1 apart.
+        batch_size: windows a batch.
+        eval_batch_size: windows a batch of the other parts.
+        seed: decides the order of training.
+        baselines: names of `rnnlab.baselines.forecast_by`, or a mapping of names to options.
+
+    Raises:
+        ValueError: an argument is out of range, a part is too short for one window, or as `read_table`.
+    """
+
+    remembers = True
+    unit = "windows"
+
+    def __init__(
+        self,
+        path: str | Path,
+        table: Mapping[str, Any],
+        window: int,
+        horizon: int = 1,
+        columns: str = "together",
+        transform: str = "none",
+        difference: bool = False,
+        seasonal_difference: int | None = None,
+        scale: str = "train",
+        season: int | None = None,
+        val_size: int | float = 0.1,
+        test_size: int | float = 0.2,
+        max_rows: int | None = None,
+        unseen: int = 0,
+        stride: int = 1,
+        batch_size: int = 32,
+        eval_batch_size: int = 256,
+        seed: int = 0,
+        baselines: Sequence[str] | Mapping[str, Mapping[str, Any] | None] = ("naive",),
+    ) -> None:
+        super().__init__(check_integer("batch_size", batch_size, 1), seed)
+        self.path, self.form = path, TableForm(**table)
+        self.window = check_integer("window", window, 1)
+        self.horizon = check_integer("horizon", horizon, 1)
+        self.columns = check_choice("columns", columns, ("together", "apart"))
+        self.scaling = PanelScaling(transform, difference, seasonal_difference, scale)
+        self.season = None if season is None else check_integer("season", season, 1)
+        self.val_size, self.test_size = _check_size("val_size", val_size), _check_size("test_size", test_size)
+        self.max_rows = None if max_rows is None else check_integer("max_rows", max_rows, 1)
+        self.unseen, self.stride = check_integer("unseen", unseen, 0), check_integer("stride", stride, 1)
+        self.eval_batch_size = check_integer("eval_batch_size", eval_batch_size, 1)
+        self.given_baselines = dict(baselines) if isinstance(baselines, Mapping) else dict.fromkeys(baselines)
+        self._asked = self.horizon
+        self._state: dict[str, Any] = {}
+
+    # Reading.
+
+    def make_splits(self) -> dict[str, tuple[Tensor, ...]]:
+        self.panel = self._shortened(self._read(self.path))
+        self.notes = list(self.panel.notes)
+        series = self.panel.series
+        if not self.unseen < len(series):
+            raise ValueError(f"unseen must be less than the {len(series)} series of {self.path}, got {self.unseen}")
+        self.borders = [self._borders(one) for one in series]
+        self._num_train = [borders[1] for borders in self.borders]
+        self.measures = denominators(series, self._num_train, self.season or 1)  # (S, C)
+        sha256 = hashlib.sha256(find_file(self.path, "table").read_bytes()).hexdigest()
+        if not self._state:
+            seen = self.panel._replace(series=series[: len(series) - self.unseen])
+            state = learn(seen, self.scaling, self._num_train[: len(seen.series)])
+            self._know(
+                {**state, "form": {field: getattr(self.panel.form, field) for field in _MEANINGS}, "sha256": sha256}
+            )
+        elif self._state["sha256"] != sha256:
+            self.notes.append(f"{self.path} is not, or no longer, the table that this run was trained on")
+        self._check_columns(self.panel)
+        self.windows = self._lay(series, self._num_train)
+        return {part: (self._origins(part),) for part in _PARTS}
+
+    def _read(self, path: str | Path, encoding: str | None = None, ahead: int = 0) -> Panel:
+        """Read a table; what columns and dates mean is what a run found out, if there is one."""
+        found = {field: self._state["form"][field] for field in _MEANINGS} if self._state else {}
+        given = {field: value for field, value in self.form._asdict().items() if value is not None}
+        form = TableForm(**{**found, **given, **({} if encoding is None else {"encoding": encoding})})
+        panel = read_table(path, form, ahead=ahead)
+        return columns_apart(panel) if self.columns == "apart" else panel
+
+    def _shortened(self, panel: Panel) -> Panel:
+        if self.max_rows is None:
+            return panel
+        cut = slice(self.max_rows)
+        return panel._replace(
+            series=[
+                PanelSeries(one.name, one.times[cut], one.target[cut], one.past[cut], one.known[cut])
+                for one in panel.series
+            ]
+        )
+
+    def _borders(self, one: PanelSeries) -> list[int]:
+        """Return the rows at which training, validation and test begin, and the end."""
+        val, test = (
+            max(1, round(size * one.num_rows)) if isinstance(size, float) else size
+            for size in (self.val_size, self.test_size)
+        )
+        return [0, max(0, one.num_rows - val - test), max(0, one.num_rows - test), one.num_rows]
+
+    def _origins(self, part: str) -> Tensor:
+        """Return place and first target row (N, 2) of all windows of a part."""
+        place, num_seen = _PARTS.index(part), len(self.panel.series) - self.unseen
+        if self.unseen:
+            numbers = range(num_seen, len(self.panel.series)) if part == "test" else range(num_seen)
+        else:
+            numbers = range(len(self.panel.series))
+        spans = {number: self.borders[number][place : place + 2] for number in numbers}
+        found = [self._rows_of(number, *span, self.stride if part == "train" else 1) for number, span in spans.items()]
+        origins = torch.from_numpy(np.concatenate(found))
+        if not len(origins):
+            longest = max(stop - start for start, stop in spans.values())
+            raise ValueError(
+                f"the {part} part has at most {longest} rows{' of each series' if len(spans) > 1 else ''}, too few for "
+                f"a window: its first target needs {self.context} rows before it, and horizon is {self.horizon}"
+            )
+        if part == "train":
+            check_batch_size(self.batch_size, len(origins))
+        return origins
+
+    def _rows_of(self, number: int, start: int, stop: int, stride: int) -> np.ndarray:
+        """Return place and first target row (N, 2) of the windows of a series whose targets are in these rows.
+
+        With missing=mask, those of which some input and some target are known.
+        """
+        rows = np.arange(max(start, self.context), stop - self.horizon + 1, stride)
+        if self.form.missing == "mask":
+            is_known = np.isfinite(self.panel.series[number].target).any(axis=1)
+            count = np.concatenate([[0], np.cumsum(is_known)])
+            rows = rows[(count[rows + self.horizon] > count[rows]) & (count[rows] > count[rows - self.window])]
+        return np.stack([np.full(len(rows), number), rows], axis=1)
+
+    @property
+    def context(self) -> int:
+        """How many rows before its first target a window needs."""
+        return self.window + self.scaling.context
+
+    # What a run takes for granted.
+
+    def _know(self, state: dict[str, Any]) -> None:
+        self._state = state
+        self._numbers = {name: number for number, name in enumerate(state["series"], start=1)}
+        num_targets, num_known = len(state["targets"]), len(state["known"])
+        seen = num_targets * (2 if self.form.missing == "mask" else 1)
+        self.sizes = {
+            "input_size": seen + len(state["past"]) + num_known,
+            "future_size": num_known,
+            "num_targets": num_targets,
+            "horizon": self.horizon,
+            "num_series": len(state["series"]),
+        }
+
+    def _check_columns(self, panel: Panel) -> None:
+        for what, there in (("targets", panel.targets), ("past", panel.past), ("known", panel.known)):
+            if there != self._state[what]:
+                raise ValueError(
+                    f"columns differ from those of training: {what} are {', '.join(there) or 'none'}, and "
+                    f"{', '.join(self._state[what]) or 'none'} in the run"
+                )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a trained model takes for granted: columns, and the scaling of each series."""
+        return self._state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Know series and scaling of a run, without its table."""
+        self._know(state_dict)
+
+    def _lay(self, series: Sequence[PanelSeries], num_train: Sequence[int]) -> PanelWindows:
+        """Return the windows of series; one that the run does not know is scaled by its own first rows."""
+        statistics = [
+            self._state["series"].get(one.name) or learn_series(one, self.scaling, rows)
+            for one, rows in zip(series, num_train, strict=True)
+        ]
+
+        def stacked(*names: str) -> tuple[Tensor, Tensor]:
+            first, second = (torch.tensor([one[name] for one in statistics], dtype=torch.float64) for name in names)
+            return first, second
+
+        return PanelWindows(
+            series,
+            self.scaling,
+            self.window,
+            stacked("mean", "deviation"),
+            stacked("past_mean", "past_deviation"),
+            (torch.tensor(self._state["known_mean"]).double(), torch.tensor(self._state["known_deviation"]).double()),
+            torch.tensor([self._numbers.get(one.name, 0) for one in series]),
+            self.form.missing == "mask",
+        )
+
+    # Batches.
+
+    def rehearsal_batch(self) -> ForecastBatch:
+        return self.windows.gather(self.splits["train"][0][:2], self.horizon)
+
+    def train_dataloader(self) -> DataLoader:
+        return self.windows.loader(self.splits["train"][0], self.horizon, self.batch_size, self.shuffle_seed)
+
+    def val_dataloader(self) -> DataLoader:
+        return self.windows.loader(self.splits["val"][0], self.horizon, self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader:
+        return self.windows.loader(self.splits["test"][0], self.horizon, self.eval_batch_size)
+
+    def inverse(self, values: Tensor) -> Tensor:
+        """Return levels of values loc + scale * v."""
+        return self.scaling.inverse(values)
+
+    def denominators(self, batch: ForecastBatch) -> Denominators:
+        """Return what errors of each window of a batch are divided by."""
+        places = batch.origin[:, 0].cpu()
+        return Denominators(*(part[places].to(batch.loc.device) for part in self.measures))
+
+    # Baselines.
+
+    def baselines(self) -> dict[str, float]:
+        """Return the errors of baselines over the windows of test, keys 'baseline/<name>/test/<metric>'."""
+        self.setup()
+        return PanelBaselines(self).errors("test")
+
+    # Answers.
+
+    def ask_horizon(self, horizon: int) -> None:
+        """Ask for forecasts of so many steps in `read_queries`, in place of those of training."""
+        self._asked = check_integer("horizon", horizon, 1)
+
+    def read_queries(self, path: str | Path, encoding: str | None = None) -> Queries:
+        """Read a table of the layout trained on; the question is what follows the last row of each series.
+
+        Raises:
+            ValueError: as `read_table`, columns are missing, or a series has too few rows.
+        """
+        panel = self._read(path, encoding, ahead=self._asked)
+        self._check_columns(panel)
+        for one in panel.series:
+            if one.num_rows < self.context:
+                whose = f" of series {one.name!r}" if one.name else ""
+                raise ValueError(f"{path}: a forecast needs at least {self.context} rows{whose}, got {one.num_rows}")
+        windows = self._lay(panel.series, [one.num_rows for one in panel.series])
+        origins = torch.tensor([[place, one.num_rows] for place, one in enumerate(panel.series)])
+        return Queries(origins, (panel, windows), panel.notes)
+
+    def query_batches(self, queries: Queries) -> Iterable[ForecastBatch]:
+        _, windows = queries.context
+        return (windows.gather(rows, self._asked) for rows in queries.inputs.split(_QUERIES_A_BATCH))
+
+    def write_answers(self, queries: Queries, outputs: Sequence[Forecast]) -> str:
+        """Return CSV lines of all forecasts, as `write_forecasts`."""
+        panel, _ = queries.context
+        levels = [
+            forecast._replace(
+                mean=self.inverse(batch.loc + batch.scale * forecast.mean),
+                quantiles=self.inverse(batch.loc[..., None] + batch.scale[..., None] * forecast.quantiles),
+            )
+            for batch, forecast in zip(self.query_batches(queries), outputs, strict=True)
+        ]
+        return write_forecasts(panel, levels)
+
+    def told(self, queries: Queries, outputs: Sequence[Forecast]) -> str:
+        panel, _ = queries.context
+        return f"{self._asked} steps of {len(panel.series)} series"
+
+
+def _check_size(name: str, size: int | float) -> int | float:
+    return check_fraction(name, size) if isinstance(size, float) else check_integer(name, size, 1)
