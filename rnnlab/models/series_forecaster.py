@@ -10,9 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from rnnlab.models.distribution_forecaster import DirectForecaster, SeriesEmbedding, at_least_float32
-from rnnlab.models.layers import LockedDropout, RecurrentFactory, initialise_all, last_output, output_width
+from rnnlab.models.layers import (
+    LockedDropout,
+    RecurrentFactory,
+    initialise_all,
+    last_output,
+    output_width,
+    stack_frames,
+)
 
 
 class SeriesForecaster(DirectForecaster):
@@ -30,6 +38,8 @@ class SeriesForecaster(DirectForecaster):
         horizon: K.
         num_series: series that training has.
         head: `name` of a head and its options, see `rnnlab.models.heads`.
+        stack: steps read in one; a first stack that is not full is filled with zeros. A long window of a season of S
+            steps is read faster, and as well, by stacks of S.
         future_units: of the layer that reads known covariates.
         series_size: of the vector that is learnt of each series; 0 for none.
         series_dropout: share of the training windows that forget their series, so that one never seen can be forecast.
@@ -57,6 +67,7 @@ class SeriesForecaster(DirectForecaster):
         horizon: int,
         num_series: int,
         head: Mapping[str, Any],
+        stack: int = 1,
         future_units: int = 32,
         series_size: int = 0,
         series_dropout: float = 0.1,
@@ -64,9 +75,12 @@ class SeriesForecaster(DirectForecaster):
         init: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(horizon, head)
+        if type(stack) is not int or stack < 1:
+            raise ValueError(f"model.stack must be an integer of at least 1, got {stack!r}")
+        self.stack = stack
         self.num_targets, self.future_size = num_targets, future_size
         self.embedding = SeriesEmbedding(num_series, series_size, series_dropout)
-        self.rnn = rnn(input_size=input_size + series_size)
+        self.rnn = rnn(input_size=(input_size + series_size) * stack)
         self.dropout = LockedDropout(dropout)
         width, numbers = output_width(self.rnn), num_targets * self.head.size
         self.readout = nn.Linear(width, horizon * numbers)
@@ -78,6 +92,8 @@ class SeriesForecaster(DirectForecaster):
 
     def raw(self, batch: Any, num_steps: int) -> Tensor:
         x = self.embedding(batch.past, batch.series).transpose(0, 1)  # (W, B, I)
+        if self.stack > 1:
+            x = stack_frames(pad(x, (0, 0, 0, 0, -len(x) % self.stack, 0)), self.stack)
         state = self.dropout(last_output(self.rnn(x)[0], self.rnn).unsqueeze(0))[0]  # (B, H)
         numbers = self.readout(state).unflatten(1, (self.horizon, -1))[:, :num_steps]  # (B, K, C*P)
         if self.future_size:

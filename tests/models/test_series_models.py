@@ -191,3 +191,15 @@ def test_what_does_not_fit_is_refused():
     for kind in MODELS:
         with pytest.raises(ValueError, match="is for counts"):
             model_of(kind, batch, "negative_binomial").check(batch)
+
+
+def test_stacks_read_the_window_from_its_end():
+    batch = make_batch()  # nine steps
+    model = model_of("direct", batch, stack=4)
+    assert model.rnn.input_size == 4 * sizes_of(batch)["input_size"]
+    whole = torch.cat([torch.zeros_like(batch.past[:, :3]), batch.past], dim=1)
+    torch.testing.assert_close(model.raw(batch, 3), model.raw(batch._replace(past=whole), 3))
+    later = batch._replace(past=batch.past[:, 1:])
+    assert not torch.equal(model.raw(batch, 3), model.raw(later, 3))
+    with pytest.raises(ValueError, match="model.stack must be an integer of at least 1, got 0"):
+        model_of("direct", batch, stack=0)
