@@ -70,7 +70,7 @@ def fetch(name: str) -> Path:
     Raises:
         ValueError: the file is not there and cannot be downloaded; the message says where it may be placed by hand.
     """
-    root = data_root() or _cache()
+    root = data_root() or cache_folder()
     for candidate in (root / name, root / f"{name}.gz"):
         if candidate.is_file():
             return candidate
@@ -90,7 +90,7 @@ def fetch(name: str) -> Path:
     return target
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     """Return the user's cache folder for rnnlab, as pooch and platformdirs name it."""
     try:
         from platformdirs import user_cache_path

@@ -79,6 +79,7 @@ class Speaker:
     Attributes:
         languages: names of its voices.
         timbres: names of variants of them, all different; any goes with any voice.
+        identity: in words, version and voices of espeak-ng: two that agree in it say the same.
 
     Raises:
         ValueError: espeak-ng is not installed.
@@ -96,9 +97,11 @@ class Speaker:
         except ValueError:
             self.close()
             raise
+        version, voices = found
+        self.identity = f"{version} {voices}"
         # Voices of mb/ need another synthesiser. Where two have a language, the first is the usual one.
-        self._files = {language: file for language, file in reversed(found) if not file.startswith(("!v/", "mb/"))}
-        self._timbres = [file.removeprefix("!v/") for _, file in found if file.startswith("!v/")]
+        self._files = {language: file for language, file in reversed(voices) if not file.startswith(("!v/", "mb/"))}
+        self._timbres = [file.removeprefix("!v/") for _, file in voices if file.startswith("!v/")]
         self.languages, self.timbres = sorted(self._files), sorted(set(self._timbres) - set(_TWINS))
 
     def __enter__(self) -> Speaker:

@@ -5,7 +5,8 @@ in which the library was loaded and has said nothing yet, so that it depends on 
 imports nothing but the standard library: a fork of it takes a millisecond.
 
 A request is a line of JSON: [text, voice, rate, pitch, range]. The answer is a line of JSON, [samples, words] or
-"what was wrong", and behind it the samples, 16 bits each. The first line, before any request: the voices, likewise.
+"what was wrong", and behind it the samples, 16 bits each. The first line, before any request: [version, voices],
+likewise.
 """
 
 import ctypes
@@ -46,6 +47,7 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes
 def load() -> Any:
     """Return the library, ready to speak."""
     library = ctypes.CDLL(ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1")
+    library.espeak_Info.restype = ctypes.c_char_p
     library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
     library.espeak_Synth.argtypes = (
         *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint),
@@ -125,7 +127,7 @@ def main() -> None:
     output = sys.stdout.buffer
     try:
         library = load()
-        first: Any = voices(library)
+        first: Any = [library.espeak_Info(None).decode(), voices(library)]
         library.espeak_SetVoiceByName(b"en-us")  # a dictionary that is there already is not read again
     except OSError as error:
         first = str(error)

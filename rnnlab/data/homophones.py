@@ -20,6 +20,7 @@ from rnnlab.data.batches import IGNORED, Queries
 from rnnlab.data.buckets import BucketData
 from rnnlab.data.checks import check_integer
 from rnnlab.data.espeak import ACCENTS, Speaker
+from rnnlab.data.sound_cache import Arrays
 from rnnlab.data.speech import SpokenData
 from rnnlab.data.utterances import Heard, plain
 from rnnlab.data.vocabulary import Vocabulary
@@ -89,7 +90,7 @@ class HomophoneData(BucketData):
         num_train, num_val, num_test: sentences of each part; a sentence is said again, by another voice, when all were.
         num_words: classes.
         num_slices: vectors of a segment, one after the other; F is this times 40 bands.
-        accents, test_accents, min_snr, max_snr, corpus_seed: see `SpokenData`.
+        accents, test_accents, min_snr, max_snr, corpus_seed, cache: see `SpokenData`.
         max_tokens, eval_max_tokens: padded size of a batch, sentences times words, of training and of evaluation.
         seed: decides the order of training.
 
@@ -116,6 +117,7 @@ class HomophoneData(BucketData):
         max_tokens: int = 600,
         eval_max_tokens: int = 4_000,
         seed: int = 0,
+        cache: str | Path | None = None,
     ) -> None:
         super().__init__(max_tokens, eval_max_tokens, seed)
         if texts is None:
@@ -130,6 +132,7 @@ class HomophoneData(BucketData):
             min_snr=min_snr,
             max_snr=max_snr,
             corpus_seed=corpus_seed,
+            cache=cache,
         )
 
     def make_splits(self) -> dict[str, SegmentRows]:
@@ -138,18 +141,32 @@ class HomophoneData(BucketData):
         words = self._state.get("words") or sorted(word for word, _ in counts.most_common(self.num_words))
         sha256 = hashlib.sha256("\n".join(sentences).encode()).hexdigest()
         self._remember({"sha256": sha256, "words": words, "counts": {word: counts[word] for word in words}})
-        self.notes = list(self.spoken._reading_notes)
         has_twin = torch.tensor([word in self.twins for word in self.tags])
         with Speaker() as speaker:
-            return {part: self._rows(part, speaker, has_twin) for part in self.spoken.num_sounds}
+            parts = {part: self._rows(part, speaker, has_twin) for part in self.spoken.num_sounds}
+        self.notes = list(self.spoken._reading_notes)
+        return parts
 
     def _rows(self, part: str, speaker: Speaker, has_twin: Tensor) -> SegmentRows:
-        found = [self._cut(heard) for heard in self.spoken.sounds(part, speaker)]
-        segments, tags = zip(*[pair for pair in found if len(pair[0])], strict=True)
-        return SegmentRows(segments, tags, has_twin)
+        slices = {"num_slices": self.num_slices}
+        arrays = self.spoken.kept(part, speaker, slices, lambda: self._arrays(part, speaker))
+        numbers = [self.tags[word] if word in self.tags else IGNORED for word in arrays["words"].tolist()]
+        sizes = arrays["sizes"].tolist()
+        segments = torch.from_numpy(arrays["segments"]).split(sizes)
+        return SegmentRows(segments, torch.tensor(numbers, dtype=torch.int64).split(sizes), has_twin)
 
-    def _cut(self, heard: Heard) -> tuple[Tensor, Tensor]:
-        """Return the segments of a sound (T, F) and the number of each, int64 (T,)."""
+    def _arrays(self, part: str, speaker: Speaker) -> Arrays:
+        """Return the segments and words of the sounds of a part that have some, and how many each has."""
+        cut = [self._cut(heard) for heard in self.spoken.sounds(part, speaker)]
+        found = [(segments, words) for segments, words in cut if words]
+        return {
+            "segments": torch.cat([segments for segments, _ in found]).numpy(),
+            "words": np.array([word for _, words in found for word in words]),
+            "sizes": np.array([len(words) for _, words in found]),
+        }
+
+    def _cut(self, heard: Heard) -> tuple[Tensor, list[str]]:
+        """Return the segments of a sound (T, F) and the word of each, empty where the next one was said with it."""
         features = self.spoken.features_of(torch.from_numpy(heard.wave))
         words = heard.said.split(" ")
         ends = np.cumsum([len(word) + 1 for word in words]) - 1
@@ -157,16 +174,14 @@ class HomophoneData(BucketData):
         for word in heard.words:
             index = min(bisect.bisect_right(ends, word.first), len(words) - 1)
             borders[index] = (borders.get(index, (word.start, 0.0))[0], word.end)
-        segments, tags = [], []
+        segments, names = [], []
         for index, (start, end) in sorted(borders.items()):
             first = min(round(start / self.spoken.frame_seconds), len(features) - 1)
             last = max(first + 1, round(end / self.spoken.frame_seconds))
             segments.append(adaptive_avg_pool1d(features[first:last].T, self.num_slices).T.flatten())
-            name = plain(words[index])
-            is_alone = index + 1 in borders or index + 1 == len(words)  # else the next one was said with it
-            tags.append(self.tags[name] if is_alone and name in self.tags else IGNORED)
-        size = self.sizes["num_features"]
-        return torch.stack(segments) if segments else torch.empty(0, size), torch.tensor(tags, dtype=torch.int64)
+            is_alone = index + 1 in borders or index + 1 == len(words)
+            names.append(plain(words[index]) if is_alone else "")
+        return torch.stack(segments) if segments else torch.empty(0, self.sizes["num_features"]), names
 
     def _remember(self, state: Mapping[str, Any]) -> None:
         self._keep(dict(state))

@@ -82,7 +82,8 @@ class NumberData(PairData):
         return super()._settings() | {"num_digits": self.num_digits}
 
     def parse_source(self, line: str, place: str) -> Tokens:
-        text, most = line.strip(), 10**self.num_digits - 1
-        if not (text.isascii() and text.isdecimal()) or int(text) > most:
+        text = line.strip()
+        if not (text.isascii() and text.isdecimal()) or len(text.lstrip("0")) > self.num_digits:
+            most = 10**self.num_digits - 1
             raise ValueError(f"{place}: a number from 0 to {most} is expected, got {text[:60]!r}")
-        return self._digits(int(text))
+        return self._digits(int(text[-self.num_digits :]))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ import torch
 from rnnlab.data.checks import check_encoding, check_integer, check_number, check_range
 from rnnlab.data.espeak import ACCENTS, SAMPLE_RATE, Speaker, Utterance, family
 from rnnlab.data.features import LogBands
+from rnnlab.data.sound_cache import Arrays, kept
 from rnnlab.data.sounds import Recording, SoundData
 from rnnlab.data.splits import part_of
 from rnnlab.data.transcribed import read_list, recordings_of
@@ -54,6 +56,8 @@ class SpokenData(SoundData):
         corpus_seed: decides the sounds.
         max_frames, eval_max_frames, seed: see `SoundData`; frames are 10 ms.
         encoding: of the file and the list, as Python names it.
+        cache: folder where the features of synthetic sounds are kept for the next run, see `rnnlab.data.sound_cache`;
+            'auto' for rnnlab's in the user's cache, None for nowhere.
 
     Raises:
         ValueError: an argument is out of range; in `setup`: espeak-ng is not installed or has no such accent, the file
@@ -92,6 +96,7 @@ class SpokenData(SoundData):
         eval_max_frames: int = 32_000,
         seed: int = 0,
         encoding: str = "utf-8",
+        cache: str | Path | None = None,
     ) -> None:
         symbols = string.digits if texts is None else LETTERS
         super().__init__(symbols, LogBands(SAMPLE_RATE, num_bands, 60.0, high), True, max_frames, eval_max_frames, seed)
@@ -111,7 +116,7 @@ class SpokenData(SoundData):
         self.accents = {"train": accents, "val": accents, "test": accents if test_accents is None else test_accents}
         self.ascending = check_integer("ascending", ascending, 0)
         self.corpus_seed = check_integer("corpus_seed", corpus_seed, 0)
-        self.encoding, self.recordings = check_encoding(encoding), recordings
+        self.encoding, self.recordings, self.cache = check_encoding(encoding), recordings, cache
         self.borders: dict[str, list[np.ndarray]] = {}
         self.voices: dict[str, list[str]] = {}
 
@@ -119,15 +124,41 @@ class SpokenData(SoundData):
         parts: dict[str, list[Recording]] = {}
         with Speaker() as speaker:
             for part in self.num_sounds:
-                parts[part], self.borders[part], self.voices[part] = [], [], []
-                for heard in self.sounds(part, speaker):
-                    features = self.features_of(torch.from_numpy(heard.wave))
-                    parts[part].append(Recording(features, self.symbols.encode(heard.text)))
-                    self.borders[part].append(np.array([(word.start, word.end) for word in heard.words]).reshape(-1, 2))
-                    self.voices[part].append(heard.voice)
+                arrays = self.kept(part, speaker, {}, lambda part=part: self._arrays(part, speaker))
+                features = torch.from_numpy(arrays["features"]).split(arrays["frames"].tolist())
+                texts = zip(features, arrays["texts"].tolist(), strict=True)
+                parts[part] = [Recording(frames, self.symbols.encode(text)) for frames, text in texts]
+                self.borders[part] = np.split(arrays["borders"], np.cumsum(arrays["words"])[:-1])
+                self.voices[part] = arrays["voices"].tolist()
         if self.recordings is not None:
             parts["train"] += recordings_of(self, read_list(self.recordings, self.encoding))
         return parts
+
+    def _arrays(self, part: str, speaker: Speaker) -> Arrays:
+        """Return the features, texts, voices and borders of the sounds of a part, one sound after the other."""
+        features, borders, texts, voices = [], [], [], []
+        for heard in self.sounds(part, speaker):
+            features.append(self.features_of(torch.from_numpy(heard.wave)))
+            borders.append(np.array([(word.start, word.end) for word in heard.words]).reshape(-1, 2))
+            texts.append(heard.text)
+            voices.append(heard.voice)
+        return {
+            "features": torch.cat(features).numpy(),
+            "frames": np.array([len(some) for some in features]),
+            "borders": np.concatenate(borders),
+            "words": np.array([len(some) for some in borders]),
+            "texts": np.array(texts),
+            "voices": np.array(voices),
+        }
+
+    def kept(self, part: str, speaker: Speaker, more: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
+        """Return what is made of the sounds of a part, kept from run to run; `more` settings may decide it, too."""
+        said = [self.min_digits, self.max_digits] if self.texts is None else self.sentences[part]
+        bands = [self._settings(), self.bands.window, self.bands.hop, self.each]
+        sound = [self.rate, self.pitch, self.snr, self.max_warp, self.max_echo, list(self.accents[part])]
+        size = [part, self.num_sounds[part], self.corpus_seed, list(self.num_sounds).index(part)]
+        settings = {"said": said, "bands": bands, "sound": sound, "size": size, "speaker": speaker.identity, **more}
+        return kept(self.cache, settings, make, self._reading_notes)
 
     def known_by(self, parts: dict[str, list[Recording]]) -> str:
         return "digits" if self.texts is None else "\n".join(self.sentences["train"])

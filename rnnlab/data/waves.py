@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +47,7 @@ class WaveData(InMemoryData):
         ValueError: an argument is out of range.
     """
 
+    remembers = True
     unit = "waves"
     vector_names = PARAMETERS
     noise_floor = NOISE_FLOOR
@@ -66,6 +68,22 @@ class WaveData(InMemoryData):
         super().__init__(check_batch_size(batch_size, num_train), shuffle_seed)
         self.sizes = {"vector_size": len(PARAMETERS), "num_steps": self.num_steps}
         self.longer: dict[str, tuple[Tensor, ...]] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a trained model takes for granted: how long a step is."""
+        return {"num_steps": self.num_steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Make sure that a step is as long as it was in training.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if state_dict["num_steps"] != self.num_steps:
+            raise ValueError(
+                f"this run has learnt waves of {state_dict['num_steps']} steps from time 0 to 1, got num_steps="
+                f"{self.num_steps}, of another length each; task.num_steps says how many are written"
+            )
 
     def make_splits(self) -> dict[str, tuple[Tensor, ...]]:
         num_waves = sum(_PARTS.values())
@@ -111,7 +129,7 @@ class WaveData(InMemoryData):
         """Read a vector a line, f1,f2,o1,o2; a first line of just these names is a header.
 
         Raises:
-            ValueError: the file is missing, a line has not four cells, or a cell is no number.
+            ValueError: the file is missing or empty, a line has not four cells, or a cell is no finite number.
         """
         file, rows = read_cells(path, encoding or self.encoding)
         if tuple(rows[0][1]) == PARAMETERS:
@@ -128,6 +146,9 @@ class WaveData(InMemoryData):
             for line, cells in rows
         ]
         vectors = torch.tensor(values, dtype=torch.float32)
+        for (line, cells), vector in zip(rows, vectors, strict=True):
+            if not vector.isfinite().all():
+                raise ValueError(f"{file}:{line}: a number is too large: {','.join(cells)[:60]}")
         outside = int(((vectors < 0) | (vectors > 1)).any(dim=1).sum())
         note = f"{file}: {outside} of {len(vectors)} rows have a number outside 0 to 1, where no model was trained"
         return Queries(vectors, None, [note] if outside else [])

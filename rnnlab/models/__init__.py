@@ -8,7 +8,9 @@ from rnnlab.models.delineator import Delineator
 from rnnlab.models.encoder_decoder import EncoderDecoder
 from rnnlab.models.finite_memory import TCN, TimeDelay
 from rnnlab.models.forecaster import Forecaster
+from rnnlab.models.linear_forecaster import LinearForecaster
 from rnnlab.models.listener import Listener
+from rnnlab.models.narx_forecaster import NARXForecaster
 from rnnlab.models.recursive_forecaster import RecursiveForecaster
 from rnnlab.models.segment_tagger import SegmentTagger
 from rnnlab.models.series_forecaster import SeriesForecaster
@@ -27,8 +29,10 @@ __all__ = [
     "EncoderDecoder",
     "Forecaster",
     "LinearChainCRF",
+    "LinearForecaster",
     "Listener",
     "RecursiveForecaster",
+    "NARXForecaster",
     "SegmentTagger",
     "SeriesForecaster",
     "Tagger",

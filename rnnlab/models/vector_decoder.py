@@ -119,16 +119,7 @@ class VectorDecoder(nn.Module):
         return memory.start
 
     def step(self, token: Tensor, state: Any, memory: Told) -> tuple[Tensor, Any]:
-        """Read one symbol.
-
-        Args:
-            token: int64 (N,); with N = B*K, rows b*K ... b*K+K-1 are hypotheses of source b.
-            state: of N rows.
-            memory: of B sources.
-
-        Returns:
-            Logits of the next symbol (N, V), and the state behind this one.
-        """
+        """Read a symbol of each row, int64 (N,), as `EncoderDecoder.step`: logits of the next (N, V), and the state."""
         output, state = self.rnn.step(self._input(token.unsqueeze(0), memory)[0], state)
         return self.head(self.dropout(output)), state
 

@@ -32,7 +32,7 @@ class Sines(nn.Module):
 
 
 class VectorGenerator(nn.Module):
-    """Vector -> code -> first state of recurrent layers, which read the same code at each step -> a value a step.
+    """Vector -> code -> first state of recurrent layers, which read the vector at each step -> a value a step.
 
     The layers see none of their own values: what tells one step from the next is their state alone, so that they go on
     past the steps they were trained on.
@@ -42,10 +42,10 @@ class VectorGenerator(nn.Module):
         vector_size: C.
         num_steps: T, steps of a sequence where no other number is asked for.
         code_size: F, of two layers of sines between the vector and what reads it (Sitzmann et al., 2020); None: the
-            vector itself is the code.
+            first state is made of the vector itself.
         code_scale: how many times torch's initial weights those of the first layer of sines are: how fast, at first,
             the code changes with the vector. Those of the second are 2.5 times as large as torch's.
-        each_step: whether the code is read at each step; else it makes the first state alone, and zeros are read.
+        each_step: whether the vector is read at each step; else it makes the first state alone, and zeros are read.
         init: arguments of `rnnlab.nn.init.initialise`; None keeps torch's initialisation.
 
     Raises:
@@ -76,16 +76,14 @@ class VectorGenerator(nn.Module):
         self.code: nn.Module = nn.Identity()
         if code_size is not None:
             self.code = nn.Sequential(Sines(vector_size, code_size, code_scale), Sines(code_size, code_size, 2.5))
-        width = code_size or vector_size
-        self.rnn = rnn(input_size=width)
-        self.first_state = FirstState(width, self.rnn)
+        self.rnn = rnn(input_size=vector_size)
+        self.first_state = FirstState(code_size or vector_size, self.rnn)
         self.head = nn.Linear(output_width(self.rnn), 1)
         initialise_all([self.rnn], self.head, init)
 
     def forward(self, vectors: Tensor, num_steps: int | None = None) -> Tensor:
         """Return the sequences (B, T) of vectors (B, C), of `num_steps` in place of T if that is given."""
-        code = self.code(vectors)
-        start = self.first_state(code, self.rnn.initial_state(len(code)))
-        read = code if self.each_step else torch.zeros_like(code)
-        output, _ = self.rnn(read.expand(num_steps or self.num_steps, *code.shape), start)  # (T, B, H)
+        start = self.first_state(self.code(vectors), self.rnn.initial_state(len(vectors)))
+        read = vectors if self.each_step else torch.zeros_like(vectors)
+        output, _ = self.rnn(read.expand(num_steps or self.num_steps, *read.shape), start)  # (T, B, H)
         return self.head(output).squeeze(2).t()

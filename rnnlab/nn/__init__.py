@@ -26,6 +26,7 @@ from rnnlab.nn.cells import (
     PeepholeLSTMCell,
     RNNCell,
     ScanCell,
+    SelectiveLRUCell,
     StateSpaceCell,
 )
 from rnnlab.nn.convert import convert_weights
@@ -62,6 +63,7 @@ __all__ = [
     "RNNCell",
     "Recurrent",
     "ScanCell",
+    "SelectiveLRUCell",
     "StateSpaceCell",
     "available_backends",
     "convert_weights",

@@ -27,7 +27,8 @@ class ForecastingTask(WindowedTask):
 
     Args:
         model: series (B, T, I) -> forecasts, of the shape of the targets: (B, K), or (B, T, K) for every step. To
-            train on windows it also has `initial_state` and takes a state and `return_state`, as `Forecaster` does.
+            train on windows it also has `initial_state` and takes a state and `return_state`, as `Forecaster` does. One
+            whose `reads_targets` is true is given `targets` in training.
         optim: `optim(params)` gives the optimiser.
         schedule: `schedule(optimizer, total_steps=...)` gives a schedule by update; None keeps the rate.
 
@@ -51,15 +52,19 @@ class ForecastingTask(WindowedTask):
 
         With windows, also unless it has a state for the next one to start in.
         """
+        self._forecast(batch)
         self._forecast(batch, Carry())
 
     def _forecast(self, batch: tuple[Tensor, ...], carry: Carry | None = None) -> Tensor:
         """Return the model's forecasts, after making sure that they are what the targets ask for.
 
-        A window starts in the carried state and leaves its own, given a carry.
+        In training there is a carry: a window starts in its state and leaves its own there, and a model that learns
+        from true values sees the targets.
         """
         x, y = batch[:2]
-        if carry is not None and isinstance(batch, Window):
+        if carry is not None and getattr(self.model, "reads_targets", False):
+            forecast = self.model(x, targets=y)
+        elif carry is not None and isinstance(batch, Window):
             state = carry.enter(batch.reset, self.model.initial_state(len(x)))
             forecast, state = self.model(x, state, return_state=True)
             carry.leave(state)

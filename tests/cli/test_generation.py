@@ -56,18 +56,50 @@ def test_a_wave_is_as_long_as_one_asks_for(wave_run, tmp_path, capsys):
     )
     assert [len(row) for row in short] == [4, 4] and [len(row) for row in long] == [9, 9]
     assert long[0][:4] == pytest.approx(short[0], rel=1e-4)
-    (tmp_path / "in.csv").write_text("0.1,0.2,0.3\n")
-    assert predict(wave_run, tmp_path / "in.csv", tmp_path / "none.csv") == 2
-    assert "in.csv:1: expected 4 numbers, f1,f2,o1,o2, got 3" in capsys.readouterr().err
 
 
-def test_numbers_are_named(numbers_run, tmp_path, capsys):
+def test_numbers_are_named(numbers_run, tmp_path):
     assert "test/exact_match" in json.loads((numbers_run / "metrics.json").read_text())
     (tmp_path / "in.txt").write_text("4\n7\n")
     assert predict(numbers_run, tmp_path / "in.txt", tmp_path / "out.tsv", "n_best=2") == 0
     rows = [line.split("\t") for line in (tmp_path / "out.tsv").read_text().splitlines()]
     assert [row[0] for row in rows] == ["4", "4", "7", "7"] and all(len(row) == 3 for row in rows)
-    (tmp_path / "in.txt").write_text("4\n77\n")
-    assert predict(numbers_run, tmp_path / "in.txt", tmp_path / "none.tsv") == 2
-    assert "in.txt:2: a number from 0 to 9 is expected, got '77'" in capsys.readouterr().err
     assert main(["diagnose", f"run_dir={numbers_run}"]) == 0
+
+
+def refused(capsys, target, code):
+    """Return the one line that a command said on its way to exit code 2, having written nothing."""
+    out, err = capsys.readouterr()
+    assert (code, out, target.exists()) == (2, "", False) and err.count("\n") == 1
+    return err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0.1,0.2,0.3\n", "in:1: expected 4 numbers, f1,f2,o1,o2, got 3"),
+        ("f1,f2,o1,o2\n0.1,0.2,nan,0.4\n", "in:2, o1: "),
+        ("0.1,0.2,0.3,0.4\n0.1,0.2,0.3,inf\n", "in:2, o2: "),
+        ("", "in: is empty"),
+    ],
+)
+def test_vectors_that_are_none_are_refused(wave_run, tmp_path, capsys, text, message):
+    (tmp_path / "in").write_text(text)
+    assert message in refused(capsys, tmp_path / "out", predict(wave_run, tmp_path / "in", tmp_path / "out"))
+
+
+@pytest.mark.parametrize("line", ["77", "-1", "nan", "1.5"])
+def test_numbers_that_are_none_are_refused(numbers_run, tmp_path, capsys, line):
+    (tmp_path / "in").write_text(f"4\n{line}\n")
+    err = refused(capsys, tmp_path / "out", predict(numbers_run, tmp_path / "in", tmp_path / "out"))
+    assert f"in:2: a number from 0 to 9 is expected, got '{line}'" in err
+    (tmp_path / "in").write_text("")
+    err = refused(capsys, tmp_path / "out", predict(numbers_run, tmp_path / "in", tmp_path / "out"))
+    assert "in: is empty" in err
+
+
+def test_steps_stay_as_long_as_they_were(wave_run, tmp_path, capsys):
+    (tmp_path / "in").write_text("0.1,0.2,0.3,0.4\n")
+    code = predict(wave_run, tmp_path / "in", tmp_path / "out", "data.num_steps=9")
+    assert "this run has learnt waves of 4 steps" in refused(capsys, tmp_path / "out", code)
+    assert main(["evaluate", f"run_dir={wave_run}", "data.num_steps=9"]) == 2

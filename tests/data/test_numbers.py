@@ -59,7 +59,7 @@ def test_parts_are_a_function_of_the_corpus_seed():
     assert train(seed=1) == train(seed=2) != train(corpus_seed=1)
 
 
-@pytest.mark.parametrize("line", ["10000", "-1", "4.5", "four", "1 2", "²", ""])
+@pytest.mark.parametrize("line", ["10000", "-1", "4.5", "four", "1 2", "²", "", "nan", "9" * 5000])
 def test_what_is_no_number_is_refused(tmp_path, line):
     (tmp_path / "in.txt").write_text(f"42\n{line}\n7\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"in.txt:2: a number from 0 to 9999 is expected, got"):
@@ -77,3 +77,9 @@ def test_what_is_no_number_is_refused(tmp_path, line):
 def test_parts_that_cannot_be_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         NumberData(**arguments)
+
+
+def test_leading_zeros_are_no_digits():
+    data = NumberData()
+    assert [data.parse_source(line, "") for line in ("42", "00042", "0" * 5000 + "42")] == [tuple("0042")] * 3
+    assert data.parse_source("000000", "") == tuple("0000")

@@ -67,6 +67,8 @@ def test_queries(data, tmp_path):
         ("f1,f2,o1,o2\n", r"has a header and no row"),
         ("f1,f2,o1,o2\n0.1,0.2,x,0.4\n", r"in.csv:2, o1: .*'x'"),
         ("0.1,0.2,nan,0.4\n", r"in.csv:1, o1: "),
+        ("0.1,0.2,0.3,-inf\n", r"in.csv:1, o2: "),
+        ("0.1,0.2,0.3,0.4\n0.1,1e300,0.3,0.4\n", r"in.csv:2: a number is too large: 0.1,1e300,0.3,0.4"),
         ("", r"is empty"),
     ],
 )
@@ -74,6 +76,12 @@ def test_bad_rows_are_refused(data, tmp_path, text, message):
     (tmp_path / "in.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
         data.read_queries(tmp_path / "in.csv")
+
+
+def test_a_run_knows_how_long_a_step_is(data):
+    WaveData().load_state_dict(data.state_dict())
+    with pytest.raises(ValueError, match=r"waves of 50 steps from time 0 to 1, got num_steps=40.*task.num_steps"):
+        WaveData(num_steps=40).load_state_dict(data.state_dict())
 
 
 def test_one_step_has_no_time():

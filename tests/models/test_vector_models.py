@@ -96,6 +96,13 @@ def test_without_each_step_the_first_state_says_all():
     assert (model(vectors)[0] != model(vectors)[1]).all()
 
 
+def test_the_code_makes_the_first_state_and_the_vector_is_read():
+    model, vectors = generator(code_size=3), torch.rand(2, 4, dtype=torch.float64)
+    state = model.first_state(model.code(vectors), model.rnn.initial_state(2))
+    output, _ = model.rnn(vectors.expand(7, -1, -1), state)
+    torch.testing.assert_close(model(vectors), model.head(output)[..., 0].t(), atol=1e-12, rtol=0)
+
+
 def test_what_does_not_fit_is_refused():
     both_ways = functools.partial(rnnlab.nn.GRU, hidden_size=5, bidirectional=True)
     with pytest.raises(ValueError, match=r"rnn.bidirectional=false"):

@@ -22,6 +22,7 @@ from rnnlab.nn.cells import (
     MinLSTMCell,
     NARXCell,
     PeepholeLSTMCell,
+    SelectiveLRUCell,
     StateSpaceCell,
 )
 
@@ -158,7 +159,9 @@ def min_lstm(cell, x, state):
 
 
 def lru(cell, x, state):
-    eigenvalue = torch.exp(torch.complex(-cell.nu.exp(), cell.theta.exp()))
+    turn = linear(x, cell.weight_theta) if isinstance(cell, SelectiveLRUCell) else 0
+    phase = cell.theta.exp() + turn
+    eigenvalue = torch.exp(torch.complex((-cell.nu.exp()).expand_as(phase), phase))
     b, c = torch.complex(cell.b_real, cell.b_imag), torch.complex(cell.c_real, cell.c_imag)
     h = eigenvalue * state[0] + cell.gamma_log.exp() * (x.to(b.dtype) @ b.T)
     return (h @ c.T).real + x @ cell.d.T, (h,)
@@ -200,6 +203,7 @@ OPTIONS: dict[str, tuple[type[nn.Module], dict[str, Any], Step]] = {
     "min-gru": (MinGRUCell, {}, min_gru),
     "min-lstm": (MinLSTMCell, {}, min_lstm),
     "lru": (LRUCell, {"output_size": O}, lru),
+    "lru-selective": (SelectiveLRUCell, {"output_size": O}, lru),
 }
 NARX_OPTIONS = {"narx": {}, "narx-31": {"input_taps": 3}, "narx-02": {"input_taps": 0, "output_taps": 2}}
 ALL = {

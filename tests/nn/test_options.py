@@ -92,6 +92,7 @@ CELLS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "min gru": (cells.MinGRUCell, {"bias": booleans}, ""),
     "min lstm": (cells.MinLSTMCell, {"bias": booleans}, ""),
     "lru": (cells.LRUCell, {"output_size": sizes}, ""),
+    "lru selective": (cells.SelectiveLRUCell, {"output_size": sizes}, ""),
     "torch rnn": (nn.RNNCell, {"nonlinearity": st.sampled_from(("tanh", "relu")), "bias": booleans}, "rw"),
     "torch lstm": (nn.LSTMCell, {"bias": booleans}, "rcw"),
     "gru": (rnnlab.nn.GRUCell, {"bias": booleans}, "rcw"),
@@ -100,7 +101,7 @@ CELLS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "decay": (Decay, {}, ""),
     "opaque": (Opaque, {}, ""),
 }
-LOOPS, SCANS = ("elman, sin", "opaque"), ("min gru", "min lstm", "lru", "decay")
+LOOPS, SCANS = ("elman, sin", "opaque"), ("min gru", "min lstm", "lru", "lru selective", "decay")
 COMPILED = ("gru", "decay")
 NOISE = {"r": "recurrent_dropout", "c": "candidate_dropout", "w": "weight_dropout"}
 

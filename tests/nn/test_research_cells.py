@@ -23,6 +23,7 @@ from rnnlab.nn.cells import (
     MinGRUCell,
     MinLSTMCell,
     NARXCell,
+    SelectiveLRUCell,
     StateSpaceCell,
 )
 from rnnlab.nn.narx import NARX
@@ -77,7 +78,7 @@ def assert_gradients_agree(actual: tuple[Tensor, ...], expected: tuple[Tensor, .
 @pytest.mark.parametrize("bias", [True, "single", False])
 @every_cell
 def test_steps_compute_the_equations(name, bias):
-    cell = build(name, **({} if name == "lru" else {"bias": bias}))
+    cell = build(name, **({} if name.startswith("lru") else {"bias": bias}))
     x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
     state = cell.initial_state(B) if name in NARX_OPTIONS else random_state(cell)
     expected = expected_of(name, cell, x, state)
@@ -160,7 +161,7 @@ def test_construction(name):
     cell.reset_parameters()
     if name != "state-space" and name != "state-space-identity":  # whose Linear layers draw first
         assert all(torch.equal(value, before[key]) for key, value in cell.state_dict().items())
-    if name != "lru":
+    if not name.startswith("lru"):
         ones = {key for key, value in before.items() if (value == 1).all()}
         assert ones == {key for key in before if key.startswith("gain")}
         bound = max(H**-0.5, 1) if "learned" in name or "indrnn" in name else H**-0.5
@@ -279,7 +280,7 @@ def test_what_a_subclass_computes_is_computed_on_every_backend(cell):
     [{}, {"zoneout": 0.3}, {"return_all_states": True}, {"num_layers": 2, "bidirectional": True}],
     ids=["plain", "zoneout", "all-states", "both-ways"],
 )
-@pytest.mark.parametrize("cell", [IndRNNCell, MinGRUCell, MinLSTMCell, LRUCell])
+@pytest.mark.parametrize("cell", [IndRNNCell, MinGRUCell, MinLSTMCell, LRUCell, SelectiveLRUCell])
 def test_what_a_cpu_walks_in_single_precision_is_the_plain_loop(cell, options):
     layer, x = Recurrent(cell(3, 4), **options), torch.randn(7, 5, 3, requires_grad=True)
     mask, reset = torch.rand(7, 5) < 0.7, torch.rand(7, 5) < 0.3
@@ -297,7 +298,7 @@ def test_what_a_cpu_walks_in_single_precision_is_the_plain_loop(cell, options):
     torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("cell", [MinGRUCell, MinLSTMCell, LRUCell])
+@pytest.mark.parametrize("cell", [MinGRUCell, MinLSTMCell, LRUCell, SelectiveLRUCell])
 def test_what_a_cpu_walks_under_autocast(cell):
     layer, x = Recurrent(cell(3, 4)), torch.randn(7, 5, 3)
     with torch.autocast("cpu", torch.bfloat16):
@@ -333,6 +334,22 @@ def test_lru_starts_on_the_ring_and_keeps_variance():
     assert abs((eigenvalues.abs() ** 2).mean() - (0.16 + 0.64) / 2) < 0.03
     _, (state,) = Recurrent(cell)(torch.randn(60, 64, 3, dtype=torch.float64))
     assert 0.8 < state.h.abs().pow(2).mean() < 1.2
+
+
+def test_a_selective_lru_starts_as_an_lru_and_then_turns_as_its_input_says():
+    torch.manual_seed(1)
+    plain = LRUCell(I, H)
+    torch.manual_seed(1)
+    cell, x = SelectiveLRUCell(I, H), torch.randn(7, B, I)
+    assert torch.equal(cell.coefficients(x)[0], plain.coefficients(x)[0])
+    torch.testing.assert_close(Recurrent(cell)(x)[0], Recurrent(plain)(x)[0])
+    with torch.no_grad():
+        cell.weight_theta.normal_()
+    turned, eigenvalues = cell.coefficients(x)[0], cell.eigenvalues()
+    torch.testing.assert_close(turned.abs(), eigenvalues.abs().expand_as(turned))
+    torch.testing.assert_close(turned / eigenvalues, torch.exp(1j * (x @ cell.weight_theta.T)))
+    cell.reset_parameters()
+    assert not cell.weight_theta.any() and type(cell.respawn(5)) is SelectiveLRUCell
 
 
 def test_lru_in_half_precision_keeps_single_precision_states():

@@ -5,7 +5,7 @@ from rnnlab.nn.cells.elman import ElmanCell, IndRNNCell, JordanCell
 from rnnlab.nn.cells.gru import GatedGRUCell
 from rnnlab.nn.cells.layer_norm import LayerNormGRUCell, LayerNormLSTMCell, LayerNormRNNCell
 from rnnlab.nn.cells.lstm import CIFGCell, GatedLSTMCell, PeepholeLSTMCell
-from rnnlab.nn.cells.scan import LRUCell, MinGRUCell, MinLSTMCell, ScanCell
+from rnnlab.nn.cells.scan import LRUCell, MinGRUCell, MinLSTMCell, ScanCell, SelectiveLRUCell
 from rnnlab.nn.cells.state_space import NARXCell, StateSpaceCell
 from rnnlab.nn.cells.torch_cells import GRUCell, LSTMCell, RNNCell
 
@@ -30,5 +30,6 @@ __all__ = [
     "PeepholeLSTMCell",
     "RNNCell",
     "ScanCell",
+    "SelectiveLRUCell",
     "StateSpaceCell",
 ]

@@ -20,7 +20,7 @@ from rnnlab_kernels.cells.min_rnn import MIN_GRU, MIN_LSTM
 
 
 class Hidden(NamedTuple):
-    """State of a cell that scans: h (B, H), complex for LRUCell."""
+    """State of a cell that scans: h (B, H), complex for LRUCell and SelectiveLRUCell."""
 
     h: Tensor
 
@@ -179,6 +179,7 @@ class LRUCell(ScanCell):
     """
 
     maths = LRU
+    is_selective = False
 
     def __init__(
         self,
@@ -206,6 +207,7 @@ class LRUCell(ScanCell):
         self.b_real, self.b_imag = (empty(hidden_size, input_size) for _ in range(2))
         self.c_real, self.c_imag = (empty(outputs, hidden_size) for _ in range(2))
         self.d = empty(outputs, input_size)
+        self.weight_theta = empty(hidden_size, input_size) if self.is_selective else None
         self.reset_parameters()
 
     @property
@@ -226,11 +228,13 @@ class LRUCell(ScanCell):
         for weight in (self.c_real, self.c_imag):
             nn.init.normal_(weight, std=self.hidden_size**-0.5)
         nn.init.normal_(self.d, std=self.input_size**-0.5)
+        if self.weight_theta is not None:
+            nn.init.zeros_(self.weight_theta)
 
     def respawn(self, input_size: int) -> "LRUCell":
         """Return a cell like this one with another `input_size`; its parameters are drawn anew."""
         ring = (self.r_min, self.r_max, self.max_phase)
-        return LRUCell(input_size, self.hidden_size, self.output_size, *ring, self.d.device, self.d.dtype)
+        return type(self)(input_size, self.hidden_size, self.output_size, *ring, self.d.device, self.d.dtype)
 
     def eigenvalues(self) -> Tensor:
         """Return lambda (H,), complex."""
@@ -267,6 +271,25 @@ class LRUCell(ScanCell):
         real = torch.promote_types(dtype or self.d.dtype, torch.float32)
         complex_dtype = torch.promote_types(real, torch.complex64)
         return Hidden(torch.zeros(batch_size, self.hidden_size, device=device or self.d.device, dtype=complex_dtype))
+
+
+class SelectiveLRUCell(LRUCell):
+    """An LRU whose input says how far its state turns, as selective state spaces do (Gu and Dao, 2023, section 3).
+
+        lambda_t = exp(-exp(nu) + i (exp(theta) + V x_t))
+
+    All else is as in `LRUCell`. With an input that stays the same, each unit is an oscillator at a frequency which that
+    input chooses. V, weight_theta (H, I), is zero at first: the cell starts as an LRU.
+    """
+
+    is_selective = True
+
+    def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return lambda_t and gamma * (B x), complex (..., H), for x (..., I)."""
+        eigenvalues, b = super().coefficients(x)
+        assert self.weight_theta is not None
+        turn = _single(linear(x, self.weight_theta))
+        return eigenvalues * torch.polar(torch.ones_like(turn), turn), b
 
 
 def _single(x: Tensor) -> Tensor:
