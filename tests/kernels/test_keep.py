@@ -146,6 +146,22 @@ def test_code_of_sources_edited_meanwhile_is_not_kept(monkeypatch, tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+def test_sources_that_vanish_meanwhile_are_done_without(monkeypatch, tmp_path):
+    """As while a checkout is updated: what is compiled is right, and not kept."""
+    known, read = keep._sources(), keep._read_sources
+    monkeypatch.setattr(keep, "_sources", lambda: known)
+
+    def vanished(path):
+        raise FileNotFoundError(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keep.Path, "read_bytes", vanished)
+        with pytest.raises(keep._Unknown):
+            read()
+        assert compile_again(monkeypatch, tmp_path) == 0
+    assert not [*tmp_path.iterdir()]
+
+
 PROCESS = """
 import sys
 

@@ -66,8 +66,10 @@ def address_of(name: str, *arguments: Any) -> int:
     function = getattr(import_module(f"{__package__}.{module}"), attribute)
     library, code = build(function(*arguments) if arguments else function, symbol)
     _alive.append(library)
-    if file is not None and code is not None and _read_sources() == _sources():  # they may have been edited by now
-        _write(file, code)
+    with suppress(_Unknown):
+        # They may have been edited by now, or be in the middle of it.
+        if file is not None and code is not None and _read_sources() == _sources():
+            _write(file, code)
     return int(library.get_pointer_to_function(symbol))
 
 
@@ -176,11 +178,13 @@ def _read_sources() -> str:
     """
     folder, digest = Path(__file__).parents[2], hashlib.sha256()
     for part in ("cells", "schedules/compiled"):
-        files = sorted((folder / part).glob("*.py"))
-        if not files:
+        try:
+            contents = [file.name.encode() + file.read_bytes() for file in sorted((folder / part).glob("*.py"))]
+        except OSError as error:  # one has gone since the folder was read
+            raise _Unknown(part) from error
+        if not contents:
             raise _Unknown(part)
-        for file in files:
-            digest.update(file.name.encode() + file.read_bytes())
+        digest.update(b"".join(contents))
     return digest.hexdigest()
 
 
