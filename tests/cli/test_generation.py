@@ -1,48 +1,49 @@
 """From a vector to a sequence on the command line: records, answers, a picture, what is refused."""
 
 import json
+import shutil
 
 import pytest
 
 from rnnlab.cli.main import main
+from tests.cli.conftest import finished_run
 
 
-def train(experiment, run_dir, *words):
-    given = [f"experiment=generation/{experiment}", "logger=csv", "trainer.accelerator=cpu", f"run_dir={run_dir}"]
-    assert main(["train", *given, *words]) == 0
-    return run_dir
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wave_run(tmp_path_factory):
-    words = ["data.num_train=7_000", "data.num_steps=4", "data.batch_size=1000", "trainer.max_epochs=1"]
-    run_dir = tmp_path_factory.mktemp("wave") / "run"
-    return train("wave", run_dir, *words, "rnn.hidden_size=4", "model.code_size=4")
+    words = ["data.num_train=7_000", "data.num_steps=4", "data.batch_size=1000", "trainer.max_epochs=1", "logger=csv"]
+    sizes = ["rnn.hidden_size=4", "model.code_size=4"]
+    return finished_run(tmp_path_factory, "wave", "experiment=generation/wave", *words, *sizes)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def numbers_run(tmp_path_factory):
     words = ["data.num_digits=1", "data.num_train=7", "data.num_val=2", "trainer.max_epochs=2", "rnn.hidden_size=4"]
-    return train("numbers", tmp_path_factory.mktemp("numbers") / "run", *words)
+    return finished_run(tmp_path_factory, "numbers", "experiment=generation/numbers", *words, "logger=csv")
+
+
+@pytest.fixture
+def copy(wave_run, tmp_path):
+    return shutil.copytree(wave_run, tmp_path / "run")
 
 
 def predict(run_dir, source, target, *words):
     return main(["predict", f"run_dir={run_dir}", f"input={source}", f"output={target}", *words])
 
 
-def test_records_of_waves(wave_run):
-    metrics = json.loads((wave_run / "metrics.json").read_text())
+def test_records_of_waves(copy):
+    metrics = json.loads((copy / "metrics.json").read_text())
     assert metrics.keys() >= {"test/mse", "baseline/mean/test/mse", "optimum/test/mse"}
     assert metrics["test/mse"] > metrics["optimum/test/mse"]
-    lines = (wave_run / "errors.csv").read_text().splitlines()
+    lines = (copy / "errors.csv").read_text().splitlines()
     assert lines[0] == "step,model,mean" and len(lines) == 1 + 16
     errors = [float(line.split(",")[1]) for line in lines[1:5]]  # the steps of training
     assert sum(errors) / 4 == pytest.approx(metrics["test/mse"], rel=1e-5)
-    (wave_run / "figures" / "waves.png").unlink()
-    assert main(["diagnose", f"run_dir={wave_run}"]) == 0
-    assert (wave_run / "figures" / "waves.png").read_bytes().startswith(b"\x89PNG")
-    assert main(["evaluate", f"run_dir={wave_run}"]) == 0
-    assert json.loads((wave_run / "evaluate.json").read_text())["metrics"]["test/mse"] == metrics["test/mse"]
+    (copy / "figures" / "waves.png").unlink()
+    assert main(["diagnose", f"run_dir={copy}"]) == 0
+    assert (copy / "figures" / "waves.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["evaluate", f"run_dir={copy}"]) == 0
+    assert json.loads((copy / "evaluate.json").read_text())["metrics"]["test/mse"] == metrics["test/mse"]
 
 
 def test_a_wave_is_as_long_as_one_asks_for(wave_run, tmp_path, capsys):
@@ -64,7 +65,7 @@ def test_numbers_are_named(numbers_run, tmp_path):
     assert predict(numbers_run, tmp_path / "in.txt", tmp_path / "out.tsv", "n_best=2") == 0
     rows = [line.split("\t") for line in (tmp_path / "out.tsv").read_text().splitlines()]
     assert [row[0] for row in rows] == ["4", "4", "7", "7"] and all(len(row) == 3 for row in rows)
-    assert main(["diagnose", f"run_dir={numbers_run}"]) == 0
+    assert main(["diagnose", f"run_dir={shutil.copytree(numbers_run, tmp_path / 'run')}"]) == 0
 
 
 def refused(capsys, target, code):
