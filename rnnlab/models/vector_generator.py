@@ -31,6 +31,15 @@ class Sines(nn.Module):
         return torch.sin(self.linear(x))
 
 
+class Products(nn.Module):
+    """A vector and the products of each two of its numbers, squares among them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., C + C (C + 1) / 2) of x (..., C)."""
+        first, second = torch.triu_indices(x.shape[-1], x.shape[-1])
+        return torch.cat([x, x[..., first] * x[..., second]], dim=-1)
+
+
 class VectorGenerator(nn.Module):
     """Vector -> code -> first state of recurrent layers, which read the vector at each step -> a value a step.
 
@@ -45,6 +54,8 @@ class VectorGenerator(nn.Module):
             first state is made of the vector itself.
         code_scale: how many times torch's initial weights those of the first layer of sines are: how fast, at first,
             the code changes with the vector. Those of the second are 2.5 times as large as torch's.
+        code_products: whether the code is made of the products of each two numbers of the vector too, as where phases
+            are frequencies times times.
         each_step: whether the vector is read at each step; else it makes the first state alone, and zeros are read.
         init: arguments of `rnnlab.nn.init.initialise`; None keeps torch's initialisation.
 
@@ -66,6 +77,7 @@ class VectorGenerator(nn.Module):
         num_steps: int,
         code_size: int | None = None,
         code_scale: float = 10.0,
+        code_products: bool = False,
         each_step: bool = True,
         init: Mapping[str, Any] | None = None,
     ) -> None:
@@ -75,7 +87,9 @@ class VectorGenerator(nn.Module):
         self.num_steps, self.each_step = num_steps, each_step
         self.code: nn.Module = nn.Identity()
         if code_size is not None:
-            self.code = nn.Sequential(Sines(vector_size, code_size, code_scale), Sines(code_size, code_size, 2.5))
+            parts: list[nn.Module] = [Products()] if code_products else []
+            width = vector_size + (vector_size * (vector_size + 1) // 2 if code_products else 0)
+            self.code = nn.Sequential(*parts, Sines(width, code_size, code_scale), Sines(code_size, code_size, 2.5))
         self.rnn = rnn(input_size=vector_size)
         self.first_state = FirstState(code_size or vector_size, self.rnn)
         self.head = nn.Linear(output_width(self.rnn), 1)

@@ -10,6 +10,7 @@ import rnnlab.nn
 from rnnlab.decoding import translate
 from rnnlab.decoding.symbols import START
 from rnnlab.models import VectorDecoder, VectorGenerator
+from rnnlab.models.vector_generator import Products
 
 SOURCE = torch.tensor([[4, 5, 6], [7, 8, 0], [5, 1, 5]])
 LENGTHS = torch.tensor([3, 2, 3])
@@ -101,6 +102,15 @@ def test_the_code_makes_the_first_state_and_the_vector_is_read():
     state = model.first_state(model.code(vectors), model.rnn.initial_state(2))
     output, _ = model.rnn(vectors.expand(7, -1, -1), state)
     torch.testing.assert_close(model(vectors), model.head(output)[..., 0].t(), atol=1e-12, rtol=0)
+
+
+def test_a_code_knows_products():
+    assert Products()(torch.tensor([[2.0, 3.0, 5.0]])).tolist() == [[2, 3, 5, 4, 6, 10, 9, 15, 25]]
+    model = generator(code_size=3, code_products=True)
+    vectors = torch.rand(5, 4, dtype=torch.float64)
+    inner, outer = model.code[1:]
+    expected = torch.sin(outer.linear(torch.sin(inner.linear(Products()(vectors)))))
+    torch.testing.assert_close(model.code(vectors), expected)
 
 
 def test_what_does_not_fit_is_refused():
