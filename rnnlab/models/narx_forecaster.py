@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rnnlab.nn import NARX, NARXCell
+from rnnlab.nn.cells.base import check_size
 
 FORMS = ("series_parallel", "parallel")
 
@@ -16,9 +16,10 @@ FORMS = ("series_parallel", "parallel")
 class NARXForecaster(nn.Module):
     """y_t = V tanh(R_1 y_{t-1} + ... + R_q y_{t-q} + b) + c, each forecast put where the last value was.
 
-    The series itself is all that is fed back, there is no other input. How it is trained is the `form` (Narendra and
-    Parthasarathy, 1990): "series_parallel", one step from true values, at each of the K targets, whose gradient sees no
-    recurrence; "parallel", as it is used, K steps from its own values, through which the gradient goes.
+    The series itself is all that is fed back, there is no other input; `rnnlab.nn.NARX` is the layer with inputs. How
+    it is trained is the `form` (Narendra and Parthasarathy, 1990): "series_parallel", one step from true values, at
+    each of the K targets, whose gradient sees no recurrence; "parallel", as it is used, K steps from its own values,
+    through which the gradient goes.
 
     Args:
         input_size: 1.
@@ -46,11 +47,10 @@ class NARXForecaster(nn.Module):
             raise ValueError(f"model.form must be one of {', '.join(FORMS)}, got {form!r}")
         if input_size != 1:
             raise ValueError(f"a NARX forecaster feeds one series back, got {input_size} inputs at each step")
-        self.num_targets, self.taps = output_size, taps
+        self.num_targets, self.taps = output_size, check_size("model.taps", taps)
         self.reads_targets = form == "series_parallel"
-        self.layer = NARX(NARXCell(1, hidden_size, output_size=1, input_taps=0, output_taps=taps))
-        # The cell has an input, which is always zero here: its weights are none to be learnt or counted.
-        self.layer.cell.weight_ih.requires_grad_(False).zero_()
+        self.hidden = nn.Linear(taps, check_size("model.hidden_size", hidden_size))
+        self.head = nn.Linear(hidden_size, 1)
 
     def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return the forecasts (B, K) behind series (B, T, 1), fed its own values or, given targets (B, K), these.
@@ -60,11 +60,16 @@ class NARXForecaster(nn.Module):
         """
         if x.shape[1] < self.taps:
             raise ValueError(f"model.taps={self.taps} must be at most the {x.shape[1]} steps of a series")
-        known = x[:, -self.taps :].transpose(0, 1)  # (q, B, 1)
+        known = x[:, -self.taps :, 0]  # (B, q)
         if targets is not None:
-            fed = torch.cat([known, targets.t().unsqueeze(2)])
-            output = self.layer(torch.zeros_like(fed), fed)[0]
-            return output[self.taps :, :, 0].t()
-        _, state = self.layer(torch.zeros_like(known), known)
-        nothing = known.new_zeros(self.num_targets, *known.shape[1:])
-        return self.layer(nothing, state=state)[0][:, :, 0].t()
+            windows = torch.cat([known, targets[:, :-1]], dim=1).unfold(1, self.taps, 1)  # (B, K, q)
+            return self._next(windows)[..., 0]
+        forecasts: list[Tensor] = []
+        for _ in range(self.num_targets):
+            forecasts.append(self._next(known))
+            known = torch.cat([known[:, 1:], forecasts[-1]], dim=1)
+        return torch.cat(forecasts, dim=1)
+
+    def _next(self, window: Tensor) -> Tensor:
+        """Return what follows windows (..., q), (..., 1)."""
+        return self.head(torch.tanh(self.hidden(window)))

@@ -26,6 +26,7 @@ from rnnlab.nn.cells import (
     SelectiveLRUCell,
     StateSpaceCell,
 )
+from rnnlab.nn.explain import explain_backend
 from rnnlab.nn.narx import NARX
 from rnnlab.nn.recurrent import Recurrent
 from tests.nn.research_equations import ALL, NARX_OPTIONS, OPTIONS, B, H, I, O, Step, T, narx_equations, norm
@@ -226,6 +227,15 @@ def test_jordan_decay():
     later = JordanCell(I, H, O, decay=0.25, device="meta").to_empty(device="cpu")
     assert later.kernel_weights()["decay"].tolist() == [0.25] * O
     assert learned.decay_logit.requires_grad and fixed.double().decay.dtype == torch.float64
+
+
+def test_a_long_memory_of_narx_is_trained_by_a_route_that_can():
+    """One compiled call has no room for the states of 30 taps: backward ended in an error."""
+    layer, x = Recurrent(NARXCell(3, 4, output_size=2, output_taps=30)), torch.randn(7, 2, 3)
+    layer(x)[0].sum().backward()
+    assert str(explain_backend(layer, x)).startswith("Recurrent: eager")
+    with pytest.raises(RuntimeError, match="compiled loops are for at most 8 states"):
+        Recurrent(layer.cells[0], backend="fused")(x)
 
 
 @pytest.mark.parametrize("options", NARX_OPTIONS.values(), ids=NARX_OPTIONS)
