@@ -34,21 +34,22 @@ _WORDS = {
     **dict.fromkeys(("minute", "minutes", "T"), "min"),
     **dict.fromkeys(("second", "seconds", "S"), "s"),
 }
+_BLOCK = 1 << 16  # times at once, so that what is computed on the way takes no memory
 _DAY = np.timedelta64(1, "D")
 
 
 class Step(NamedTuple):
     """The time from a row to the next: so many months, business days ('B'), ns, or whole numbers ('')."""
 
-    count: int
+    length: int
     unit: str
 
     def __str__(self) -> str:
         if self.unit == "":
-            return str(self.count)
+            return str(self.length)
         units = {"M": _MONTHS, "ns": _LENGTHS, "B": {"B": 1}}[self.unit]
-        name = next(name for name, length in units.items() if self.count % length == 0)
-        number = self.count // units[name]
+        name = next(name for name, length in units.items() if self.length % length == 0)
+        number = self.length // units[name]
         return name if number == 1 else f"{number}{name}"
 
 
@@ -74,11 +75,19 @@ def parse_frequency(frequency: str) -> Step:
 
 def count_steps(before: np.ndarray, after: np.ndarray, step: Step) -> np.ndarray:
     """Return how many steps lie between times (N,), int64; -1 where that is no whole number of at least 1."""
+    result = np.empty(len(before), dtype=np.int64)
+    for start in range(0, len(before), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        result[block] = _count_steps(before[block], after[block], step)
+    return result
+
+
+def _count_steps(before: np.ndarray, after: np.ndarray, step: Step) -> np.ndarray:
     if step.unit == "":
-        steps, rest = np.divmod(after - before, step.count)
+        steps, rest = np.divmod(after - before, step.length)
         fits = rest == 0
     elif step.unit == "ns":
-        steps, rest = np.divmod((after - before).astype(np.int64), step.count)
+        steps, rest = np.divmod((after - before).astype(np.int64), step.length)
         fits = rest == 0
     else:
         days, next_days = before.astype("datetime64[D]"), after.astype("datetime64[D]")
@@ -93,9 +102,9 @@ def count_steps(before: np.ndarray, after: np.ndarray, step: Step) -> np.ndarray
                 | ((next_day < day) & _is_month_end(next_days))
                 | ((day < next_day) & _is_month_end(days))
             )
-            steps, rest = np.divmod(_months(next_days) - _months(days), step.count)
+            steps, rest = np.divmod(_months(next_days) - _months(days), step.length)
             fits &= rest == 0
-    return np.where(fits & (steps > 0), steps, -1).astype(np.int64)
+    return np.where(fits & (steps > 0), steps, -1)
 
 
 def infer_step(before: np.ndarray, after: np.ndarray) -> Step:
@@ -119,15 +128,15 @@ def following(times: np.ndarray, frequency: str, count: int) -> np.ndarray:
     step = parse_frequency(frequency)
     last, ahead = times[-1], np.arange(1, count + 1)
     if step.unit == "":
-        return last + step.count * ahead
+        return last + step.length * ahead
     if step.unit == "ns":
-        return last + (step.count * ahead).astype("timedelta64[ns]")
+        return last + (step.length * ahead).astype("timedelta64[ns]")
     days = times[-24:].astype("datetime64[D]")
     clock = last - days[-1]
     if step.unit == "B":
         return np.busday_offset(days[-1], ahead, roll="backward").astype("datetime64[ns]") + clock
     day = 31 if _is_month_end(days).all() else _day_of_month(days).max()
-    months = days[-1].astype("datetime64[M]") + step.count * ahead
+    months = days[-1].astype("datetime64[M]") + step.length * ahead
     ends = (months + 1).astype("datetime64[D]") - _DAY
     return np.minimum(months.astype("datetime64[D]") + (day - 1), ends).astype("datetime64[ns]") + clock
 
@@ -146,25 +155,28 @@ def calendar_features(times: np.ndarray, features: Sequence[str]) -> np.ndarray:
             'year_day'; minutes and hours have their fractions.
     """
     result = np.empty((len(times), 2 * len(features)))
-    if not features:
-        return result
-    days = times.astype("datetime64[D]")
-    first = times.astype("datetime64[M]").astype("datetime64[D]")
-    year = times.astype("datetime64[Y]")
-    places = {
-        "minute": lambda: (times - times.astype("datetime64[h]")) / np.timedelta64(1, "h"),
-        "hour": lambda: (times - days) / _DAY,
-        "weekday": lambda: (days.astype(np.int64) + 3) % 7 / 7,  # 1970-01-01 was a Thursday
-        "day": lambda: (days - first) / ((first.astype("datetime64[M]") + 1).astype("datetime64[D]") - first),
-        "month": lambda: _months(days) % 12 / 12,
-        "year_day": lambda: (
-            (days - year.astype("datetime64[D]")) / ((year + 1).astype("datetime64[D]") - year.astype("datetime64[D]"))
-        ),
-    }
-    for number, feature in enumerate(features):
-        angle = 2 * np.pi * places[feature]()
-        result[:, 2 * number], result[:, 2 * number + 1] = np.sin(angle), np.cos(angle)
+    for start in range(0, len(times), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        for number, feature in enumerate(features):
+            angle = 2 * np.pi * _place_in_period(times[block], feature)
+            result[block, 2 * number], result[block, 2 * number + 1] = np.sin(angle), np.cos(angle)
     return result
+
+
+def _place_in_period(times: np.ndarray, feature: str) -> np.ndarray:
+    """Return numbers in [0, 1)."""
+    days = times.astype("datetime64[D]")
+    if feature == "minute":
+        return (times - times.astype("datetime64[h]")) / np.timedelta64(1, "h")
+    if feature == "hour":
+        return (times - days) / _DAY
+    if feature == "weekday":
+        return (days.astype(np.int64) + 3) % 7 / 7  # 1970-01-01 was a Thursday
+    if feature == "month":
+        return _months(days) % 12 / 12
+    period = days.astype("datetime64[M]" if feature == "day" else "datetime64[Y]")
+    first, end = period.astype("datetime64[D]"), (period + 1).astype("datetime64[D]")
+    return (days - first) / (end - first)
 
 
 def write_time(time: np.datetime64 | np.integer | int, date_format: str | None = None, zone: str = "") -> str:

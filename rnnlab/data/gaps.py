@@ -30,3 +30,11 @@ def first_missing(values: np.ndarray) -> tuple[int, int] | None:
     """Return row and column of the first NaN of values (T, C), by row."""
     rows = np.flatnonzero(np.isnan(values).any(axis=1))
     return (int(rows[0]), int(np.isnan(values[rows[0]]).argmax())) if len(rows) else None
+
+
+def count_rows(values: np.ndarray) -> int:
+    """Return the number of rows of values (T, C) up to the last that is not all NaN."""
+    return max(
+        (len(column) - int(np.isfinite(column[::-1]).argmax()) if np.isfinite(column).any() else 0)
+        for column in values.T
+    )

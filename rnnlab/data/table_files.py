@@ -5,12 +5,13 @@ Nothing here loops over rows, but for the place of a complaint: then the file is
 
 from __future__ import annotations
 
+import codecs
 import csv
 import importlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from rnnlab.data.table_format import (
     find_encoding,
     find_separator,
     find_signs,
+    is_date,
     is_header,
     open_bytes,
     open_text,
@@ -38,6 +40,11 @@ def load(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise ValueError('tables need pandas and pyarrow: pip install "rnnlab[forecast]"') from None
+
+
+def release() -> None:
+    """Give the memory back that pyarrow keeps for later."""
+    load("pyarrow").default_memory_pool().release_unused()
 
 
 def open_table(path: str | Path, form: TableForm) -> CSVFile | ParquetFile:
@@ -82,6 +89,10 @@ class _File:
         """Return whether a column seems to hold numbers."""
         raise NotImplementedError
 
+    def is_time(self, name: str) -> bool:
+        """Return whether a column seems to hold dates."""
+        raise NotImplementedError
+
     def place(self, row: int, name: str) -> str:
         """Return where a cell is, for a message; rows count from 0."""
         raise NotImplementedError
@@ -97,14 +108,10 @@ class _File:
             self._check_once(name)
         return [name for name in names if self.is_number(name)]
 
-    def _checked(self, name: str, values: np.ndarray) -> np.ndarray:
-        """Return numbers (rows,), none of them infinite."""
-        for row in np.flatnonzero(np.isinf(values))[:1]:
+    def _refuse_infinite(self, name: str, values: np.ndarray, start: int = 0) -> None:
+        """Refuse the first number that is infinite in a block whose first row is `start`."""
+        for row in start + np.flatnonzero(np.isinf(values))[:1]:
             raise ValueError(f"{self.place(row, name)}: expected a finite number, got {self.cell(row, name)!r}")
-        return values
-
-    def _to_numbers(self, name: str, cells: Any) -> np.ndarray:
-        raise NotImplementedError
 
 
 class CSVFile(_File):
@@ -159,6 +166,9 @@ class CSVFile(_File):
         cells = [cell for cell in self._sample[name] if cell not in MISSING_CELLS]
         return all(self._looks_like_number(cell) for cell in cells)
 
+    def is_time(self, name: str) -> bool:
+        return not self.is_number(name) and all(map(is_date, self._sample[name]))
+
     def _looks_like_number(self, cell: str) -> bool:
         text = cell.rstrip("%").strip().replace(self.thousands or "\0", "").replace(self.decimal, ".")
         if text.lower() in _BOOLEANS:
@@ -169,103 +179,136 @@ class CSVFile(_File):
             return False
         return "_" not in text
 
-    def read(self, numbers: Sequence[str], texts: Sequence[str], times: Sequence[str]) -> dict[str, Any]:
-        """Return columns by name.
+    def read(
+        self, numbers: Sequence[str], texts: Sequence[str], times: Sequence[str]
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return the columns of numbers (rows, len(numbers)), float64 and NaN where missing, and the others by name.
 
         Args:
-            numbers: become float64 arrays (rows,), NaN where missing.
-            texts: become pyarrow dictionary arrays, without missing cells.
+            numbers: names of columns.
+            texts: become pyarrow dictionary arrays, a missing cell ''.
             times: become pyarrow arrays of text, a missing cell ''.
 
         Raises:
             ValueError: a row has more or fewer cells than the header, a cell is no finite number.
         """
         pa = load("pyarrow")
-        kinds = {name: pa.float64() for name in numbers} if not self.thousands else {}
-        text = {name: pa.dictionary(pa.int32(), pa.string()) for name in texts} | dict.fromkeys(times, pa.string())
+        if not self.thousands:
+            try:
+                return self._read(numbers, pa.float64(), texts, times)
+            except pa.ArrowInvalid:
+                self._check_rows()  # a number that is written in another way may be the reason too
+        self.percent: dict[str, bool] = {}
         try:
-            table = self._read(kinds | text, [*numbers, *texts, *times])
+            return self._read(numbers, pa.string(), texts, times)
         except pa.ArrowInvalid as error:
             self._check_rows()
-            if not kinds:
-                raise ValueError(f"{self.file}: cannot be read as CSV: {error}") from None
-            table = self._read(text, [*numbers, *texts, *times])
-        columns: dict[str, Any] = {}
-        for name in table.column_names:  # a column is let go before the next one
-            column, table = table[name], table.drop_columns([name])
-            if name in numbers:
-                is_float = pa.types.is_floating(column.type)
-                column = column.to_numpy() if is_float else self._to_numbers(name, column)
-                column = self._checked(name, column)
-            columns[name] = column
-        return columns
+            raise ValueError(f"{self.file}: cannot be read as CSV: {error}") from None
 
-    def _read(self, kinds: dict[str, Any], names: Sequence[str]) -> Any:
-        """Return a pyarrow table; columns without a kind are text."""
-        pa, pc = load("pyarrow"), load("pyarrow.csv")
-        read = pc.ReadOptions(
-            use_threads=False,
-            # By place, since names may be missing or twice; text as it is in the file.
-            column_names=[str(place) for place in range(len(self.names))],
-            skip_rows_after_names=1,
-            encoding="utf8" if self.encoding.lower() in ("utf-8", "utf8", "utf-8-sig") else self.encoding,
-        )
-        places = {name: str(self.names.index(name)) for name in names}
-        convert = pc.ConvertOptions(
-            column_types={place: kinds.get(name, pa.string()) for name, place in places.items()},
-            include_columns=list(places.values()),
-            decimal_point=self.decimal,
-            null_values=list(MISSING_CELLS),
-            strings_can_be_null=False,
-        )
-        parse = pc.ParseOptions(
-            delimiter=self.separator, newlines_in_values=True, ignore_empty_lines=len(self.names) > 1
-        )
-        with open_bytes(self.file) as content:
-            table = pc.read_csv(content, read_options=read, parse_options=parse, convert_options=convert)
-        return table.rename_columns(list(places))
-
-    def _to_numbers(self, name: str, cells: Any) -> np.ndarray:
-        """Return the numbers that text stands for: signs between thousands, percent signs, 'true' and 'false'."""
+    def _read(
+        self, numbers: Sequence[str], kind: Any, texts: Sequence[str], times: Sequence[str]
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return what `read` does, where pyarrow reads numbers as of this kind: a block of rows at a time."""
         pa, pc = load("pyarrow"), load("pyarrow.compute")
+        kinds = dict.fromkeys(numbers, kind) | dict.fromkeys(texts, pa.dictionary(pa.int32(), pa.string()))
+        kinds |= dict.fromkeys(times, pa.string())
+        values, num_rows = np.empty((0, len(numbers))), 0
+        others: dict[str, list[Any]] = {name: [] for name in (*texts, *times)}
+        with open_bytes(self.file) as content:
+            for batch in self._batches(content, kinds):
+                start, num_rows = num_rows, num_rows + batch.num_rows
+                if num_rows > len(values):  # grows where it is, as malloc's large blocks do
+                    values.resize((num_rows + num_rows // 8, len(numbers)), refcheck=False)
+                for place, name in enumerate(kinds):
+                    column = batch.column(place)
+                    if name in texts:
+                        others[name].append(column)
+                    elif name in times:
+                        others[name].append(pc.utf8_trim_whitespace(column))
+                    else:
+                        column = self._to_numbers(name, column, start) if kind != pa.float64() else column
+                        block = values[start:num_rows, numbers.index(name)]
+                        block[:] = column.to_numpy(zero_copy_only=False)
+                        self._refuse_infinite(name, block, start)
+        values.resize((num_rows, len(numbers)), refcheck=False)
+        return values, {name: pa.chunked_array(parts) for name, parts in others.items()}
+
+    def _batches(self, content: BinaryIO, kinds: dict[str, Any]) -> Any:
+        """Return a reader of blocks of rows, with columns of these kinds."""
+        pc = load("pyarrow.csv")
+        places = {name: str(self.names.index(name)) for name in kinds}
+        return pc.open_csv(
+            content,
+            pc.ReadOptions(
+                use_threads=False,
+                # By place, since names may be missing or twice.
+                column_names=[str(place) for place in range(len(self.names))],
+                skip_rows_after_names=1,
+                encoding="utf8" if codecs.lookup(self.encoding).name.startswith("utf-8") else self.encoding,
+            ),
+            pc.ParseOptions(delimiter=self.separator, newlines_in_values=True, ignore_empty_lines=len(self.names) > 1),
+            pc.ConvertOptions(
+                column_types={place: kinds[name] for name, place in places.items()},
+                include_columns=list(places.values()),
+                decimal_point=self.decimal,
+                null_values=list(MISSING_CELLS),
+                strings_can_be_null=False,
+            ),
+        )
+
+    def _to_numbers(self, name: str, cells: Any, start: int) -> Any:
+        """Return the numbers that text stands for: signs between thousands, percent signs, 'true' and 'false'.
+
+        Args:
+            name: of the column.
+            cells: a block of it.
+            start: row of its first cell.
+        """
+        pa, pc = load("pyarrow"), load("pyarrow.compute")
+
+        def refuse(is_wrong: Any, expected: str) -> None:
+            self._refuse_where(is_wrong, name, start, expected)
+
         cells = pc.utf8_trim_whitespace(cells)
         cells = pc.if_else(pc.is_in(cells, pa.array(MISSING_CELLS)), pa.scalar(None, pa.string()), cells)
-        percent = pc.ends_with(cells, "%")
-        if pc.any(percent).as_py():
-            self._refuse_where(pc.invert(percent), name, "expected a percent sign as in the other rows")
-            cells = pc.utf8_trim_whitespace(pc.replace_substring(cells, "%", ""))
-            self.notes.append(f"column {name!r}: percent signs are left out, 12% is 12")
+        if cells.null_count < len(cells):
+            percent = pc.ends_with(cells, "%")
+            if name not in self.percent:
+                self.percent[name] = bool(pc.any(percent).as_py())
+                if self.percent[name]:
+                    self.notes.append(f"column {name!r}: percent signs are left out, 12% is 12")
+            if self.percent[name]:
+                refuse(pc.invert(percent), "expected a percent sign as in other rows")
+                cells = pc.utf8_trim_whitespace(pc.utf8_rtrim(cells, "%"))
         cells = pc.utf8_ltrim(cells, "+")
         if self.thousands:
             mark, point = f"[{self.thousands}]", f"[{self.decimal}]"
-            is_grouped = pc.match_substring_regex(cells, rf"^-?\d{{1,3}}({mark}\d{{3}})*({point}|$)")
-            holds_mark = pc.match_substring(cells, self.thousands)
-            self._refuse_where(
-                pc.and_(holds_mark, pc.invert(is_grouped)),
-                name,
+            is_grouped = pc.match_substring_regex(cells, rf"^-?\d{{1,3}}({mark}\d{{3}})+({point}|$)")
+            refuse(
+                pc.and_not(pc.match_substring(cells, self.thousands), is_grouped),
                 f"expected {self.thousands!r} between groups of three digits alone",
             )
             cells = pc.replace_substring(cells, self.thousands, "")
         if self.decimal == ",":
-            self._refuse_where(pc.match_substring(cells, "."), name, "expected ',' as decimal sign")
+            refuse(pc.match_substring(cells, "."), "expected ',' as decimal sign")
             cells = pc.replace_substring(cells, ",", ".")
         for word, digit in _BOOLEANS.items():
             cells = pc.if_else(pc.equal(pc.utf8_lower(cells), word), digit, cells)
-        self._refuse_where(pc.invert(pc.match_substring_regex(cells, _NUMBER)), name, "expected a finite number")
-        return cells.cast(pa.float64()).to_numpy()
+        refuse(pc.invert(pc.match_substring_regex(cells, _NUMBER)), "expected a finite number")
+        return cells.cast(pa.float64())
 
-    def _refuse_where(self, is_wrong: Any, name: str, expected: str) -> None:
-        """Refuse the first cell for which `is_wrong`; a missing one never is."""
-        row = load("pyarrow.compute").index(is_wrong, True).as_py()
-        if row < 0:
+    def _refuse_where(self, is_wrong: Any, name: str, start: int, expected: str) -> None:
+        """Refuse the first cell of a block for which `is_wrong`; a missing one never is."""
+        found = load("pyarrow.compute").index(is_wrong, True).as_py()
+        if found < 0:
             return
+        row = start + found
         cell = self.cell(row, name)
-        hint = ""
-        if self.decimal == "." and not self.thousands and "," in cell:
-            hint = "; decimal=, or thousands=, may say how it is meant"
-        elif self.decimal == "," and not self.thousands and "." in cell:
-            hint = "; decimal=. or thousands=. may say how it is meant"
-        raise ValueError(f"{self.place(row, name)}: {expected}, got {cell!r}{hint}")
+        other = "," if self.decimal == "." else "."
+        hint = f"; decimal={other} or thousands={other} may say how it is meant" if other in cell else ""
+        raise ValueError(
+            f"{self.place(row, name)}: {expected}, got {cell!r}" + ("" if self.thousands == other else hint)
+        )
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield line and cells of each row, without the header; blank lines are rows of tables of one column alone."""
@@ -314,29 +357,39 @@ class ParquetFile(_File):
         types, kind = load("pyarrow").types, self._schema.field(name).type
         return types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
 
-    def read(self, numbers: Sequence[str], texts: Sequence[str], times: Sequence[str]) -> dict[str, Any]:
-        """Return columns by name, as `CSVFile.read`; times keep their type."""
+    def is_time(self, name: str) -> bool:
+        types, kind = load("pyarrow").types, self._schema.field(name).type
+        return types.is_timestamp(kind) or types.is_date(kind)
+
+    def read(
+        self, numbers: Sequence[str], texts: Sequence[str], times: Sequence[str]
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return columns as `CSVFile.read`; times keep their type."""
         pa, pc = load("pyarrow"), load("pyarrow.compute")
-        columns: dict[str, Any] = {}
-        for name in (*numbers, *texts, *times):
-            column = self._parquet.read(columns=[name])[name]
-            if name in numbers:
-                if not self.is_number(name):
-                    raise ValueError(f"{self.file}, column {name!r}: expected numbers, got {column.type}")
-                if pa.types.is_boolean(column.type):
-                    column = column.cast(pa.int8())
-                column = self._checked(name, np.asarray(column.cast(pa.float64()).to_numpy()))
-            elif name in texts:
-                if pa.types.is_dictionary(column.type):
-                    column = column.cast(column.type.value_type)
-                column = pc.fill_null(column.cast(pa.string()), "").dictionary_encode()
-            elif pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
-                column = column.cast(pa.string())
-            columns[name] = column
-        return columns
+        values, others = np.empty((self._parquet.metadata.num_rows, len(numbers))), {}
+        for place, name in enumerate(numbers):
+            column = self._column(name)
+            if not self.is_number(name):
+                raise ValueError(f"{self.file}, column {name!r}: expected numbers, got {column.type}")
+            column = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
+            values[:, place] = column.cast(pa.float64()).to_numpy()
+            self._refuse_infinite(name, values[:, place])
+        for name in texts:
+            others[name] = pc.fill_null(self._column(name).cast(pa.string()), "").dictionary_encode()
+        for name in times:
+            column = self._column(name)
+            is_text = pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type)
+            others[name] = column.cast(pa.string()) if is_text else column
+        return values, others
+
+    def _column(self, name: str) -> Any:
+        """Return a column, its values as they are, though the file may number them."""
+        column = self._parquet.read(columns=[name])[name]
+        is_numbered = load("pyarrow").types.is_dictionary(column.type)
+        return column.cast(column.type.value_type) if is_numbered else column
 
     def place(self, row: int, name: str) -> str:
         return f"{self.file}: row {row + 1}, column {name!r}"
 
     def cell(self, row: int, name: str) -> str:
-        return str(self._parquet.read(columns=[name])[name][row].as_py())
+        return str(self._column(name)[row].as_py())

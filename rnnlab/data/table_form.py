@@ -69,12 +69,18 @@ class TableForm(NamedTuple):
             "time_column": [] if self.time_column is None else [self.time_column],
         }
 
+    @property
+    def used(self) -> list[str]:
+        """All columns that are named."""
+        return [column for columns in self.roles.values() for column in columns]
+
 
 def check_form(form: TableForm) -> TableForm:
     """Return a form whose names are lists of text, or raise ValueError if it contradicts itself."""
-    names = {field: _names(getattr(form, field)) for field in ("past_covariates", "known_covariates", "static_columns")}
     form = form._replace(
-        **names,
+        past_covariates=_names(form.past_covariates),
+        known_covariates=_names(form.known_covariates),
+        static_columns=_names(form.static_columns),
         targets=None if form.targets is None else _names(form.targets),
         calendar=_names(form.calendar),
         frequency=None if form.frequency is None else str(form.frequency),

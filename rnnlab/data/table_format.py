@@ -7,9 +7,10 @@ import csv
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 MISSING_CELLS = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None")
 _SEPARATORS = (",", ";", "\t", "|", " ")
@@ -50,7 +51,7 @@ def find_encoding(file: Path, given: str | None) -> tuple[str, str | None]:
             raise ValueError(f"{file}:{line}: is not {given}; encoding=NAME says what it is, as latin-1 or cp1252")
         found = "cp1252" if _first_line_unlike(file, "cp1252") is None else "latin-1"
         return found, f"encoding: {found}, since line {line} is not utf-8"
-    except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{file}: cannot be read: {error}") from None
 
 
@@ -70,7 +71,7 @@ def _first_line_unlike(file: Path, encoding: str) -> int | None:
                 return None
 
 
-def split_rows(lines: Iterable[str], separator: str) -> csv.reader:  # type: ignore[valid-type]
+def split_rows(lines: Iterable[str], separator: str) -> Any:
     """Return a reader of the rows of a text, with its `line_num`; cells are stripped by whoever takes them."""
     return csv.reader(lines, delimiter=separator)
 
@@ -94,8 +95,13 @@ def find_separator(text: str, decimal: str | None) -> str:
     return best or next((sign for sign in _SEPARATORS[:4] if sign not in text), "\x1f")
 
 
+def is_date(cell: str) -> bool:
+    """Return whether a cell looks like a date or a time of the day."""
+    return _DATE.fullmatch(cell) is not None
+
+
 def _looks_like_value(cell: str) -> bool:
-    return _VALUE.fullmatch(cell) is not None or _DATE.fullmatch(cell) is not None
+    return _VALUE.fullmatch(cell) is not None or is_date(cell)
 
 
 def is_header(cells: Sequence[str]) -> bool:

@@ -17,11 +17,13 @@ from rnnlab.data.clock import (
     parse_frequency,
     write_time,
 )
-from rnnlab.data.gaps import fill, first_missing
+from rnnlab.data.gaps import count_rows, fill, first_missing
 from rnnlab.data.panel import Panel, PanelSeries
-from rnnlab.data.table_files import CSVFile, ParquetFile, open_table
+from rnnlab.data.table_files import CSVFile, ParquetFile, open_table, release
 from rnnlab.data.table_form import TableForm, check_form, nearest
 from rnnlab.data.time_texts import read_times
+
+_MANY = 100_000  # steps, by which a frequency is found out
 
 __all__ = ["TableForm", "read_table"]
 
@@ -51,16 +53,20 @@ def read_table(path: str | Path, form: TableForm, ahead: int = 0) -> Panel:
 def _with_targets(table: CSVFile | ParquetFile, form: TableForm) -> TableForm:
     """Return the form with names of targets, and of the static columns of text; say which were found."""
     if form.targets is None:
-        named = [column for columns in form.roles.values() for column in columns]
-        targets = table.number_columns(named)
+        targets = table.number_columns(form.used)
         if not targets:
-            left = [name for name in table.names if name and name not in named]
+            left = [name for name in table.names if name and name not in form.used]
             raise ValueError(
                 f"{table.file}: no column of numbers is left for targets; "
                 + (f"{', '.join(left)} hold text" if left else "all columns are named as something else")
             )
         table.notes.append(f"targets: {', '.join(targets)}")
+        for place in [place for place, name in enumerate(table.names, start=1) if not name]:
+            table.notes.append(f"column {place} has no name and is left out")
         form = form._replace(targets=targets)
+    if form.time_column is None:
+        for name in [name for name in table.names if name and name not in form.used and table.is_time(name)][:1]:
+            table.notes.append(f"rows are counted; time_column={name} says that column {name!r} is their time")
     if form.categories is None:
         words = [name for name in form.static_columns if not table.is_number(name)]
         form = form._replace(categories={name: [] for name in words})
@@ -78,25 +84,25 @@ class _Reader:
         names = [*self.targets, *form.past_covariates, *form.known_covariates, *self.numbers]
         texts = [name for name in (form.series_column, *self.words) if name is not None]
         times = [] if form.time_column is None else [form.time_column]
-        self.columns = table.read(names, texts, times)
+        self.values, self.columns = table.read(names, texts, times)
+        self.num_rows = len(self.values)
         self.counts: dict[str, int] = {}  # of what is to be told, over all series
 
     def read(self, ahead: int) -> Panel:
-        self.num_rows = len(next(iter(self.columns.values())))
         names, codes = self._series()
-        self.rows = np.argsort(codes, kind="stable")  # place in the file of each row, by series
-        self.starts = np.searchsorted(codes[self.rows], np.arange(len(names) + 1))
-        self.is_sorted = bool((np.diff(self.rows) == 1).all())
-        self.times, date_format, zone = self._times()
+        is_sorted = (codes[1:] >= codes[:-1]).all()
+        self.order = None if is_sorted else np.argsort(codes, kind="stable")  # rows of the file, by series
+        self.starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(names)))])
+        self.times, date_format, self.zone = self._times()
         self.form = self.form._replace(date_format=date_format or self.form.date_format)
         self.jumps = self._steps()
         self.codes = {name: self._word_codes(name) for name in self.words}
-        self.target = self._stack(self.targets)
-        self.past = self._stack(self.form.past_covariates)
-        self.known = self._stack(self.form.known_covariates)
-        self.static = self._stack(self.numbers)
-        borders = zip(names, self.starts[:-1].tolist(), self.starts[1:].tolist(), strict=True)
-        series = [self._one(name, start, stop, ahead) for name, start, stop in borders]
+        if self.order is not None:
+            self.values = self.values[self.order]
+        borders = np.cumsum([len(self.targets), len(self.form.past_covariates), len(self.form.known_covariates)])
+        self.target, self.past, self.known, self.static = np.split(self.values, borders, axis=1)
+        ends = zip(names, self.starts[:-1].tolist(), self.starts[1:].tolist(), strict=True)
+        series = [self._one(name, start, stop, ahead) for name, start, stop in ends]
         for note, count in self.counts.items():
             self._tell(f"{note}: {count}")
         known_names = [*self.form.known_covariates, *self.numbers]
@@ -106,22 +112,20 @@ class _Reader:
             if known_names.count(name) > 1:
                 raise ValueError(f"{self.table.file}: two known covariates would be named {name!r}")
         form = self.form._replace(targets=self.targets, categories=self.words)
+        if isinstance(self.table, CSVFile):
+            form = form._replace(decimal=self.table.decimal, thousands=self.table.thousands)
         past_names = list(self.form.past_covariates)
-        return Panel(series, self.targets, past_names, known_names, self.table.notes, form, zone)
+        return Panel(series, self.targets, past_names, known_names, self.table.notes, form, self.zone)
 
     def _tell(self, note: str) -> None:
         self.table.notes.append(note)
 
-    def _place(self, position: int, column: str) -> str:
-        return self.table.place(int(self.rows[position]), column)
+    def _row(self, position: int) -> int:
+        """Return which row of the file is at a place in the order of the series."""
+        return position if self.order is None else int(self.order[position])
 
-    def _stack(self, names: Sequence[str]) -> np.ndarray:
-        """Return columns (rows, len(names)) in the order of the series, and let go of those that were read."""
-        result = np.empty((self.num_rows, len(names)))
-        for place, name in enumerate(names):
-            column = self.columns.pop(name)
-            result[:, place] = column if self.is_sorted else column[self.rows]
-        return result
+    def _place(self, position: int, column: str) -> str:
+        return self.table.place(self._row(position), column)
 
     # Series.
 
@@ -148,7 +152,9 @@ class _Reader:
         if column is None:
             counts = np.arange(1, self.num_rows + 1)
             return counts - np.repeat(self.starts[:-1], np.diff(self.starts)), None, ""
+        release()
         times = read_times(self.table, column, self.columns.pop(column), self.form.date_format)
+        release()
         for note in times.notes:
             self._tell(note)
         if self.form.calendar and times.values.dtype.kind == "i":
@@ -156,34 +162,34 @@ class _Reader:
                 f"{self.table.file}: calendar={', '.join(self.form.calendar)} needs dates, and column {column!r} holds "
                 "whole numbers; date_format=%Y or date_format=unix may say what they are"
             )
-        values = times.values if self.is_sorted else times.values[self.rows]
+        values = times.values if self.order is None else times.values[self.order]
         return values, times.date_format, times.zone
 
-    def _steps(self) -> np.ndarray:
-        """Return how many steps each row (rows,) is behind the one before it, 1 for the first of a series.
+    def _steps(self) -> np.ndarray | None:
+        """Return how many steps each row (rows,) is behind the one before it; None if all are 1 behind.
 
         Times that are not equally spaced are refused; missing rows are left to the policy, unless it refuses.
         """
-        column, result = self.form.time_column, np.ones(self.num_rows, dtype=np.int64)
+        column = self.form.time_column
         if column is None:
-            return result
-        is_pair = np.ones(self.num_rows, dtype=bool)
-        is_pair[self.starts[:-1]] = False
-        later = np.flatnonzero(is_pair)  # rows with one of the same series before them
-        before, after = self.times[later - 1], self.times[later]
-        for position in later[after <= before][:1]:
+            return None
+        before, after = self.times[:-1], self.times[1:]
+        is_pair = np.ones(len(before), dtype=bool)  # of one series
+        is_pair[self.starts[1:-1] - 1] = False
+        for position in 1 + np.flatnonzero((after <= before) & is_pair)[:1]:
             problem = "repeats" if self.times[position] == self.times[position - 1] else "lies before"
-            hint = ""
-            if self.form.series_column is None and problem == "repeats":
+            hint = self._clock_hint(position)
+            if not hint and self.form.series_column is None and problem == "repeats":
                 hint = "; series_column=NAME says which column tells series apart, if there are several"
             raise ValueError(
                 f"{self._place(position, column)}: {self._time(position)} {problem} the time of the row before"
                 f"{self._whose(position)}{hint}"
             )
         if self.form.frequency is None:
-            if not len(later):
+            pairs = np.flatnonzero(is_pair)[:_MANY]
+            if not len(pairs):
                 raise ValueError(f"{self.table.file}: one row has no frequency; frequency=D, for example, gives it")
-            frequency = str(infer_step(before, after))
+            frequency = str(infer_step(before[pairs], after[pairs]))
             self._tell(f"frequency: {frequency}")
             self.form = self.form._replace(frequency=frequency)
         step = parse_frequency(self.form.frequency or "")
@@ -191,22 +197,30 @@ class _Reader:
         if is_count != (step.unit == ""):
             kind = "whole numbers" if is_count else "dates"
             raise ValueError(f"{self.table.file}: frequency={step} is not one of column {column!r}, which holds {kind}")
-        steps = count_steps(before, after, step)
+        steps = np.where(is_pair, count_steps(before, after, step), 1)
         allowed = steps == 1 if self.form.missing == "refuse" else steps >= 1
         for place in np.flatnonzero(~allowed)[:1]:
-            position, missing = int(later[place]), int(steps[place]) - 1
+            position, missing = int(place) + 1, int(steps[place]) - 1
             between = f"{self._time(position - 1)} and {self._time(position)}{self._whose(position)}"
             if missing > 0:
                 rows = "a row is" if missing == 1 else f"{missing} rows are"
                 raise ValueError(
                     f"{self._place(position, column)}: {rows} missing between {between}, at frequency {step}; "
-                    "missing=hold, linear or mask fills them"
+                    f"missing=hold, linear or mask fills them{self._clock_hint(position)}"
                 )
             raise ValueError(
                 f"{self._place(position, column)}: the step between {between} is no multiple of frequency {step}"
             )
-        result[later] = steps
-        return result
+        return None if (steps == 1).all() else np.concatenate([[1], steps])
+
+    def _clock_hint(self, position: int) -> str:
+        """Return the end of a message about a row on a Sunday night in spring or autumn, of times without a zone."""
+        time = self.times[position]
+        if self.zone or self.times.dtype.kind == "i" or time.astype("datetime64[D]").item().weekday() != 6:
+            return ""
+        is_night = time - time.astype("datetime64[D]") < np.timedelta64(4, "h")
+        is_change = time.astype("datetime64[M]").item().month in (3, 4, 9, 10, 11)
+        return "; if the clocks changed, times need their zone, as 02:00+01:00" if is_night and is_change else ""
 
     def _time(self, position: int) -> str:
         return repr(write_time(self.times[position], self.form.date_format))
@@ -215,7 +229,7 @@ class _Reader:
         column = self.form.series_column
         if column is None:
             return ""
-        return f" of series {self.table.cell(int(self.rows[position]), column)!r}"
+        return f" of series {self.table.cell(self._row(position), column)!r}"
 
     # Values.
 
@@ -223,33 +237,38 @@ class _Reader:
         """Return the category of each row in the order of the series, -1 where it is missing; learn them if new."""
         found, codes = _categories(self.columns.pop(name))
         words = self.words[name] = self.words[name] or sorted(word for word in found if word)
+        known = {word: place for place, word in enumerate(words)}
         for place, word in enumerate(found):
-            if word and word not in words:
+            if word and word not in known:
                 row = int(np.argmax(codes == place))
                 raise ValueError(
                     f"{self.table.place(row, name)}: {word!r} is no category that is known; {nearest(word, words)}"
                 )
-        places = np.array([words.index(word) if word else -1 for word in found])
-        return places[codes][self.rows]
+        places = np.array([known.get(word, -1) for word in found])
+        return places[codes if self.order is None else codes[self.order]]
 
     def _one(self, name: str, start: int, stop: int, ahead: int) -> PanelSeries:
         """Return the series of the rows from `start` to `stop`."""
         constant = self._constants(name, start, stop)
         times, places = self._all_times(start, stop)
-        positions = start + np.searchsorted(places, np.arange(len(times)))  # of a missing row: that behind it
         target, past, known = (_spread(values[start:stop], places) for values in (self.target, self.past, self.known))
-        seen = np.flatnonzero(~np.isnan(target).all(axis=1))
+        positions = places + start
+        if len(positions) < len(times):
+            positions = positions[np.searchsorted(places, np.arange(len(times)))]  # of a missing row: that behind it
         whose = f" of series {name!r}" if name else ""
-        if not len(seen):
-            raise ValueError(f"{self.table.file}: the targets{whose} have no value")
-        num_rows = int(seen[-1]) + 1
+        num_rows = count_rows(target)
+        if not num_rows:
+            raise ValueError(f"{self.table.file}: target {self.targets[0]!r}{whose} has no value")
+        if self.form.time_column is None and not known.shape[1]:
+            times = times[:num_rows]  # nothing is known of what follows, as of blank lines
         num_future = len(times) - num_rows
-        self._count("rows missing in time, filled", len(times) - (stop - start))
+        self._count("rows missing in time, filled", places[-1] + 1 - (stop - start))
         self._count("rows at the end without targets, which are of the future", num_future)
-        target = self._filled(target[:num_rows], self.targets, positions, self.form.missing)
+        target = self._filled(target[:num_rows], self.targets, positions, self.form.missing, whose)
+        known = known[: len(times)]
         policy = "hold" if self.form.missing == "mask" else self.form.missing
-        past = self._filled(past[:num_rows], self.form.past_covariates, positions, policy)
-        known = self._filled(known, self.form.known_covariates, positions, policy)
+        past = self._filled(past[:num_rows], self.form.past_covariates, positions, policy, whose)
+        known = self._filled(known, self.form.known_covariates, positions, policy, whose)
         if ahead > num_future:
             more = ahead - num_future
             if known.shape[1] and self.form.missing != "hold":
@@ -259,10 +278,11 @@ class _Reader:
                 )
             times = np.concatenate([times, following(times, self.form.frequency or "1", more)])
             known = np.concatenate([known, np.repeat(known[-1:], more, axis=0)])
-        parts = [known, np.tile(constant, (len(times), 1))]
-        if self.form.calendar:
-            parts.append(calendar_features(times, self.form.calendar))
-        return PanelSeries(name, times, target, past, np.concatenate(parts, axis=1))
+        middle = known.shape[1] + len(constant)
+        columns = np.empty((len(times), middle + 2 * len(self.form.calendar)))
+        columns[:, : known.shape[1]], columns[:, known.shape[1] : middle] = known, constant
+        columns[:, middle:] = calendar_features(times, self.form.calendar)
+        return PanelSeries(name, times, target, past, columns)
 
     def _count(self, note: str, count: int) -> None:
         if count:
@@ -270,10 +290,11 @@ class _Reader:
 
     def _all_times(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the times of a series, those of missing rows too, and the places of the rows that are there."""
-        times, jumps = self.times[start:stop], self.jumps[start:stop]
+        times = self.times[start:stop]
+        if self.jumps is None:
+            return times, np.arange(stop - start)
+        jumps = self.jumps[start:stop]
         places = np.cumsum(jumps) - 1
-        if len(times) == places[-1] + 1:
-            return times, places
         result = np.empty(places[-1] + 1, dtype=times.dtype)
         result[places] = times
         for row in np.flatnonzero(jumps > 1):
@@ -298,20 +319,22 @@ class _Reader:
             raise ValueError(f"{self.table.file}: static column {column!r}{whose} has no value")
         first = values[is_known.argmax()]
         for row in np.flatnonzero(is_known & (values != first))[:1]:
-            before = self.table.cell(int(self.rows[start + is_known.argmax()]), column)
-            got = self.table.cell(int(self.rows[start + row]), column)
+            before = self.table.cell(self._row(start + is_known.argmax()), column)
+            got = self.table.cell(self._row(start + row), column)
             raise ValueError(
                 f"{self._place(start + row, column)}: a static column is constant{whose}, got {got!r} after {before!r}"
             )
         return float(first)
 
-    def _filled(self, values: np.ndarray, names: Sequence[str], positions: np.ndarray, policy: str) -> np.ndarray:
+    def _filled(
+        self, values: np.ndarray, names: Sequence[str], positions: np.ndarray, policy: str, whose: str
+    ) -> np.ndarray:
         """Return values (T, C) of columns of one series without gaps, but for those of policy 'mask'."""
         is_missing = np.isnan(values)
         if not is_missing.any():
             return values
         for place in np.flatnonzero(is_missing.all(axis=0))[:1]:
-            raise ValueError(f"{self._place(positions[0], names[place])}: no row has a value, from here on")
+            raise ValueError(f"{self.table.file}: column {names[place]!r}{whose} has no value")
         result = fill(values, policy)
         told = {"hold": "held", "linear": "on a line", "mask": "masked"}.get(policy, "")
         for place, count in enumerate(is_missing.sum(axis=0).tolist()):
@@ -320,7 +343,7 @@ class _Reader:
         if missing is not None:
             row, place = missing
             position = int(positions[row])
-            cell = self.table.cell(int(self.rows[position]), names[place])
+            cell = self.table.cell(self._row(position), names[place])
             reason = {
                 "refuse": "; missing=hold, linear or mask says what stands for it",
                 "hold": ", and there is none before it to hold",
@@ -336,8 +359,8 @@ def _categories(column: Any) -> tuple[list[str], np.ndarray]:
     column = column.unify_dictionaries()
     texts = [text.strip() for text in column.chunk(0).dictionary.to_pylist()]
     codes = np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
-    found = sorted(set(texts))
-    return found, np.array([found.index(text) for text in texts])[codes]
+    found = {text: place for place, text in enumerate(sorted(set(texts)))}
+    return list(found), np.array([found[text] for text in texts])[codes]
 
 
 def _spread(values: np.ndarray, places: np.ndarray) -> np.ndarray:

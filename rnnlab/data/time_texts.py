@@ -44,7 +44,7 @@ _LAYOUTS = {re.compile(rf"(?P<date>{date}){_CLOCK}"): formats for date, formats 
 _COMPACT = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 # Whole numbers that may count parts of a second since 1970: the least of each unit, of 1973.
 _EPOCHS = {10**17: "ns", 10**14: "us", 10**11: "ms", 10**8: "s"}
-_ZONE = r"^(?P<text>.*\d\d:\d\d(:\d\d(\.\d+)?)?) ?(?P<zone>Z|UTC|[+-]\d\d(:?\d\d)?)$"
+_ZONE = r"^(?P<text>.*\d\d:\d\d(?::\d\d(?:\.\d+)?)?) ?(?P<zone>Z|UTC|[+-]\d\d(?::?\d\d)?)$"
 _HOW = "date_format=%d/%m/%Y says how, for example"
 
 
@@ -78,7 +78,10 @@ def read_times(table: CSVFile | ParquetFile, name: str, column: Any, date_format
         zone = "" if getattr(column.type, "tz", None) is None else "Z"
         is_other = zone and column.type.tz.upper() not in ("UTC", "Z", "+00:00")
         notes = [f"time zone: {column.type.tz}; times are those of UTC"] if is_other else []
-        return Times(_nanoseconds(column.to_numpy(), f"{table.file}, column {name!r}"), None, zone, notes)
+        try:
+            return Times(_nanoseconds(column.to_numpy()), None, zone, notes)
+        except ValueError as error:
+            raise ValueError(f"{table.file}, column {name!r}: {error}") from None
     if pa.types.is_integer(column.type):
         return _from_numbers(table, name, column.to_numpy().astype(np.int64), date_format)
     if not pa.types.is_string(column.type):
@@ -163,13 +166,14 @@ def _find_format(
     first = texts[0].as_py()
     formats = [given] if given is not None else _candidates(first)
     if not formats:
-        raise ValueError(f"{table.place(0, name)}: expected a time, got {cells[0].as_py()!r}; {_HOW}")
+        how = "time_column=null counts rows" if re.fullmatch(r"-?\d*[.,]\d+", first) else _HOW
+        raise ValueError(f"{table.place(0, name)}: expected a time, got {cells[0].as_py()!r}; {how}")
     failed: list[int] = []
     for date_format in formats:
         try:
             values = _parse(texts, date_format)
         except ValueError as error:
-            raise ValueError(f"date_format={date_format}: {error}") from None
+            raise ValueError(f"{table.file}, column {name!r}, date_format={date_format}: {error}") from None
         bad = np.flatnonzero(np.isnat(values))
         if not len(bad):
             if given is None and date_format != formats[-1]:
@@ -230,14 +234,19 @@ def _parse(texts: Any, date_format: str) -> np.ndarray:
     elif "%V" in date_format and "%u" not in date_format:
         texts = pc.replace_substring_regex(texts, "-?W", "-W")
         texts, date_format = pc.binary_join_element_wise(texts, "1", "-"), "%G-W%V-%u"
+    elif date_format.startswith("%Y-%m-%d") or date_format == "ISO8601":
+        try:  # ten times as fast, where all is well
+            return texts.cast(pa.timestamp("ns")).to_numpy()
+        except pa.ArrowInvalid:
+            pass
     chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
     parsed = [pd.to_datetime(chunk.to_pandas(), format=date_format, errors="coerce") for chunk in chunks]
-    return np.concatenate([_nanoseconds(part.to_numpy(), "times") for part in parsed])
+    return np.concatenate([_nanoseconds(part.to_numpy()) for part in parsed])
 
 
-def _nanoseconds(values: np.ndarray, what: str) -> np.ndarray:
+def _nanoseconds(values: np.ndarray) -> np.ndarray:
     """Return times in ns; ValueError if they are beyond them."""
     result = values.astype("datetime64[ns]")
     if (result.astype(values.dtype) != values)[~np.isnat(values)].any():
-        raise ValueError(f"{what}: expected years from 1678 to 2261")
+        raise ValueError("expected times from 1678 to 2261")
     return result
