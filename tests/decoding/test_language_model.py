@@ -25,6 +25,24 @@ def test_it_is_the_model_on_the_whole_text(rnn):
         assert log_prob == pytest.approx(expected[t, numbers[t]].item(), rel=1e-9)
 
 
+def test_a_prompt_comes_before_every_text():
+    model, prompt = char_lm(), [6, 2]
+    with torch.no_grad():
+        expected = model(torch.tensor([[START, *prompt, 5]]))[0].log_softmax(-1)
+    state = CharacterModel(model, NUMBERS, prompt).start()
+    for t, symbol in enumerate((1, 2), start=len(prompt)):
+        log_prob, state = CharacterModel(model, NUMBERS, prompt).score(state, symbol)
+        assert log_prob == pytest.approx(expected[t, NUMBERS[symbol]].item(), rel=1e-9)
+
+
+def test_it_answers_without_the_noise_and_the_graph_of_training():
+    model = char_lm(dropout=0.5).train()
+    adapter = CharacterModel(model, NUMBERS)
+    first, second = (adapter.score(adapter.start(), 1) for _ in range(2))
+    assert not model.training and first[0] == second[0]
+    assert not any(value.requires_grad for value in adapter.start().read[1])
+
+
 def test_a_search_asks_it():
     found = prefix_beam(
         random_logits(6, 2, 4, seed=0),
