@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnnlab.data.clock import write_time
 from rnnlab.data.table_form import TableForm
 
 
@@ -60,20 +59,6 @@ class Panel(NamedTuple):
     notes: list[str]
     form: TableForm = TableForm()
     zone: str = ""
-
-    @property
-    def series_column(self) -> str:
-        """Name of the column that tells series apart."""
-        return self.form.series_column or "series"
-
-    @property
-    def time_column(self) -> str:
-        """Name of the column of times; 'row' where rows are counted."""
-        return self.form.time_column or "row"
-
-    def write_time(self, time: np.datetime64 | np.integer) -> str:
-        """Return the text of a time: ISO, as precise as in the table."""
-        return write_time(time, self.form.date_format, self.zone)
 
 
 def columns_apart(panel: Panel) -> Panel:

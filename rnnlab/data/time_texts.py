@@ -236,7 +236,9 @@ def _parse(texts: Any, date_format: str) -> np.ndarray:
         texts, date_format = pc.binary_join_element_wise(texts, "1", "-"), "%G-W%V-%u"
     elif date_format.startswith("%Y-%m-%d") or date_format == "ISO8601":
         try:  # ten times as fast, where all is well
-            return texts.cast(pa.timestamp("ns")).to_numpy()
+            values = texts.cast(pa.timestamp("ns")).to_numpy()
+            if "%H" in date_format or date_format == "ISO8601" or (values == values.astype("datetime64[D]")).all():
+                return values
         except pa.ArrowInvalid:
             pass
     chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rnnlab.data.clock import write_time
 from rnnlab.data.tables import TableForm, read_table
 
 
@@ -23,7 +24,7 @@ def test_one_series_with_times_and_covariates(tmp_path):
     assert one.target.tolist() == [[1], [2], [3]]
     assert one.past.tolist() == [[5], [6], [6]]
     assert one.known[:, 0].tolist() == [7, 8, 9, 10, 10]
-    assert [panel.write_time(time) for time in one.times[3:]] == ["2020-04-30", "2020-05-31"]
+    assert [write_time(time, panel.form.date_format) for time in one.times[3:]] == ["2020-04-30", "2020-05-31"]
     np.testing.assert_allclose(one.known[:, 1], np.sin(2 * np.pi * np.arange(5) / 12), atol=1e-12)
     assert panel.notes == [
         "encoding: utf-8",
@@ -71,7 +72,7 @@ def test_many_series_in_any_order_of_rows(tmp_path):
         ("x,y\n1,2\n3,inf\n", {}, r"table.csv:3, column 'y': expected a finite number, got 'inf'"),
         ("x,y\n1,2\n3,NaN\n4,4\n", {}, r"table.csv:3, column 'y': the value is missing \('NaN'\); missing=hold"),
         ("x,y\n1,2\n3,\n4,4\n", {}, r"table.csv:3, column 'y': the value is missing; missing=hold"),
-        ("x,y\n,2\n,\n", {}, r"table.csv:2, column 'x': no row has a value"),
+        ("x,y\n,2\n,\n", {}, r"table.csv: column 'x' has no value"),
         ("t,y\n1,1\n3,1\n5,1\n6,1\n", {"time_column": "t"}, r"table.csv:5, column 't': the step between '5' and '6'"),
         ("t,y\n1,1\n2,1\n2,1\n", {"time_column": "t"}, r"table.csv:4, column 't': '2' repeats the time of the row be"),
         ("t,y\n1,1\n2,1\n1,1\n", {"time_column": "t"}, r"table.csv:4, column 't': '1' lies before the time of the row"),
