@@ -87,6 +87,15 @@ def _torch_defaults() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def table_file(tmp_path_factory):
+    """Seven years of months, as air passengers are."""
+    path = tmp_path_factory.mktemp("table") / "passengers.csv"
+    rows = [f"{1950 + k // 12}-{k % 12 + 1:02d},{100 + 2 * k + 30 * ((5 * k) % 12 > 6)}" for k in range(84)]
+    path.write_text("month,passengers\n" + "\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
 def text_file(tmp_path_factory):
     """Six thousand characters with a rhythm, a bracket and a quotation now and then."""
     path = tmp_path_factory.mktemp("text") / "text.txt"

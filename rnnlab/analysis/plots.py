@@ -41,12 +41,16 @@ _LABELS = {
     "mse": "mean squared error, all forecasts",
     "mse_last": "mean squared error, last step",
     "rmse": "RMSE (units of the series)",
-    "mae": "MAE (units of the series)",
+    "mae": "mean absolute error",
     "mape": "MAPE (%)",
+    "crps": "CRPS (deviations of the series)",
+    "mase": "MASE (naive changes of the series)",
+    "coverage_80": "share of values in intervals of 80%",
+    "coverage_95": "share of values in intervals of 95%",
 }
 _FAR_APART = 3.0  # the greatest value over the least, from where an axis is logarithmic
 # Shares that lie close together near 1: a logarithmic axis would only make them hard to read.
-_SHARES = ("accuracy", "accuracy_unseen", "sentence_accuracy", "macro_f1")
+_SHARES = ("accuracy", "accuracy_unseen", "sentence_accuracy", "macro_f1", "coverage_80", "coverage_95")
 
 
 def learning_curves(
@@ -78,7 +82,7 @@ def learning_curves(
         for same in [name for name in ("mse", "mse_last") if name in metrics][:1]:
             metrics[same] = {**metrics.pop("loss"), **metrics[same]}  # what is minimised is that error
     names = [name for name in _LABELS if name in metrics]
-    figure, axes = _grid(len(names), title, panel=(5.2, 3.8))
+    figure, axes = panels(len(names), title, panel=(5.2, 3.8))
     for axis, name in zip(axes, names, strict=True):
         for split, (epochs, values) in metrics[name].items():
             axis.plot(epochs, values, color=_SPLIT_COLOURS[split], marker="o", markersize=3, label=split)
@@ -143,7 +147,7 @@ def forecast(
         raise ValueError(f"expected history (N, T) and truth, forecast, baseline (N, K), got shapes {shapes}")
     num_known, num_steps = history.shape[1], history.shape[1] + truth.shape[1]
     time = np.tile(np.arange(num_steps), (len(history), 1)) if times is None else np.asarray(times)
-    figure, axes = _grid(len(history), title, panel=(4.2, 2.7))
+    figure, axes = panels(len(history), title, panel=(4.2, 2.7))
     for index, axis in enumerate(axes):
         known, future = time[index, :num_known], time[index, num_known:]
         axis.plot(known, history[index], color=_BLUE, linewidth=1.2, label="known")
@@ -157,7 +161,7 @@ def forecast(
         against = f" ({name} {errors[1]})" if other is not None else ""
         axis.set_title(f"series {index + 1}: MSE {errors[0]}{against}", fontsize=9)
         axis.set_ylabel(unit)
-        _label_times(axis, times)
+        label_times(axis, times)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     return figure
@@ -208,12 +212,12 @@ def level_forecast(
     bottom.axhline(0, color=_GREY, linewidth=0.8)
     top.set_ylabel(unit)
     bottom.set_ylabel("forecast - truth")
-    _label_times(bottom, times, counted="row", most=12)
+    label_times(bottom, times, counted="row", most=12)
     top.legend(frameon=False, fontsize=8)
     return figure
 
 
-def _label_times(axis: Axes, times: Any, counted: str = "time step", most: int = 7) -> None:
+def label_times(axis: Axes, times: Any, counted: str = "time step", most: int = 7) -> None:
     """Name the time axis, and write at most so many dates, no longer than it takes to tell them apart."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
@@ -233,7 +237,7 @@ def _rmse(values: np.ndarray, truth: np.ndarray) -> float:
     return float(np.sqrt(np.mean((np.asarray(values) - truth) ** 2)))
 
 
-def _grid(num_panels: int, title: str, panel: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+def panels(num_panels: int, title: str, panel: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     """Return a figure with this many panels, at most three a row and four in a square, each of a size in inches."""
     from matplotlib.figure import Figure
 

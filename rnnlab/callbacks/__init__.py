@@ -11,6 +11,7 @@ from rnnlab.callbacks.progress import EpochProgress
 from rnnlab.callbacks.prune import Prune
 from rnnlab.callbacks.reseed import Reseed, reseed
 from rnnlab.callbacks.samples import Samples
+from rnnlab.callbacks.series_forecasts import SeriesForecasts
 from rnnlab.callbacks.sounds import Posteriors, SoundSamples
 from rnnlab.callbacks.tagging import ClassReport, TagReport
 from rnnlab.callbacks.text_samples import TextSamples
@@ -32,6 +33,7 @@ __all__ = [
     "Prune",
     "Reseed",
     "Samples",
+    "SeriesForecasts",
     "SoundSamples",
     "TagReport",
     "TextSamples",

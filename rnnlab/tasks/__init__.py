@@ -9,6 +9,7 @@ from rnnlab.tasks.forecasting import ForecastingTask
 from rnnlab.tasks.generation import GenerationTask
 from rnnlab.tasks.listen import ListenTask
 from rnnlab.tasks.seq2seq import Seq2SeqTask
+from rnnlab.tasks.series_forecasting import SeriesForecastingTask
 from rnnlab.tasks.tagging import TaggingTask
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "GenerationTask",
     "ListenTask",
     "Seq2SeqTask",
+    "SeriesForecastingTask",
     "TaggingTask",
 ]

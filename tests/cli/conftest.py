@@ -80,6 +80,19 @@ def series_run(tmp_path_factory, csv_file):
 
 
 @pytest.fixture(scope="session")
+def table_run(tmp_path_factory, table_file):
+    """A finished run on a table, with its pictures."""
+    return finished_run(
+        tmp_path_factory,
+        "table",
+        "experiment=forecasting/table",
+        f"data.path={table_file}",
+        *("data.window=12", "data.horizon=3", "data.val_size=12", "data.test_size=12", "data.batch_size=8"),
+        *("rnn.hidden_size=4", "trainer.max_epochs=2", "logger=csv"),
+    )
+
+
+@pytest.fixture(scope="session")
 def char_run(tmp_path_factory, text_file):
     """A finished run of a character model with W&B offline, so that its tables are made."""
     return finished_run(

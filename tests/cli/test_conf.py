@@ -49,6 +49,7 @@ PRONOUNCED = ["".join(letters) for letters in itertools.product("abc", repeat=5)
 EXPERIMENTS = options("experiment")
 ONE_OF_EACH_TASK = (
     *("addition/gru", "cells/ten_step", "char_lm/tinyshakespeare", "forecasting/air_passengers"),
+    "forecasting/table",
     *("forecasting/sequence_tbptt_lstm", "pos_tagging/ewt_crf", "seq2seq/g2p"),
 )
 
@@ -63,7 +64,7 @@ def composed(*overrides):
 
 
 @pytest.mark.parametrize("experiment", few(EXPERIMENTS, ONE_OF_EACH_TASK))
-def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conllu_file):
+def test_experiment_instantiates(experiment, tmp_path, csv_file, table_file, text_file, conllu_file):
     overrides = [
         f"experiment={experiment}",
         *SMALL.get(experiment, SMALL[experiment.split("/")[0]]),
@@ -73,6 +74,8 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conl
     data = composed(*overrides)["data"]  # what it reads from a file is replaced by a small one of the same kind
     if data.get("column") == "passengers":
         overrides += [f"data.path={csv_file}", "data.column=level", "data.test_size=10", "data.window=6"]
+    elif "table" in data:
+        overrides += [f"data.path={table_file}", "data.val_size=12", "data.test_size=12", "data.window=12"]
     elif "stress" in data:
         dictionary = tmp_path / "dictionary"
         dictionary.write_text("".join(f"{word}  {' '.join(word.upper())}\n" for word in PRONOUNCED))
@@ -114,6 +117,9 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, text_file, conl
     if hasattr(batch, "features"):
         logits, steps = run.task.model(batch.features, batch.lengths)
         assert logits.shape == (int(steps.max()), len(batch.rows), run.data.sizes["num_classes"])
+        return
+    if hasattr(batch, "loc"):
+        assert run.task.predict_step(batch).mean.shape == batch.target.shape
         return
     if "num_points" in run.data.sizes:
         signal, points, _ = batch

@@ -120,6 +120,14 @@ TEXT_RUNS = {
             *("data.batch_size=4", "data.seconds=3", "data.num_val=4", "data.num_test=4"),
         ],
     ),
+    "series": (
+        "SeriesForecastingTask.training_step",
+        [("data.path", "table")],
+        [
+            *("experiment=forecasting/table", "data.window=12", "data.val_size=12", "data.test_size=12"),
+            *("data.batch_size=2", "rnn.hidden_size=4", "model.dropout=0.2", "model.series_size=2"),
+        ],
+    ),
 }
 
 

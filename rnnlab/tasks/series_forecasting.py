@@ -1,0 +1,90 @@
+"""Training of forecasters of windows of series: what their head minimises, scored in units of the series.
+
+Letters: B windows, K steps to forecast, C targets, Q levels of quantiles.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnnlab.baselines.forecast_errors import TERMS, forecast_terms, from_means
+from rnnlab.data.panel import Forecast, ForecastBatch
+from rnnlab.models.heads import LEVELS
+from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
+from rnnlab.tasks.task import Task
+
+
+class SeriesForecastingTask(Task):
+    """Learn to forecast the series of `rnnlab.data.PanelData`.
+
+    Minimised, and logged as 'loss', is what the model's head minimises, the mean over targets that are not missing.
+    Logged for 'val/' and 'test/' beside it: the errors of `rnnlab.baselines.forecast_errors`, 'crps' and coverage of
+    models that give a distribution alone. They are of whole forecasts, brought to levels by the data's `inverse`;
+    'loss' of a recursive model is of single steps.
+
+    Args:
+        model: as `rnnlab.models.SeriesForecaster`, with `head`, `loss` and `forecast`.
+        optim: `optim(params)` gives the optimiser.
+        schedule: `schedule(optimizer, total_steps=...)` gives a schedule by update; None keeps the rate.
+
+    Attributes:
+        monitor: the metric that picks the best checkpoint: the CRPS, of a point forecast the squared error; and which
+            way is up.
+    """
+
+    def __init__(self, model: nn.Module, optim: OptimiserFactory, schedule: ScheduleFactory | None = None) -> None:
+        super().__init__(model, optim, schedule, "loss", *TERMS)
+        self.monitor = ("val/crps" if model.head.has_distribution else "val/mse", "min")
+        self.levels = LEVELS if model.head.has_distribution else ()
+
+    def training_step(self, batch: ForecastBatch, batch_index: int) -> Tensor:
+        loss, weight = self.model.loss(batch)
+        count = weight.sum()
+        mean = (loss * weight).sum() / count.clamp(min=1)
+        self.train_loss.add(self, mean, count)
+        return mean
+
+    def check(self, batch: ForecastBatch) -> None:
+        """Raise ValueError unless the model can forecast such a batch."""
+        self.model.check(batch)
+        self.model.loss(batch)
+        mean = self.predict_step(batch).mean
+        if mean.shape != batch.target.shape:
+            raise ValueError(
+                f"the model forecasts {tuple(mean.shape)}, and the targets are {tuple(batch.target.shape)}"
+            )
+
+    def measure(self, batch: ForecastBatch, split: str) -> None:
+        loss, weight = self.model.loss(batch)
+        self.means[split].update(loss=loss, weight=weight)
+        data = self.trainer.datamodule
+        forecast = self.forecast_levels(data, batch)
+        truth = data.inverse(batch.loc + batch.scale * batch.target)
+        arrays = (forecast.mean, truth, *data.denominators(batch), forecast.quantiles)
+        terms = forecast_terms(*(values.cpu().numpy() for values in arrays), forecast.levels)
+        for name, values in terms.items():
+            if values.size:
+                self.means[split].update(**{name: torch.from_numpy(values)})
+
+    def report(self, split: str) -> dict[str, Any]:
+        return from_means(self.means[split].report())
+
+    def predict_step(self, batch: ForecastBatch, batch_index: int = 0) -> Forecast:
+        """Return the forecast of all steps of a batch, in scaled values."""
+        return Forecast(*self.model.forecast(batch, self.levels), self.levels)
+
+    def forecast_levels(self, data: Any, batch: ForecastBatch) -> Forecast:
+        """Return the same in levels, float64.
+
+        Args:
+            data: with `inverse`, as `rnnlab.data.PanelData`.
+            batch: windows of these data.
+        """
+        forecast, loc, scale = self.predict_step(batch), batch.loc, batch.scale
+        return forecast._replace(
+            mean=data.inverse(loc + scale * forecast.mean),
+            quantiles=data.inverse(loc.unsqueeze(-1) + scale.unsqueeze(-1) * forecast.quantiles),
+        )
