@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from rnnlab.data.batches import IGNORED
-from rnnlab.data.documents import split_documents
+from rnnlab.data.batches import IGNORED, Queries
+from rnnlab.data.documents import Document, split_documents
+from rnnlab.data.files import read_text
 from rnnlab.data.label_files import read_labelled, stdlib_names
 from rnnlab.data.streams import Window, WindowLoader, window_loader
 from rnnlab.data.text import CONTEXT, TextData, to_stream
+
+_QUERIES_A_BATCH = 64
 
 
 class LabelledDocument(NamedTuple):
@@ -154,6 +157,40 @@ class LabelledTextData(TextData):
     def rehearsal_batch(self) -> Window:
         inputs, targets, reset, labels = (tensor[:2, : self.tbptt_steps] for tensor in self.splits["train"])
         return Window(inputs, targets, reset, labels=labels)
+
+    def read_queries(self, path: str | Path, encoding: str | None = None) -> Queries:
+        """Read a text a line, whose label is asked for; blank lines at the end are ignored.
+
+        Raises:
+            ValueError: the file is missing or empty, or a line before its last one is ("file:line: what is wrong").
+        """
+        file, content = read_text(path, "file of texts", encoding or self.encoding)
+        lines = content.rstrip("\n").split("\n")
+        if lines == [""]:
+            raise ValueError(f"{file}: is empty, a text a line is expected")
+        if "" in lines:
+            raise ValueError(f"{file}:{lines.index('') + 1}: the text is empty")
+        strange = sum(any(character not in self.vocabulary for character in line) for line in lines)
+        note = f"{file}: {strange} of {len(lines)} texts have characters that training has not, read as unknown"
+        return Queries(lines, None, [note] if strange else [])
+
+    def query_batches(self, queries: Queries) -> Iterator[Window]:
+        """Return the texts, each in a row of its own, padded as in training."""
+        for first in range(0, len(queries.inputs), _QUERIES_A_BATCH):
+            lines = queries.inputs[first : first + _QUERIES_A_BATCH]
+            stream = to_stream([Document(line + (self.ending or "")) for line in lines], self.vocabulary)
+            pieces, start = [], 0
+            for line in lines:
+                pieces.append((start, len(line) + len(self.ending or ""), 0))
+                start += pieces[-1][1]
+            inputs, targets, reset, _ = _in_rows(stream, pieces, len(lines), 1)
+            yield Window(inputs, targets, reset)
+
+    def write_answers(self, queries: Queries, outputs: Sequence[Tensor]) -> str:
+        """Return a line "text<TAB>label<TAB>probability" a text, for probabilities (N, K) of all batches together."""
+        best, labels = torch.cat(list(outputs)).max(dim=1)
+        answers = zip(queries.inputs, labels.tolist(), best.tolist(), strict=True)
+        return "".join(f"{line}\t{self.labels[label]}\t{probability:.4f}\n" for line, label, probability in answers)
 
     def baselines(self) -> dict[str, float]:
         """Return those of `TextData`, which do not know the label, and an n-gram of the texts of each label.

@@ -83,6 +83,23 @@ class CharLMTask(WindowedTask):
             sums = torch.bincount(labels, nats[scored].double().cpu(), size), torch.bincount(labels, minlength=size)
             self._by_label[split] = self._by_label.get(split, 0) + torch.stack(sums)
 
+    def predict_step(self, batch: Window, batch_index: int = 0) -> Tensor:
+        """Return how likely each label is for texts, float64 (B, K), all of them being as likely beforehand.
+
+        That is Bayes' rule: a text is the more of a label, the better a model that is told the label expects it.
+
+        Raises:
+            ValueError: the model is told none.
+        """
+        if self.model.condition is None:
+            raise ValueError("a model with model.condition=null knows no labels, which is what is asked for")
+        rows, device = len(batch.inputs), batch.inputs.device
+        nats = [
+            _nats(self.model.of(torch.tensor([label], device=device))(batch.inputs), batch.targets, reduction="none")
+            for label in range(self.model.num_labels)
+        ]
+        return torch.stack([-each.double().view(rows, -1).sum(1) for each in nats], dim=1).softmax(1)
+
     def report(self, split: str) -> dict[str, Any]:
         loss = self.means[split].report()["loss"]
         values = {"loss": loss, "bits": loss / math.log(2), "perplexity": loss.exp()}

@@ -223,6 +223,28 @@ def test_a_label_that_is_missing_or_unknown_is_refused(labelled_run, char_run, c
     assert code == 2 and "missing label=..." in err
 
 
+def test_predict_says_which_label_a_text_is_of(labelled_run, char_run, capsys, tmp_path):
+    (tmp_path / "in.txt").write_text("3 birds sang la\n4 BIRDS SANG LA LA\n5 birds sang\n\n")
+    words = ["predict", f"run_dir={labelled_run}", f"input={tmp_path / 'in.txt'}", f"output={tmp_path / 'out.tsv'}"]
+    assert run(capsys, *words)[0] == 0
+    rows = [line.split("\t") for line in (tmp_path / "out.tsv").read_text().splitlines()]
+    assert [row[:2] for row in rows] == [
+        ["3 birds sang la", "soft"],
+        ["4 BIRDS SANG LA LA", "loud"],
+        ["5 birds sang", "soft"],
+    ]
+    assert all(0.9 < float(row[2]) <= 1 for row in rows)
+    (tmp_path / "in.txt").write_text("3 birds\n\nla\n")
+    code, _, err = run(capsys, *words)
+    assert code == 2 and "in.txt:2: the text is empty" in err
+    (tmp_path / "in.txt").write_text("")
+    code, _, err = run(capsys, *words)
+    assert code == 2 and "in.txt: is empty, a text a line is expected" in err
+    words[1] = f"run_dir={char_run}"
+    code, _, err = run(capsys, *words)
+    assert code == 2 and "a character model answers no lines of a file: use `rnnlab sample`" in err
+
+
 def test_diagnose_reads_a_text_of_a_label(labelled_run, capsys, tmp_path):
     shutil.copytree(labelled_run, tmp_path / "run")
     (tmp_path / "text.txt").write_text("3 birds sang la la\n" * 5)

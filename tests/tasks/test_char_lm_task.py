@@ -193,3 +193,21 @@ def test_labels_go_through_dynamic_evaluation(tmp_path, labelled_file):
     task = CharLMTask(model, ADAM, dynamic_lr=1e-3)
     (logged,) = quiet_trainer(tmp_path).validate(task, datamodule=data, verbose=False)
     assert logged["val/bits_dynamic"] < logged["val/bits"]
+
+
+@pytest.mark.parametrize("condition", ["initial", "each_step"])
+def test_the_likeliest_label_is_that_which_expects_the_text_best(tmp_path, labelled_file, condition):
+    data, model = make_labelled(labelled_file, condition)
+    task = CharLMTask(model.eval(), ADAM)
+    (tmp_path / "in.txt").write_text("3 birds sang la\n4 B\n")
+    queries = data.read_queries(tmp_path / "in.txt")
+    (batch,) = data.query_batches(queries)
+    found = task.predict_step(batch)
+    for row, text in enumerate(("3 birds sang la\n", "4 B\n")):
+        ids = torch.tensor([data.vocabulary.encode(text)])
+        before = torch.cat([torch.ones_like(ids[:, :1]), ids[:, :-1]], dim=1)
+        logits = [model(before, labels=torch.full_like(ids, label))[0] for label in range(2)]
+        log_p = torch.stack([-cross_entropy(each.double(), ids[0], reduction="sum") for each in logits])
+        torch.testing.assert_close(found[row], log_p.softmax(0), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"a model with model.condition=null knows no labels"):
+        CharLMTask(make_labelled(labelled_file, None)[1], ADAM).predict_step(batch)
