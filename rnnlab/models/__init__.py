@@ -8,7 +8,7 @@ from rnnlab.models.delineator import Delineator
 from rnnlab.models.encoder_decoder import EncoderDecoder
 from rnnlab.models.finite_memory import TCN, TimeDelay
 from rnnlab.models.forecaster import Forecaster
-from rnnlab.models.linear_forecaster import LinearForecaster
+from rnnlab.models.linear_forecaster import LinearForecaster, LinearSeriesForecaster
 from rnnlab.models.listener import Listener
 from rnnlab.models.narx_forecaster import NARXForecaster
 from rnnlab.models.recursive_forecaster import RecursiveForecaster
@@ -30,6 +30,7 @@ __all__ = [
     "Forecaster",
     "LinearChainCRF",
     "LinearForecaster",
+    "LinearSeriesForecaster",
     "Listener",
     "RecursiveForecaster",
     "NARXForecaster",

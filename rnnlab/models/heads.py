@@ -29,10 +29,12 @@ class Head:
 
     Attributes:
         size: P.
+        place: of the raw number that moves the forecast as a whole.
         has_distribution: whether there are quantiles.
     """
 
     size = 1
+    place = 0
     has_distribution = True
 
     def check(self, target: Tensor, loc: Tensor, scale: Tensor) -> None:
@@ -107,7 +109,7 @@ class QuantileHead(Head):
             )
         self.levels = tuple(map(float, levels))
         self.size = len(levels)
-        self.middle = levels.index(0.5)
+        self.place = levels.index(0.5)
         normal = torch.special.ndtri(torch.tensor(self.levels, dtype=torch.float64))
         self._gaps = (normal.diff() / math.log(2)).tolist()  # softplus(0) = log 2
         # The mean of the quantiles at all levels is a mean of those learnt, with these weights.
@@ -117,9 +119,9 @@ class QuantileHead(Head):
 
     def values(self, raw: Tensor) -> Tensor:
         """Return the quantiles learnt (..., L), never falling, of raw numbers (..., L)."""
-        median, gaps = raw[..., self.middle, None], raw.new_tensor(self._gaps)
-        below = softplus(raw[..., : self.middle]) * gaps[: self.middle]
-        above = softplus(raw[..., self.middle + 1 :]) * gaps[self.middle :]
+        median, gaps = raw[..., self.place, None], raw.new_tensor(self._gaps)
+        below = softplus(raw[..., : self.place]) * gaps[: self.place]
+        above = softplus(raw[..., self.place + 1 :]) * gaps[self.place :]
         return torch.cat([median - below.flip(-1).cumsum(-1).flip(-1), median, median + above.cumsum(-1)], dim=-1)
 
     def loss(self, raw: Tensor, y: Tensor, scale: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ import torch
 from torch.nn.functional import mse_loss
 
 from rnnlab.baselines import ar, fit_ols
-from rnnlab.models import LinearForecaster
+from rnnlab.models import LinearForecaster, LinearSeriesForecaster
 from rnnlab.models.linear_forecaster import LinearMap
+from tests.models.forecast_batches import make_batch, sizes_of
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def test_dlinear_is_two_maps_of_a_mean_and_the_rest():
     longer = torch.cat([x[:, :1], x[:, :1], x, x[:, -1:], x[:, -1:]], dim=1)
     mean = longer.unfold(1, 5, 1).mean(2)
     torch.testing.assert_close(mapped.level(x), mean)
-    torch.testing.assert_close(mapped(x), mapped.trend(mean) + mapped.linear(x - mean))
+    torch.testing.assert_close(mapped(x)[:, :, 0], mapped.trend(mean) + mapped.linear(x - mean))
     torch.testing.assert_close(mapped(x.reshape(1, 2, 9)), mapped(x)[None])
 
 
@@ -80,3 +81,35 @@ def test_the_last_steps_and_all_inputs_are_seen(kind):
 def test_arguments_are_checked(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", ["ar", "nlinear", "dlinear"])
+@pytest.mark.parametrize("head", ["point", "quantile", "gaussian"])
+def test_one_map_for_the_windows_of_all_targets(kind, head):
+    batch = make_batch(window=9, horizon=3, num_targets=2, num_past=1, num_known=2)
+    model = LinearSeriesForecaster(**sizes_of(batch), head={"name": head}, window=8, kind=kind, moving_average=5)
+    mean, quantiles = model.forecast(batch, [0.1, 0.5, 0.9])
+    assert mean.shape == (4, 3, 2) and quantiles.shape == (4, 3, 2, 0 if head == "point" else 3)
+    turned = batch._replace(past=torch.cat([batch.past[:, :, [1, 0]], batch.past[:, :, 2:] + 1], dim=2))
+    torch.testing.assert_close(model.forecast(turned, [])[0], mean[:, :, [1, 0]])
+    loss, weight = model.loss(batch)
+    assert loss.shape == (4, 3, 2) and weight.all()
+    loss.sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+    torch.testing.assert_close(model.forecast(batch, [], num_steps=2)[0], mean[:, :2])
+
+
+@pytest.mark.parametrize("head", ["quantile", "gaussian", "student_t"])
+def test_nlinear_moves_a_distribution_as_a_whole(head):
+    batch = make_batch(num_targets=1)
+    model = LinearSeriesForecaster(**sizes_of(batch), head={"name": head}, window=9, kind="nlinear")
+    moved = batch._replace(past=batch.past + 100)
+    for here, there in zip(model.forecast(batch, [0.1, 0.9]), model.forecast(moved, [0.1, 0.9]), strict=True):
+        torch.testing.assert_close(there, here + 100, rtol=0, atol=1e-4)
+
+
+def test_a_window_that_is_too_long_is_refused():
+    batch = make_batch(window=9)
+    model = LinearSeriesForecaster(**sizes_of(batch), head={"name": "point"}, window=10)
+    with pytest.raises(ValueError, match="model.window=10 must be at most data.window=9"):
+        model.loss(batch)
