@@ -9,22 +9,34 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 
+from rnnlab.analysis.plots import PALETTE
 from rnnlab.cli.build import load
 from rnnlab.data import ECGData
 
 NUM_RECORDS = 200  # a point
 VALUES = {"noise": (0.3, 0.5, 1, 2, 3, 5, 8), "rate": (30, 40, 50, 60, 75, 90, 110, 130, 150, 170, 190)}
 LABELS = {"noise": "level of noise", "rate": "beats a minute"}
+TRAINED = {"noise": (0.3, 3), "rate": (60, 90)}
+FLOOR = 0.01  # percent, the least that is drawn
 PANELS = {
-    "R missed or false": ("r_missed_or_false", "log"),
-    "error of R (ms)": ("r_error_ms", "linear"),
-    "error of the duration of QRS (ms)": ("qrs_error_ms", "linear"),
-    "wide beats missed or false": ("wide_missed_or_false", "log"),
+    "R: missed and false (%)": "r_missed_or_false",
+    "R: mean absolute error (ms)": "r_error_ms",
+    "wide beats: missed and false (%)": "wide_missed_or_false",
+    "duration of QRS: mean absolute error (ms)": "qrs_error_ms",
+}
+NAMES = {
+    "delineation": "BiLSTM",
+    "slow": "BiLSTM",
+    "convolution": "convolution that sees 400 ms",
+    "slow_convolution": "convolution that sees 400 ms",
+    "onwards": "LSTM onwards",
+    "pan_tompkins": "Pan-Tompkins",
 }
 
 
@@ -70,31 +82,39 @@ def _draw(by: str, rows: list[dict[str, Any]]) -> Figure:
     """Draw a panel for each quantity: the mean over seeds of each kind of run, and the range of seeds."""
     figure = Figure(figsize=(11, 7), layout="constrained")
     kinds = list(dict.fromkeys(row["model"].split("-seed")[0] for row in rows))
-    for axis, (title, (key, scale)) in zip(figure.subplots(2, 2).ravel(), PANELS.items(), strict=True):
-        for kind in kinds:
+    for axis, (title, key) in zip(figure.subplots(2, 2).ravel(), PANELS.items(), strict=True):
+        is_share = "%" in title
+        for kind, colour in zip(kinds, PALETTE, strict=False):
             points: dict[float, list[float]] = {}
             for row in rows:
                 if row["model"].split("-seed")[0] == kind and row[key] != "":
-                    points.setdefault(row[by], []).append(max(row[key], 1e-4) if scale == "log" else row[key])
-            if not points:
-                continue
-            values = list(points)
-            style = "k--" if kind == "pan_tompkins" else "-"
-            means = [sum(found) / len(found) for found in points.values()]
-            (line,) = axis.plot(values, means, style, marker="o", markersize=3.5, label=kind)
-            low, high = ([pick(found) for found in points.values()] for pick in (min, max))
-            axis.fill_between(values, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+                    points.setdefault(row[by], []).append(100 * row[key] if is_share else row[key])
+            style = {"color": "black", "linestyle": "--"} if kind == "pan_tompkins" else {"color": colour}
+            curves = [list(map(pick, points.values())) for pick in (mean, min, max)]
+            if is_share:
+                curves = [[max(value, FLOOR) for value in curve] for curve in curves]
+            axis.plot(list(points), curves[0], marker="o", markersize=3.5, label=NAMES.get(kind, kind), **style)
+            axis.fill_between(list(points), *curves[1:], color=style["color"], alpha=0.2, linewidth=0)
+        axis.axvspan(*TRAINED[by], color="grey", alpha=0.12, linewidth=0)
         if by == "noise":
-            axis.axvspan(0.3, 3, color="grey", alpha=0.1, linewidth=0)
             axis.set_xscale("log")
-            axis.set_xticks(VALUES[by], map(str, VALUES[by]))
             axis.minorticks_off()
+        axis.set_xticks(VALUES[by], map(str, VALUES[by]))
+        axis.set_xlabel(LABELS[by])
+        axis.set_title(title, fontsize=11)
+        if is_share:
+            ticks = (FLOOR, 0.1, 1, 10, 100)
+            axis.set_yscale("log")
+            axis.set_yticks(ticks, (f"≤ {FLOOR}", "0.1", "1", "10", "100"))
+            axis.set_ylim(0.8 * FLOOR, 120)
         else:
-            axis.axvspan(60, 90, color="grey", alpha=0.1, linewidth=0)
-        axis.set(title=title, xlabel=LABELS[by], yscale=scale)
+            axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
-    figure.axes[0].legend(frameon=False, fontsize=8)  # the last panel has no Pan-Tompkins
-    figure.suptitle(f"{NUM_RECORDS} records a point; grey: what training had; what is below 0.0001 stands there")
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
+    seeds = max(len({row["model"] for row in rows if row["model"].split("-seed")[0] == kind}) for kind in kinds)
+    spread = f"mean and range of {seeds} seeds" if seeds > 1 else "one seed"
+    figure.supxlabel(f"{NUM_RECORDS} records a point, {spread}; grey: what training had", fontsize=9)
     return figure
 
 

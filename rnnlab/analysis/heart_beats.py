@@ -59,7 +59,8 @@ def heart_beats(strips: Sequence[Strip], title: str = "Beats") -> Figure:
     if not strips:
         raise ValueError("there is no strip to draw")
     figure = Figure(figsize=(14, 0.8 + 2.4 * len(strips)), layout="constrained", dpi=120)
-    figure.suptitle(title, fontsize=11)
+    truth = "; grey below: the truth" if any(strip.truth is not None for strip in strips) else ""
+    figure.suptitle(f"{title}\nR \u25be, Q \u25c2, S \u25b8; QRS shaded, in ms, orange where wide{truth}", fontsize=10)
     for axis, strip in zip(figure.subplots(len(strips), 1, squeeze=False).ravel(), strips, strict=True):
         _draw(axis, strip)
     axis.set_xlabel("time (s)")
@@ -76,15 +77,14 @@ def _draw(axis: Axes, strip: Strip) -> None:
     for row, is_wide in zip(strip.points[is_shown], strip.is_wide[is_shown], strict=True):
         colour = _WIDE if is_wide else PALETTE[0]
         axis.axvspan(row[3], row[4], color=colour, alpha=0.2, linewidth=0)
-        axis.text(row[0], high + 0.2 * height, f"{1000 * (row[4] - row[3]):.0f}", ha="center", fontsize=6, color=colour)
+        axis.text(row[0], high + 0.2 * height, f"{1000 * (row[4] - row[3]):.0f}", ha="center", fontsize=7, color=colour)
         for time, (_, mark) in zip(row, _MARKS, strict=False):
             place = min(len(strip.signal) - 1, max(0, round((time - strip.start) * strip.rate)))
-            axis.plot(time, strip.signal[place], mark, color=colour, markersize=3.5, markeredgewidth=0)
+            axis.plot(time, strip.signal[place], mark, color=colour, markersize=4.5, markeredgewidth=0)
     if strip.truth is not None:
         for row in strip.truth[(strip.truth[:, 0] >= strip.start) & (strip.truth[:, 0] < end)]:
             axis.plot([row[0]] * 2, [floor, floor + 0.12 * height], color=_TRUE, linewidth=1)
             if len(row) > 1:
                 axis.plot(row[3:5], [floor, floor], color=_TRUE, linewidth=2.5)
-    known = "" if strip.truth is None else "; grey: the truth"
-    axis.set_title(f"{strip.name}; QRS in ms, orange where wide{known}", fontsize=8, loc="left", parse_math=False)
+    axis.set_title(strip.name, fontsize=8, loc="left", parse_math=False)
     axis.set(xlim=(strip.start, end), ylim=(floor - 0.1 * height, high + 0.4 * height), ylabel="mV")

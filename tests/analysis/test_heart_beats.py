@@ -22,7 +22,7 @@ def test_durations_stand_above_and_wide_ones_are_orange():
     assert [(patch.get_x(), patch.get_width()) for patch in spans] == [
         (pytest.approx(row[3]), pytest.approx(row[4] - row[3])) for row in POINTS[:2]
     ]
-    assert axis.get_xlim() == (10.0, 12.0) and axis.figure.get_suptitle() == "A title"
+    assert axis.get_xlim() == (10.0, 12.0) and axis.figure.get_suptitle().startswith("A title\n")
 
 
 def test_points_stand_on_the_signal():
@@ -42,7 +42,7 @@ def test_the_truth_stands_below():
     for truth, count in ((None, 0), (POINTS[:, :1], 2), (POINTS, 4)):
         (axis,) = heart_beats([strip(truth=truth)]).axes
         grey = [line for line in axis.lines if line.get_color() == "#8C8C8C"]
-        assert len(grey) == count and ("grey: the truth" in axis.get_title(loc="left")) == bool(count)
+        assert len(grey) == count and ("grey below: the truth" in axis.figure.get_suptitle()) == bool(count)
         assert all(max(line.get_ydata()) < -1 for line in grey)
 
 
