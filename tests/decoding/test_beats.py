@@ -29,8 +29,14 @@ def test_points_are_where_frames_tell_them():
 
 
 def test_the_threshold_is_of_frames_together():
-    assert len(BeatFinder(STEP, threshold=0.5)(scores_of([1.0], certainty=0.6))) == 1
-    assert not len(BeatFinder(STEP, threshold=0.7)(scores_of([1.0], certainty=0.6)))
+    assert len(BeatFinder(STEP, threshold=0.59)(scores_of([1.0], certainty=0.6))) == 1
+    assert not len(BeatFinder(STEP, threshold=0.61)(scores_of([1.0], certainty=0.6)))
+
+
+def test_one_beat_may_be_spread_over_five_frames():
+    scores = scores_of([])
+    scores[98:103, 0] = np.log(np.array([0.1, 0.1, 0.15, 0.1, 0.1]) / (1 - np.array([0.1, 0.1, 0.15, 0.1, 0.1])))
+    assert len(BeatFinder(STEP, threshold=0.54)(scores)) == 1 and not len(BeatFinder(STEP, threshold=0.56)(scores))
 
 
 def test_no_beat_is_there_twice():
@@ -54,10 +60,19 @@ def test_pieces_make_the_whole(size):
     assert len(finder(scores)) > 5 and sum(map(len, found[:-1]))
 
 
+def test_pieces_make_the_whole_where_beats_crowd():
+    finder, scores = BeatFinder(STEP, 80, 0.01), np.random.default_rng(2).normal(-1, 2, (5_000, 3))
+    scores[:, 1:] = 0
+    for size in (1, 3):
+        found = finder.stream(scores[start : start + size] for start in range(0, 5_000, size))
+        np.testing.assert_array_equal(np.concatenate(list(found)), finder(scores))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"threshold": 0.0}, "task.threshold must lie between 0 and 1, got 0.0"),
+        ({"threshold": 1}, "task.threshold must lie between 0 and 1, got 1"),
         ({"threshold": True}, "task.threshold must be a finite number"),
         ({"refractory_ms": -1}, "task.refractory_ms must be an integer of at least 0, got -1"),
     ],
