@@ -18,10 +18,10 @@ import torch
 
 from rnnlab.baselines import match_beats, pan_tompkins
 from rnnlab.cli.build import load
+from rnnlab.data.ecg import TOLERANCE
 from rnnlab.data.records import find_lead, read_beats
 
 RECORD = "mitbih/100"
-TOLERANCE = 0.05
 
 
 def main(table: Path, run_dirs: list[Path]) -> None:

@@ -23,7 +23,8 @@ def main(words: list[str]) -> int:
     more than data.eval_max_frames in parts, so that its length costs no memory. Classifiers write a line
     "name<TAB>class<TAB>probability" a sequence of a .ts, .tsv, .txt or .csv file, or a sound. Models of tables forecast
     `horizon=STEPS`, by default those of training. A character model that is told labels writes
-    "text<TAB>label<TAB>probability" a line.
+    "text<TAB>label<TAB>probability" a line. Delineators read a record of PhysioNet or CSV, and write a line a beat, or
+    annotations to an output that ends in .atr.
 
     `-` is stdin as input and stdout as output, where nothing but answers goes. Answers are UTF-8, whatever the encoding
     of the input. Return the exit code.

@@ -5,19 +5,17 @@ from __future__ import annotations
 import codecs
 import csv
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 
 from rnnlab.data.checks import check_encoding
 from rnnlab.data.csv_text import read_number
+from rnnlab.data.record_clocks import Clock
 
 # Names of a column of seconds, in any case.
 _TIMES = ("time", "time_s", "time (s)", "time [s]", "elapsed time", "t", "t_s", "seconds", "s")
 _PIECE = 15_000
-_LONGEST = 1.7  # intervals between two rows, where times are rounded; twice as long, and a sample is missing
-SLOWEST = 50.0  # samples a second, of any record
 
 
 class CSVLead:
@@ -63,7 +61,7 @@ class CSVLead:
         """Yield the column from its start, float64 (N_i,)."""
         found: list[float] = []
         for line, cells in self._rows(skip=1):
-            found.append(self._number(line, cells, self._column, self.column_name))
+            found.append(read_number(cells[self._column], f"{self.file}:{line}, column {self.column_name!r}"))
             if len(found) == _PIECE:
                 yield np.array(found)
                 found = []
@@ -72,76 +70,27 @@ class CSVLead:
 
     def _read_through(self, header: list[str], rate: float | None) -> tuple[int, float]:
         """Return how many samples there are, and how many a second."""
-        count = 0
+        place, count = self._time, 0
+        clock = None if place is None else Clock(self.file, header[place])
         for line, cells in self._rows(skip=1):
             if len(cells) != len(header) or not all(cells):
                 there = sum(map(bool, cells))
                 raise ValueError(
                     f"{self.file}:{line}: {there} values in {len(header)} columns: leads of unequal length"
                 )
+            if clock is not None:
+                clock.add(line, cells[place])
             count += 1
-        if self._time is not None:
-            return count, self._rate_of_clock(self._time, header[self._time], count, rate)
+        if clock is not None:
+            clock.check_even((line, cells[place]) for line, cells in self._rows(skip=1))
+            self.notes = clock.notes
+            return count, clock.rate(rate)
         if rate is None:
             raise ValueError(
                 f"{self.file}: the sampling rate is not known, no column among {','.join(header)} is called "
                 f"{_TIMES[0]!r}; data.record_rate=250 would say it"
             )
         return count, rate
-
-    def _rate_of_clock(self, place: int, name: str, count: int, rate: float | None) -> float:
-        """Return the rate that a column of times tells, once it is known to be even to half an interval."""
-        if count < 2:
-            raise ValueError(f"{self.file}: has {count} samples, and two make a sampling rate")
-        start = last = longest = 0.0
-        after, exponent = 0, 0
-        for number, (line, cells) in enumerate(self._rows(skip=1)):
-            now = self._number(line, cells, place, name)
-            exponent = min(exponent, int(Decimal(cells[place]).as_tuple().exponent))
-            start = start if number else now
-            if number and now <= last:
-                raise ValueError(f"{self.file}:{line}: the time {now:.10g} does not come after {last:.10g}")
-            if number and now - last > 1.000001 * longest:
-                longest, after = now - last, line
-            last = now
-        step = (last - start) / (count - 1)
-        digit = 10.0**exponent if exponent else 0.0  # the last one behind the point may be rounded
-        if longest > max(_LONGEST * step, step + 1.000001 * digit):
-            raise ValueError(
-                f"{self.file}:{after}: column {name!r} goes up by {longest:.6g}, by {step:.6g} in the mean"
-            )
-        worst, line = max(
-            (abs(self._number(line, cells, place, name) - start - number * step), line)
-            for number, (line, cells) in enumerate(self._rows(skip=1))
-        )
-        if worst > max(0.5 * step, 1.000001 * digit):
-            raise ValueError(
-                f"{self.file}:{line}: column {name!r} is {worst:.3g} off even steps from its first row to its last"
-            )
-        return self._told_rate(name, start, step, count, digit, rate)
-
-    def _told_rate(self, name: str, start: float, step: float, count: int, digit: float, rate: float | None) -> float:
-        """Return the roundest number of samples a second that times allow, as they are written."""
-        if step * SLOWEST > 1.001:
-            if rate is None:
-                raise ValueError(
-                    f"{self.file}: column {name!r} goes up by {step:g} from row to row, and seconds would by at most "
-                    f"{1 / SLOWEST:g}; data.record_rate=250 would say how many samples a second there are"
-                )
-            return rate
-        span = step * (count - 1)
-        slack = max(digit, 1e-9 * span)
-        if rate is not None and abs((count - 1) / rate - span) > slack:
-            raise ValueError(
-                f"{self.file}: column {name!r} tells {1 / step:.8g} samples a second, data.record_rate {rate:g}"
-            )
-        if start:
-            self.notes.append(f"{self.file}: seconds are counted from the first row, where {name!r} is {start:.10g}")
-        rounded = (round(1 / step, digits) for digits in range(7))
-        return next((one for one in rounded if one and abs((count - 1) / one - span) <= slack), 1 / step)
-
-    def _number(self, line: int, cells: list[str], place: int, name: str) -> float:
-        return read_number(cells[place], f"{self.file}:{line}, column {name!r}")
 
     def _rows(self, skip: int = 0) -> Iterator[tuple[int, list[str]]]:
         """Yield (line, stripped cells) of the rows behind the first ones; blank lines may end the file."""

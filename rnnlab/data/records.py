@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnnlab.data.files import find_file
-from rnnlab.data.record_tables import SLOWEST, CSVLead, choose_lead
+from rnnlab.data.record_clocks import SLOWEST
+from rnnlab.data.record_tables import CSVLead, choose_lead
 
 PIECE = 15_000  # samples read at once
 _FASTEST = 10_000.0

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from rnnlab.baselines import match_beats
+from rnnlab.data.ecg import TOLERANCE
 from rnnlab.decoding.beats import UNIT, BeatFinder
 from rnnlab.decoding.sampling import check_number
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 from rnnlab.tasks.task import Task
 
-TOLERANCE = 0.05  # seconds between a found R and the true one
 _R, _Q, _S, _ON, _OFF = range(5)
 _BESIDE = 1  # frames beside the two that share an R which learn its points, too
 
