@@ -62,6 +62,8 @@ def test_a_row_is_read_as_if_it_stood_alone(stack):
 def test_a_last_stack_that_is_not_full_is_a_step():
     x, steps = made(stack=3).embed(sounds(), torch.tensor([10, 7, 3]))
     assert steps.tolist() == [4, 3, 1] and x.shape == (4, 3, 6)
+    x, steps = made(stack=3).embed(sounds(), torch.tensor([4, 7, 3]))
+    assert steps.tolist() == [2, 3, 1] and x.shape == (3, 3, 6)  # no frame of padding alone
 
 
 def test_bands_are_dropped_for_all_frames_of_a_row_in_training_alone():
