@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rnnlab.models.layers import LockedDropout, RecurrentFactory, initialise_all, output_width
 
 
 class SegmentTagger(nn.Module):
-    """Rectified linear layer -> recurrent layers over the segments -> linear read-out at each.
+    """Rectified linear layers -> recurrent layers over the segments -> linear read-out at each.
 
     A batch is anything with the fields of `rnnlab.data.SegmentBatch`, of which the model reads segments (T, B, F) and
     lengths (B,).
@@ -23,7 +24,10 @@ class SegmentTagger(nn.Module):
         rnn: factory of recurrent layers, called with `input_size`; its layers take `lengths`.
         num_features: F.
         num_tags: K.
-        projection: units of the linear layer.
+        projection: units of each of the linear layers.
+        depth: how many of them.
+        skip: whether the read-out sees what the recurrent layers see, beside their output: what a segment sounds like
+            need not go through them.
         dropout: of those units and of the recurrent layers' output, locked over the segments of a row.
         context: False for a network that hears each segment by itself, all else equal.
         init: arguments of `rnnlab.nn.init.initialise`; None keeps torch's initialisation.
@@ -44,28 +48,35 @@ class SegmentTagger(nn.Module):
         num_features: int,
         num_tags: int,
         projection: int = 256,
+        depth: int = 1,
+        skip: bool = False,
         dropout: float = 0.3,
         context: bool = True,
         init: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if type(projection) is not int or projection < 1:
-            raise ValueError(f"model.projection must be an integer of at least 1, got {projection!r}")
-        self.num_tags, self.context = num_tags, context
+        for name, value in (("projection", projection), ("depth", depth)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"model.{name} must be an integer of at least 1, got {value!r}")
+        self.num_tags, self.skip, self.context = num_tags, skip, context
         self.projection = nn.Linear(num_features, projection)
+        self.deeper = nn.ModuleList(nn.Linear(projection, projection) for _ in range(depth - 1))
         self.dropout = LockedDropout(dropout)
         self.rnn = rnn(input_size=projection)
-        self.head = nn.Linear(output_width(self.rnn), num_tags)
+        self.head = nn.Linear(output_width(self.rnn) + (projection if skip else 0), num_tags)
         initialise_all([self.rnn], self.head, init)
 
     def forward(self, batch: Any) -> Tensor:
         """Return the score of each tag at each segment, (B, T, K); what stands in padding is of no meaning."""
-        x = self.dropout(self.projection(batch.segments).relu())
+        x = batch.segments
+        for layer in (self.projection, *self.deeper):
+            x = self.dropout(layer(x).relu())
         if self.context:
             output = self.rnn(x, lengths=batch.lengths)[0]
         else:
             output = self.rnn(x.flatten(0, 1).unsqueeze(0))[0].view(*x.shape[:2], -1)
-        return self.head(self.dropout(output)).transpose(0, 1)
+        output = self.dropout(output)
+        return self.head(torch.cat([output, x], dim=-1) if self.skip else output).transpose(0, 1)
 
     def decode(self, batch: Any) -> Tensor:
         """Return the best tags, int64 (B, T); what stands in padding is of no meaning."""

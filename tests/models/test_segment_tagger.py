@@ -21,9 +21,10 @@ def make(**arguments):
     return SegmentTagger(rnn, num_features=6, num_tags=4, projection=7, **arguments).eval()
 
 
+@pytest.mark.parametrize("options", [{}, {"depth": 3, "skip": True}])
 @pytest.mark.parametrize("context", [True, False])
-def test_only_context_reads_the_neighbours(context):
-    model, segments = make(context=context), torch.randn(3, 2, 6)
+def test_only_context_reads_the_neighbours(context, options):
+    model, segments = make(context=context, **options), torch.randn(3, 2, 6)
     scores = model(batch_of(segments, [3, 2]))
     assert scores.shape == (2, 3, 4)
     changed = segments.clone()
@@ -43,6 +44,20 @@ def test_both_have_the_same_parameters():
     assert shapes[0] == shapes[1]
 
 
-def test_a_projection_of_no_units_is_refused():
-    with pytest.raises(ValueError, match="model.projection must be an integer of at least 1, got 0"):
-        SegmentTagger(partial(rnnlab.nn.LSTM, hidden_size=5), 6, 4, projection=0)
+def test_the_read_out_sees_the_segment_beside_the_recurrent_layers():
+    model, segments = make(depth=2, skip=True), torch.randn(3, 2, 6)
+    x = segments
+    for layer in (model.projection, *model.deeper):
+        x = layer(x).relu()
+    output = model.rnn(x, lengths=torch.tensor([3, 2]))[0]
+    torch.testing.assert_close(
+        model(batch_of(segments, [3, 2])), model.head(torch.cat([output, x], dim=-1)).transpose(0, 1)
+    )
+    assert len(model.deeper) == 1 and model.head.in_features == 10 + 7
+    assert make().head.in_features == 10 and not make().deeper
+
+
+@pytest.mark.parametrize("name", ["projection", "depth"])
+def test_sizes_of_nothing_are_refused(name):
+    with pytest.raises(ValueError, match=f"model.{name} must be an integer of at least 1, got 0"):
+        SegmentTagger(partial(rnnlab.nn.LSTM, hidden_size=5), 6, 4, **{name: 0})
