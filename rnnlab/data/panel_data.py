@@ -27,7 +27,8 @@ from rnnlab.data.panel_windows import PanelWindows
 from rnnlab.data.tables import TableForm, read_table
 
 _PARTS = ("train", "val", "test")
-_MEANINGS = ("targets", "categories", "frequency", "date_format")  # of a form, found out where they are not given
+# Of a form, found out where they are not given.
+_MEANINGS = ("targets", "categories", "frequency", "date_format", "decimal", "thousands")
 _QUERIES_A_BATCH = 256
 
 
@@ -125,7 +126,7 @@ class PanelData(InMemoryData):
 
     def _read(self, path: str | Path, encoding: str | None = None, ahead: int = 0) -> Panel:
         """Read a table; what columns and dates mean is what a run found out, if there is one."""
-        found = {field: self._state["form"][field] for field in _MEANINGS} if self._state else {}
+        found = self._state["form"] if self._state else {}
         given = {field: value for field, value in self.form._asdict().items() if value is not None}
         form = TableForm(**{**found, **given, **({} if encoding is None else {"encoding": encoding})})
         panel = read_table(path, form, ahead=ahead)

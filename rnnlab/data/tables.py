@@ -61,8 +61,10 @@ def _with_targets(table: CSVFile | ParquetFile, form: TableForm) -> TableForm:
                 + (f"{', '.join(left)} hold text" if left else "all columns are named as something else")
             )
         table.notes.append(f"targets: {', '.join(targets)}")
-        for place in [place for place, name in enumerate(table.names, start=1) if not name]:
-            table.notes.append(f"column {place} has no name and is left out")
+        unused = [f"column {place}, which has no name" for place, name in enumerate(table.names, start=1) if not name]
+        unused += [f"{name}, of text" for name in table.names if name and name not in (*targets, *form.used)]
+        if unused:
+            table.notes.append(f"left out: {', '.join(unused[:-1])}{', and ' if unused[:-1] else ''}{unused[-1]}")
         form = form._replace(targets=targets)
     if form.time_column is None:
         for name in [name for name in table.names if name and name not in form.used and table.is_time(name)][:1]:

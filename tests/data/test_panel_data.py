@@ -185,3 +185,14 @@ def test_a_series_too_short_to_be_asked_about_is_named(table):
     data = make(table())
     with pytest.raises(ValueError, match="a forecast needs at least 6 rows of series 'a', got 4"):
         data.read_queries(table(num_rows=4, ahead=3, name="short.csv"))
+
+
+def test_numbers_and_dates_mean_what_they_meant_in_training(tmp_path):
+    """'1,234' and '03/02/2024', which may be two things, are those of the table trained on."""
+    path, asked = tmp_path / "table.csv", tmp_path / "asked.csv"
+    path.write_text("day;y\n" + "".join(f"{day:02d}/01/2024;{day},5\n" for day in range(1, 32)), encoding="utf-8")
+    asked.write_text("day;y\n" + "".join(f"{day:02d}/02/2024;1,23{day}\n" for day in range(1, 10)), encoding="utf-8")
+    data = make(path, {"time_column": "day"}, val_size=5, test_size=5, batch_size=4)
+    (rows, _) = data.read_queries(asked).context
+    assert rows.series[0].target[:, 0].tolist() == [float(f"1.23{day}") for day in range(1, 10)]
+    assert told(data, asked, tmp_path)[0]["day"] == "2024-02-10"
