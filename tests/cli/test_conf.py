@@ -76,6 +76,8 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, table_file, tex
         overrides += [f"data.path={csv_file}", "data.column=level", "data.test_size=10", "data.window=6"]
     elif "table" in data:
         overrides += [f"data.path={table_file}", "data.val_size=12", "data.test_size=12", "data.window=12"]
+        overrides += ["data.table.targets=[passengers]", "data.table.time_column=month", "data.horizon=3"]
+        overrides += ["data.table.series_column=null", "data.unseen=0", "data.batch_size=8"]
     elif "stress" in data:
         dictionary = tmp_path / "dictionary"
         dictionary.write_text("".join(f"{word}  {' '.join(word.upper())}\n" for word in PRONOUNCED))
