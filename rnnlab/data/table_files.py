@@ -30,6 +30,7 @@ from rnnlab.data.table_format import (
 )
 
 _SAMPLE = 1 << 18  # characters by which a format is found out
+_SHOWN = 60  # characters of a cell in a message
 _BOOLEANS = {"true": "1", "false": "0"}
 _NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
@@ -54,7 +55,7 @@ def open_table(path: str | Path, form: TableForm) -> CSVFile | ParquetFile:
         magic = content.read(4)
     if magic == b"PAR1":
         return ParquetFile(file)
-    if magic == b"PK\x03\x04":
+    if magic in (b"PK\x03\x04", b"\xd0\xcf\x11\xe0"):
         raise ValueError(f"{file}: is a spreadsheet or a zip file: save it as CSV")
     return CSVFile(file, form)
 
@@ -119,18 +120,20 @@ class CSVFile(_File):
 
     def __init__(self, file: Path, form: TableForm) -> None:
         self.file = file
-        self.encoding, note = find_encoding(file, form.encoding)
+        self.encoding, note, num_quotes = find_encoding(file, form.encoding)
         self.notes = [note] if note else []
         with open_text(file, self.encoding) as content:
             head = content.read(_SAMPLE)
+            while head.count("\n") < 3 and (more := content.read(_SAMPLE)):  # thousands of columns
+                head += more
             is_cut = bool(content.read(1))
         if "\0" in head:
             raise ValueError(f"{file}: holds zero bytes; encoding=utf-16-le or utf-16-be may say what it is")
         if not head.strip():
             raise ValueError(f"{file}: is empty")
         head = head[: head.rindex("\n") + 1] if is_cut and "\n" in head else head
-        self.separator = form.separator or find_separator(head, form.decimal)
         try:
+            self.separator = form.separator or find_separator(head, form.decimal)
             rows = [[cell.strip() for cell in row] for row in split_rows(io.StringIO(head, newline=""), self.separator)]
         except csv.Error as error:
             raise ValueError(f"{file}: cannot be read as CSV: {error}") from None
@@ -139,6 +142,8 @@ class CSVFile(_File):
             raise ValueError(f"{file}:1: the first line should name the columns, it is blank")
         if not is_header(self.names):
             raise ValueError(f"{file}:1: the first line should name the columns, got {', '.join(self.names[:5])}")
+        if num_quotes % 2:
+            self._check_rows()  # a quotation that is not closed takes in all rows behind it
         width = len(self.names)
         if form.separator is None and width > 1:
             self.notes.append(f"separator: {'tab' if self.separator == chr(9) else repr(self.separator)}")
@@ -313,14 +318,16 @@ class CSVFile(_File):
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield line and cells of each row, without the header; blank lines are rows of tables of one column alone."""
         with open_text(self.file, self.encoding) as content:
-            reader = split_rows(content, self.separator)
+            reader, line = split_rows(content, self.separator, is_whole=True), 0
             try:
                 next(reader)
+                line = reader.line_num
                 for row in reader:
+                    line = reader.line_num
                     if row or len(self.names) == 1:
-                        yield reader.line_num, row or [""]
+                        yield line, row or [""]
             except csv.Error as error:
-                raise ValueError(f"{self.file}:{reader.line_num}: cannot be read as CSV: {error}") from None
+                raise ValueError(f"{self.file}:{line + 1}: cannot be read as CSV: {error}") from None
 
     def _check_rows(self) -> None:
         width = len(self.names)
@@ -335,7 +342,8 @@ class CSVFile(_File):
         return f"{self.file}:{self._row(row)[0]}, column {name!r}"
 
     def cell(self, row: int, name: str) -> str:
-        return self._row(row)[1][self.names.index(name)].strip()
+        text = self._row(row)[1][self.names.index(name)].strip()
+        return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 class ParquetFile(_File):

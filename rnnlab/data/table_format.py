@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, NamedTuple, TextIO, cast
 
 MISSING_CELLS = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None")
 _SEPARATORS = (",", ";", "\t", "|", " ")
@@ -23,18 +23,32 @@ _DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}(\1\d{1,4})?([ T]\d.*)?|\d{4}[- ]?[QW]
 
 
 def open_bytes(file: Path) -> BinaryIO:
-    """Open a file, unpacked if its name ends in '.gz'."""
-    return cast("BinaryIO", gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb"))
+    """Open a file, unpacked if it begins as gzip does."""
+    with file.open("rb") as content:
+        is_packed = content.read(2) == b"\x1f\x8b"
+    return cast("BinaryIO", gzip.open(file, "rb") if is_packed else file.open("rb"))
 
 
 def open_text(file: Path, encoding: str) -> TextIO:
-    """Open the text of a file, plain or '.gz', with its own line ends, without byte order mark."""
+    """Open the text of a file, plain or packed by gzip, with its own line ends, without byte order mark."""
     name = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
     return io.TextIOWrapper(open_bytes(file), encoding=name, newline="")
 
 
-def find_encoding(file: Path, given: str | None) -> tuple[str, str | None]:
-    """Return the encoding of a text, and what is to be told of it.
+class Encoding(NamedTuple):
+    """Attributes:
+    name: as Python names it.
+    note: what is to be told of it, None if it was given.
+    num_quotes: how many double quotes the text has.
+    """
+
+    name: str
+    note: str | None
+    num_quotes: int
+
+
+def find_encoding(file: Path, given: str | None) -> Encoding:
+    """Return the encoding of a text.
 
     Raises:
         ValueError: the text is not in the given encoding, with the line of the first such byte; or cannot be unpacked.
@@ -42,22 +56,24 @@ def find_encoding(file: Path, given: str | None) -> tuple[str, str | None]:
     try:
         with open_bytes(file) as content:
             head = content.read(4)
+        name, note = given or "utf-8", None if given else "encoding: utf-8"
         if given is None and head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return "utf-16", "encoding: utf-16, by its byte order mark"
-        line = _first_line_unlike(file, given or "utf-8")
-        if line is None:
-            return given or "utf-8", None if given else "encoding: utf-8"
-        if given is not None:
-            raise ValueError(f"{file}:{line}: is not {given}; encoding=NAME says what it is, as latin-1 or cp1252")
-        found = "cp1252" if _first_line_unlike(file, "cp1252") is None else "latin-1"
-        return found, f"encoding: {found}, since line {line} is not utf-8"
+            name, note = "utf-16", "encoding: utf-16, by its byte order mark"
+        line, num_quotes = _decode(file, name)
+        if line is not None and (given is not None or name == "utf-16"):
+            raise ValueError(f"{file}:{line}: is not {name}; encoding=NAME says what it is, as latin-1 or cp1252")
+        if line is not None:
+            found = "cp1252" if _decode(file, "cp1252")[0] is None else "latin-1"
+            name, note = found, f"encoding: {found}, since line {line} is not utf-8"
+            _, num_quotes = _decode(file, found)
+        return Encoding(name, note, num_quotes)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{file}: cannot be read: {error}") from None
 
 
-def _first_line_unlike(file: Path, encoding: str) -> int | None:
-    """Return the line in which a text is no longer in this encoding, None if it is all along."""
-    decoder, line = codecs.getincrementaldecoder(encoding)(), 1
+def _decode(file: Path, encoding: str) -> tuple[int | None, int]:
+    """Return the line in which a text is no longer in this encoding, None if it is all along; and its double quotes."""
+    decoder, line, num_quotes = codecs.getincrementaldecoder(encoding)(), 1, 0
     with open_bytes(file) as content:
         while True:
             block = content.read(_BLOCK)
@@ -65,22 +81,28 @@ def _first_line_unlike(file: Path, encoding: str) -> int | None:
                 text = decoder.decode(block, final=not block)
             except UnicodeError as error:
                 start = error.start if isinstance(error, UnicodeDecodeError) else 0
-                return line + block.count(b"\n", 0, start)
-            line += text.count("\n")
+                return line + block.count(b"\n", 0, start), num_quotes
+            line, num_quotes = line + text.count("\n"), num_quotes + text.count('"')
             if not block:
-                return None
+                return None, num_quotes
 
 
-def split_rows(lines: Iterable[str], separator: str) -> Any:
-    """Return a reader of the rows of a text, with its `line_num`; cells are stripped by whoever takes them."""
-    return csv.reader(lines, delimiter=separator)
+def split_rows(lines: Iterable[str], separator: str, is_whole: bool = False) -> Any:
+    """Return a reader of the rows of a text, with its `line_num`; cells are stripped by whoever takes them.
+
+    The end of a text that is whole closes no quotation.
+    """
+    return csv.reader(lines, delimiter=separator, strict=is_whole)
 
 
 def find_separator(text: str, decimal: str | None) -> str:
     """Return the sign that parts the most rows as it parts the header, and the most cells into numbers and dates."""
     best, best_score = None, (0.0, 0.0, 0)
     for separator in _SEPARATORS:
-        rows = [row for row in split_rows(io.StringIO(text, newline=""), separator) if row]
+        try:
+            rows = [row for row in split_rows(io.StringIO(text, newline=""), separator) if row]
+        except csv.Error:
+            continue
         width = len(rows[0]) if rows else 0
         if width < 2:
             continue

@@ -60,11 +60,11 @@ def _with_targets(table: CSVFile | ParquetFile, form: TableForm) -> TableForm:
                 f"{table.file}: no column of numbers is left for targets; "
                 + (f"{', '.join(left)} hold text" if left else "all columns are named as something else")
             )
-        table.notes.append(f"targets: {', '.join(targets)}")
-        unused = [f"column {place}, which has no name" for place, name in enumerate(table.names, start=1) if not name]
-        unused += [f"{name}, of text" for name in table.names if name and name not in (*targets, *form.used)]
+        table.notes.append(f"targets: {_shown(targets)}")
+        unused = [f"column {place} (no name)" for place, name in enumerate(table.names, start=1) if not name]
+        unused += [f"{name} (text)" for name in table.names if name and name not in (*targets, *form.used)]
         if unused:
-            table.notes.append(f"left out: {', '.join(unused[:-1])}{', and ' if unused[:-1] else ''}{unused[-1]}")
+            table.notes.append(f"left out: {_shown(unused)}")
         form = form._replace(targets=targets)
     if form.time_column is None:
         for name in [name for name in table.names if name and name not in form.used and table.is_time(name)][:1]:
@@ -73,6 +73,10 @@ def _with_targets(table: CSVFile | ParquetFile, form: TableForm) -> TableForm:
         words = [name for name in form.static_columns if not table.is_number(name)]
         form = form._replace(categories={name: [] for name in words})
     return form
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 class _Reader:
@@ -278,6 +282,8 @@ class _Reader:
                     f"{self.table.file}: forecasts of {ahead} steps need {', '.join(self.form.known_covariates)} of "
                     f"{ahead} rows behind the last target{whose}, got {num_future}; missing=hold repeats the last"
                 )
+            if known.shape[1]:
+                self._count("rows ahead of the table, of which known covariates are held", more)
             times = np.concatenate([times, following(times, self.form.frequency or "1", more)])
             known = np.concatenate([known, np.repeat(known[-1:], more, axis=0)])
         middle = known.shape[1] + len(constant)

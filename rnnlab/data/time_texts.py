@@ -45,6 +45,7 @@ _COMPACT = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%
 # Whole numbers that may count parts of a second since 1970: the least of each unit, of 1973.
 _EPOCHS = {10**17: "ns", 10**14: "us", 10**11: "ms", 10**8: "s"}
 _ZONE = r"^(?P<text>.*\d\d:\d\d(?::\d\d(?:\.\d+)?)?) ?(?P<zone>Z|UTC|[+-]\d\d(?::?\d\d)?)$"
+_WHOLE = r"^-?(\d{1,18}|[1-8]\d{18})$"
 _HOW = "date_format=%d/%m/%Y says how, for example"
 
 
@@ -91,10 +92,10 @@ def read_times(table: CSVFile | ParquetFile, name: str, column: Any, date_format
     row = pc.index(cells, "").as_py()
     if row >= 0:
         raise ValueError(f"{table.place(row, name)}: the time is missing")
-    if date_format in (None, "unix") and pc.all(pc.match_substring_regex(cells, r"^-?\d{1,18}$")).as_py():
+    if date_format in (None, "unix") and pc.all(pc.match_substring_regex(cells, _WHOLE)).as_py():
         return _from_numbers(table, name, cells.cast(pa.int64()).to_numpy(), date_format)
     if date_format == "unix":
-        row = pc.index(pc.match_substring_regex(cells, r"^-?\d{1,18}$"), False).as_py()
+        row = pc.index(pc.match_substring_regex(cells, _WHOLE), False).as_py()
         raise ValueError(f"{table.place(row, name)}: expected a whole number, got {cells[row].as_py()!r}")
     return _from_texts(table, name, cells, date_format)
 

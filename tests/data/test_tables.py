@@ -34,6 +34,7 @@ def test_one_series_with_times_and_covariates(tmp_path):
         "frequency: M",
         "rows at the end without targets, which are of the future: 1",
         "missing values of column 'wind', held: 1",
+        "rows ahead of the table, of which known covariates are held: 1",
     ]
 
 

@@ -121,6 +121,8 @@ def test_signs_of_numbers_are_found_out_or_given(tmp_path, cells, decimal, thous
         ),
         ("a;b\n1;2\n".encode("utf-16-le"), {}, r"holds zero bytes; encoding=utf-16-le or utf-16-be may say"),
         (b"PK\x03\x04and so on", {}, r"is a spreadsheet or a zip file: save it as CSV"),
+        ('a,b\n1,"2\n3,4\n5,6\n', {}, r"csv:2: cannot be read as CSV: unexpected end of data"),
+        ("a;b\n1;" + "x" * 200_000 + "\n", {}, r"cannot be read as CSV: field larger than field limit"),
         (b"PAR1and so on", {}, r"cannot be read as Parquet"),
         (
             "a;b\n1;2\n",
@@ -168,6 +170,7 @@ def test_packed_tables(tmp_path):
     assert values(read(tmp_path, packed, "table.csv.gz", targets="a")) == [[1], [3]]
     with pytest.raises(ValueError, match=r"table.csv.gz:3, column 'b': expected a finite number, got 'x'"):
         read(tmp_path, packed, "table.csv.gz", targets="b")
+    assert values(read(tmp_path, packed, "table.csv", targets="a")) == [[1], [3]]  # whatever its name
     with pytest.raises(ValueError, match=r"table.csv.gz: cannot be read: "):
         read(tmp_path, packed[:20], "table.csv.gz")
 
@@ -182,7 +185,7 @@ def test_one_column(tmp_path, text):
 def test_columns_without_names_are_left_out(tmp_path):
     panel = read(tmp_path, ",a,b\n0,1,x\n1,2,y\n")
     assert panel.targets == ["a"]
-    assert panel.notes[-2:] == ["targets: a", "left out: column 1, which has no name, and b, of text"]
+    assert panel.notes[-2:] == ["targets: a", "left out: column 1 (no name), b (text)"]
     assert read(tmp_path, "0,1\n5,6\n").targets == ["0", "1"]  # numbers that count the columns are names
 
 
@@ -215,7 +218,7 @@ def test_parquet(tmp_path):
     assert panel.targets == ["y"] and panel.known == ["holiday", "kind=u"]
     assert panel.series[0].target[:, 0].tolist() == [1, 2, 3, 4]
     assert panel.series[0].known.tolist() == [[1, 1], [0, 1], [0, 1], [1, 1]]
-    assert panel.notes == ["targets: y", "left out: words, of text", "frequency: h"]
+    assert panel.notes == ["targets: y", "left out: words (text)", "frequency: h"]
     with pytest.raises(ValueError, match=r"table.parquet, column 'words': expected numbers, got "):
         read_table(path, TableForm(targets="words"))
 
@@ -233,3 +236,10 @@ def test_without_the_extra_it_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(ValueError, match=r'tables need pandas and pyarrow: pip install "rnnlab\[forecast\]"'):
         read(tmp_path, "a,b\n1,2\n")
+
+
+def test_thousands_of_columns(tmp_path):
+    names = [f"a column with a long name {number}" for number in range(20_000)]
+    panel = read(tmp_path, ",".join(names) + "\n" + 2 * (",".join("1" for _ in names) + "\n"))
+    assert panel.series[0].target.shape == (2, 20_000)
+    assert panel.notes[-1].endswith("a column with a long name 19 and 19980 more")
