@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 from pathlib import Path
-from typing import Any
 
-from rnnlab.cli.options import results_dir, take
+from rnnlab.cli.errors import UsageError
+from rnnlab.cli.options import count, flag, free_path, results_dir, take
+
+_BACKTEST = ("backtest.folds", "backtest.stride", "backtest.retrain")
 
 
 def main(words: list[str]) -> int:
-    """Run `rnnlab evaluate run_dir=DIR [ckpt=best|last|FILE] [overrides]` and return the exit code."""
-    options, overrides = take(words, required=("run_dir",), optional=("ckpt",))
-    evaluate(Path(options["run_dir"]), options.get("ckpt", "best"), overrides)
+    """Run `rnnlab evaluate run_dir=DIR [ckpt=best|last|FILE] [overrides]` and return the exit code.
+
+    With `backtest.folds=N [backtest.stride=ROWS] [backtest.retrain=true]`, of runs on tables, it is a back-test: the
+    end of each series is forecast N times, each time from a later origin, beside all baselines.
+    """
+    options, overrides = take(words, required=("run_dir",), optional=("ckpt", *_BACKTEST))
+    run_dir, ckpt = Path(options.pop("run_dir")), options.pop("ckpt", "best")
+    for word in overrides:
+        if (key := word.partition("=")[0]).startswith("backtest"):
+            raise UsageError(f"there is no {key}: a back-test has {', '.join(_BACKTEST)}")
+    if not options:
+        evaluate(run_dir, ckpt, overrides)
+        return 0
+    if "backtest.folds" not in options:
+        raise UsageError(f"{' and '.join(options)} need backtest.folds=N, how many origins to forecast from")
+    from rnnlab.cli.backtest import backtest
+
+    folds = count("backtest.folds", options["backtest.folds"])
+    stride = count("backtest.stride", options["backtest.stride"]) if "backtest.stride" in options else None
+    backtest(
+        run_dir, ckpt, overrides, folds, stride, flag("backtest.retrain", options.get("backtest.retrain", "false"))
+    )
     return 0
 
 
@@ -37,22 +56,15 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
     from rnnlab.analysis.baselines import verdict
     from rnnlab.callbacks.console import console, readable
     from rnnlab.callbacks.files import write_json
-    from rnnlab.cli import checkpoints, rundir
-    from rnnlab.cli.build import build
+    from rnnlab.cli import rundir
     from rnnlab.cli.compose import override
-    from rnnlab.cli.measure import measure
+    from rnnlab.cli.measure import measure, restored, warn_of_other_data
 
     config = override(rundir.read_config(run_dir), overrides)
     results = results_dir(run_dir)
-    path = checkpoints.checkpoint_path(run_dir, ckpt)
-    checkpoint = checkpoints.load_checkpoint(path)
-    run = build(config, checkpoint=checkpoint)
-    checkpoints.restore(run.data, run.task, checkpoint, path)
-    for note in run.data.notes:
-        console.print(note, markup=False)
+    run, checkpoint, path = restored(config, run_dir, ckpt)
     metrics = measure(run)
-    if any(word.startswith("data.") and not word.startswith("data.batch_size=") for word in overrides):
-        console.print("note: with other data than the run's, its test split may hold what the run was trained on")
+    warn_of_other_data(overrides)
 
     epoch = checkpoint["epoch"] + 1
     table = Table(title=Text(f"{config['name']}, {path.name} of epoch {epoch}"), title_justify="left")
@@ -65,22 +77,7 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
         console.print(told, markup=False)
     results.mkdir(exist_ok=True)
     which = {"checkpoint": str(path), "epoch": epoch, "overrides": overrides}
-    target = _target(results, which)
+    target = free_path(results, "evaluate", which)
     write_json(target, {**which, "metrics": metrics})
     console.print(str(target), markup=False)
     return metrics
-
-
-def _target(folder: Path, which: dict[str, Any]) -> Path:
-    """Return the file of this evaluation, or the first that is not there: evaluate.json, evaluate_2.json, ..."""
-    for number in itertools.count(1):
-        path = folder / ("evaluate.json" if number == 1 else f"evaluate_{number}.json")
-        if not path.exists():
-            return path
-        try:
-            former = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(former, dict) and all(former.get(key) == value for key, value in which.items()):
-            return path
-    raise AssertionError("counting does not end")

@@ -19,7 +19,7 @@ from rnnlab_kernels.cache import use_node_local_cache
 # What a verb does, and its options.
 VERBS = {
     "train": ("train a model", "[experiment=NAME] [key=value ...] [run_dir=DIR [resume=true]] [-m] [--cfg job]"),
-    "evaluate": ("measure a trained run again", "run_dir=DIR [ckpt=best|last|FILE] [key=value ...]"),
+    "evaluate": ("measure a trained run again", "run_dir=DIR [ckpt=best|last|FILE] [backtest.folds=N] [key=value ...]"),
     "predict": (
         "answer the lines of a file, or sounds",
         "run_dir=DIR input=FILE|FOLDER|- output=FILE|- [n_best=N] [beam=K] [times=true] [ckpt=best|last|FILE] "

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 
 from rnnlab.analysis.baselines import verdict
-from rnnlab.callbacks.console import readable
-from rnnlab.cli.build import Run
+from rnnlab.callbacks.console import console, readable
+from rnnlab.cli import checkpoints
+from rnnlab.cli.build import Run, build
 
 
 @contextmanager
@@ -24,6 +27,37 @@ def interruptible(trainer: pl.Trainer) -> Iterator[None]:
         if trainer.interrupted:
             raise type(error.__context__)() from None  # Ctrl-C or SIGTERM
         raise
+
+
+def restored(
+    config: dict[str, Any], run_dir: Path, ckpt: str, says_notes: bool = True
+) -> tuple[Run, dict[str, Any], Path]:
+    """Return a run with the weights of a checkpoint, for measuring, the checkpoint, and its path.
+
+    Args:
+        config: the run's, perhaps under other settings.
+        run_dir: the run.
+        ckpt: 'best', 'last' or the path of a checkpoint.
+        says_notes: whether to print how the data were read.
+
+    Raises:
+        UsageError: no such checkpoint, or a setting that cannot be.
+    """
+    path = checkpoints.checkpoint_path(run_dir, ckpt)
+    checkpoint = checkpoints.load_checkpoint(path)
+    run = build(config, checkpoint=checkpoint)
+    checkpoints.restore(run.data, run.task, checkpoint, path)
+    for note in run.data.notes if says_notes else ():
+        console.print(note, markup=False)
+    return run, checkpoint, path
+
+
+def warn_of_other_data(overrides: Iterable[str]) -> None:
+    """Say that a test part under other settings of the data may hold what the run was trained on."""
+    if any(
+        word.startswith("data.") and not word.startswith(("data.batch_size=", "data.baselines")) for word in overrides
+    ):
+        console.print("note: with other data than the run's, its test split may hold what the run was trained on")
 
 
 def measure(run: Run) -> dict[str, float]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rnnlab.cli.errors import UsageError, nearest
 
@@ -100,6 +103,27 @@ def results_dir(run_dir: Path) -> Path:
         raise UsageError(f"neither run_dir={run_dir} nor the working directory can be written")
     print(f"rnnlab: {run_dir} cannot be written, results go to {folder}", file=sys.stderr)
     return folder
+
+
+def free_path(folder: Path, stem: str, which: Mapping[str, Any]) -> Path:
+    """Return the JSON file of a result, or the first that is not there: STEM.json, STEM_2.json, ...
+
+    Args:
+        folder: where results go.
+        stem: of their names.
+        which: what the file says of how it was made; a file that says the same is replaced.
+    """
+    for number in itertools.count(1):
+        path = folder / (f"{stem}.json" if number == 1 else f"{stem}_{number}.json")
+        if not path.exists():
+            return path
+        try:
+            former = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(former, dict) and all(former.get(key) == value for key, value in which.items()):
+            return path
+    raise AssertionError("counting does not end")
 
 
 def check_output(name: str) -> Path:

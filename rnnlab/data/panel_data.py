@@ -109,6 +109,7 @@ class PanelData(InMemoryData):
         if not self.unseen < len(series):
             raise ValueError(f"unseen must be less than the {len(series)} series of {self.path}, got {self.unseen}")
         self.borders = [self._borders(one) for one in series]
+        splits = {part: (self._origins(part),) for part in _PARTS}  # refuses parts without a window
         self._num_train = [borders[1] for borders in self.borders]
         self.measures = denominators(series, self._num_train, self.season or 1)  # (S, C)
         sha256 = hashlib.sha256(find_file(self.path, "table").read_bytes()).hexdigest()
@@ -122,7 +123,7 @@ class PanelData(InMemoryData):
             self.notes.append(f"{self.path} is not, or no longer, the table that this run was trained on")
         self._check_columns(self.panel)
         self.windows = self._lay(series, self._num_train)
-        return {part: (self._origins(part),) for part in _PARTS}
+        return splits
 
     def _read(self, path: str | Path, encoding: str | None = None, ahead: int = 0) -> Panel:
         """Read a table; what columns and dates mean is what a run found out, if there is one."""

@@ -57,7 +57,7 @@ def ready(tmp_path, monkeypatch, text_file, conllu_file, pairs_file):
 
 
 @pytest.mark.parametrize("words", few(COMMANDS, [words for words in COMMANDS if words[0] != "train"]), ids=" ".join)
-def test_command_runs(words, ready, addition_run, char_run, tagger_run, sounds_run, ecg_run, capsys):
+def test_command_runs(words, ready, addition_run, char_run, tagger_run, sounds_run, ecg_run, table_run, capsys):
     verb, experiment = words[0], value_of(words, "experiment")
     if words[1:2] == ["plugins=[mylab]"] or "cell=mylab" in " ".join(words):
         return  # tests/cli/test_plugins.py
@@ -69,6 +69,8 @@ def test_command_runs(words, ready, addition_run, char_run, tagger_run, sounds_r
         run, words = ecg_run, [word.replace("RECORD", "RECORD.csv") for word in words]
     if "data.test=FILE" in words:
         run, words = tagger_run, [word.replace("FILE", "FILE.conllu") for word in words]
+    if "backtest" in " ".join(words):
+        run = table_run
     run = shutil.copytree(run, ready / "DIR")
     words = [word.replace("run_dir=DIR", f"run_dir={run}").replace("column=xpos", "column=upos") for word in words]
     words = [word.replace("output=FILE", "output=ANSWERS") for word in words]

@@ -169,6 +169,7 @@ def test_baselines_are_measured_on_the_windows_of_test(table):
     [
         (dict(window=60), "the train part has at most 38 rows of each series, too few for a window"),
         (dict(horizon=11), "the val part has at most 10 rows of each series, too few for a window"),
+        (dict(test_size=55), "the train part has at most 0 rows of each series, too few for a window"),
         (dict(unseen=2), "unseen must be less than the 2 series of"),
         (dict(batch_size=1000), "batch_size must be at most the size of the training part, 60, got 1000"),
         (dict(columns="each"), "columns must be one of apart, together, got 'each'"),
