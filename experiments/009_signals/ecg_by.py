@@ -38,6 +38,7 @@ NAMES = {
     "onwards": "LSTM onwards",
     "pan_tompkins": "Pan-Tompkins",
 }
+COLOURS = {"BiLSTM": PALETTE[0], "convolution that sees 400 ms": PALETTE[1], "LSTM onwards": PALETTE[2]}
 
 
 def main(by: str, table: Path, picture: Path, run_dirs: list[Path]) -> None:
@@ -84,16 +85,16 @@ def _draw(by: str, rows: list[dict[str, Any]]) -> Figure:
     kinds = list(dict.fromkeys(row["model"].split("-seed")[0] for row in rows))
     for axis, (title, key) in zip(figure.subplots(2, 2).ravel(), PANELS.items(), strict=True):
         is_share = "%" in title
-        for kind, colour in zip(kinds, PALETTE, strict=False):
+        for kind in kinds:
             points: dict[float, list[float]] = {}
             for row in rows:
                 if row["model"].split("-seed")[0] == kind and row[key] != "":
                     points.setdefault(row[by], []).append(100 * row[key] if is_share else row[key])
-            style = {"color": "black", "linestyle": "--"} if kind == "pan_tompkins" else {"color": colour}
+            style = {"color": "black", "linestyle": "--"} if kind == "pan_tompkins" else {"color": COLOURS[NAMES[kind]]}
             curves = [list(map(pick, points.values())) for pick in (mean, min, max)]
             if is_share:
                 curves = [[max(value, FLOOR) for value in curve] for curve in curves]
-            axis.plot(list(points), curves[0], marker="o", markersize=3.5, label=NAMES.get(kind, kind), **style)
+            axis.plot(list(points), curves[0], marker="o", markersize=3.5, label=_label(kind, points), **style)
             axis.fill_between(list(points), *curves[1:], color=style["color"], alpha=0.2, linewidth=0)
         axis.axvspan(*TRAINED[by], color="grey", alpha=0.12, linewidth=0)
         if by == "noise":
@@ -112,10 +113,13 @@ def _draw(by: str, rows: list[dict[str, Any]]) -> Figure:
         axis.grid(alpha=0.3)
     handles, names = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
-    seeds = max(len({row["model"] for row in rows if row["model"].split("-seed")[0] == kind}) for kind in kinds)
-    spread = f"mean and range of {seeds} seeds" if seeds > 1 else "one seed"
-    figure.supxlabel(f"{NUM_RECORDS} records a point, {spread}; grey: what training had", fontsize=9)
+    figure.supxlabel(f"{NUM_RECORDS} records a point, mean and range of seeds; grey: what training had", fontsize=9)
     return figure
+
+
+def _label(kind: str, points: dict[float, list[float]]) -> str:
+    seeds = max(map(len, points.values()), default=0)
+    return NAMES[kind] if kind == "pan_tompkins" else f"{NAMES[kind]}, {seeds} seed{'s' * (seeds > 1)}"
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ class DelineationTask(Task):
     def predict_step(self, batch: Any, batch_index: int = 0) -> Delineation:
         """Return the beats of a record that comes in pieces, see `rnnlab.data.ecg.LeadStream`."""
         scores = (part.float().cpu().numpy() for part in self.model.stream(batch.pieces()))
-        points = np.concatenate([np.empty((0, self.model.num_points)), *self.finder.stream(scores)])
+        points = np.concatenate(list(self.finder.stream(scores)))
         return Delineation(points, self.is_wide(points))
 
     @property

@@ -101,6 +101,8 @@ def test_beats_in_gaps_count_neither_way():
     assert values["r_sensitivity"] == 1 and values["r_precision"] == 0.5  # in a gap, and no beat at all
     values = measured(points_of([0.5, 1.0, 1.25], 0.12), points_of([0.5, 1.0, 1.5], 0.12), [True, False, False])
     assert values["r_precision"] == values["wide_precision"] == 0.5  # the one at 1.0 is not a right one either
+    values = measured(points_of([0.5], 0.12), points_of([0.5, 1.0], 0.12), [True, False])
+    assert values["r_sensitivity"] == values["wide_sensitivity"] == 1
 
 
 def test_wide_is_what_lasts_longer_than_the_limit():
@@ -113,6 +115,20 @@ def test_wide_is_what_lasts_longer_than_the_limit():
     assert values["wide_sensitivity"] == 0.5 and values["wide_precision"] == 1
     values = measured(points_of([0.3, 1.0], 0.12), points_of([0.3], 0.13))
     assert values["wide_sensitivity"] == 1 and values["wide_precision"] == 0.5  # a false beat is falsely wide, too
+
+
+def test_the_loss_of_a_part_is_the_mean_over_its_records():
+    task = DelineationTask(Says(points_of([0.5])[None]), torch.optim.Adam)
+    losses = []
+    with torch.inference_mode():
+        for count, time in ((1, 0.5), (3, 0.58)):
+            points = points_of([time])[None].expand(count, -1, -1)
+            task.model.scores = task.model.scores[:, :1].expand(-1, count, -1)
+            batch = torch.zeros(count, 500), points, torch.ones(count, 1, dtype=torch.bool)
+            losses.append(float(task._loss(task.model(batch[0]), *batch[1:])))
+            task.measure(batch, "val")
+    assert float(task.report("val")["loss"]) == pytest.approx((losses[0] + 3 * losses[1]) / 4)
+    assert losses[1] > 2 * losses[0]
 
 
 def test_a_model_that_diverged_is_not_scored():
@@ -150,6 +166,22 @@ def test_the_gradient_is_that_of_the_loss_in_padding_too():
     alone = task._loss(scores[:, :1], points[:1, :1], torch.ones(1, 1, dtype=torch.bool))
     padded = task._loss(scores[:, :1], points[:1], torch.tensor([[True, False]]))
     torch.testing.assert_close(alone, padded)
+
+
+def test_the_loss_is_of_what_is_known_and_counts_a_distance_twice():
+    points, is_scored = points_of([0.5, 0.8, 0.83])[None], torch.tensor([[True, False, True]])
+    share, distance, is_near, is_known = targets(points, is_scored, 100, STEP)
+    task = DelineationTask(Says(points), torch.optim.Adam)
+
+    def loss(off):
+        scores = torch.cat([share.clamp(1e-6, 1 - 1e-6).logit().unsqueeze(-1), distance + off], dim=-1)
+        return task._loss(scores.requires_grad_(), points, is_scored), scores
+
+    (off, scores), (right, _) = loss(1.0), loss(0.0)
+    assert (off - right).item() == pytest.approx(2.0)
+    (gradient,) = torch.autograd.grad(off, scores)
+    assert not gradient[~is_known].any() and (~is_known).any()
+    assert gradient[is_near][:, 1:].all() and not gradient[~is_near][:, 1:].any()
 
 
 def test_a_beat_is_known_after_the_stated_delay():
