@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -67,11 +67,11 @@ def _source() -> str:
 def _write(file: Path, arrays: Arrays) -> None:
     """Write a file under a name that no other process has, then rename it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".", suffix=".part", delete=False) as part:
-        try:
-            np.savez(part, **arrays)
-            part.close()
-            os.replace(part.name, file)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
+    part = file.with_name(f".{file.stem}.{uuid.uuid4().hex}.part")
+    try:
+        with part.open("xb") as opened:
+            np.savez(opened, **arrays)
+        os.replace(part, file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
