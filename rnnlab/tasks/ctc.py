@@ -93,6 +93,13 @@ class CTCTask(SearchTask):
         self.infinite = nn.ModuleDict({split: SumMetric() for split in ("val", "test")})
         self._infinite = 0  # rows of training, since the epoch began
 
+    def only_by_search(self) -> list[str]:
+        given = {
+            "task.language_model": self.language_model is not None,
+            "task.insertion_bonus": self.insertion_bonus > 0,
+        }
+        return [name for name, is_given in given.items() if is_given]
+
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         logits, steps = self.model(batch.features, batch.lengths)
         check_fit(steps, batch)

@@ -8,7 +8,6 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
-from rnnlab.decoding.language_model import LanguageModel
 from rnnlab.decoding.sampling import check_integer
 from rnnlab.tasks.means import EpochLoss, Means
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
@@ -72,21 +71,22 @@ class SearchTask(Task):
     Attributes:
         beam: how wide the search is.
         n_best: answers that it gives, at most `beam`.
-        language_model: what the search asks, or None.
     """
 
-    language_model: LanguageModel | None = None
+    def only_by_search(self) -> list[str]:
+        """Return the settings that say something, and that a beam of 1, the best path, would not obey."""
+        return []
 
     def set_search(self, beam: int, n_best: int, prefix: str = "task.") -> None:
         """Set how wide the search is and how many answers it gives; `prefix` is that of their names in messages.
 
         Raises:
-            ValueError: a number is out of range, or there would be no search that asks the language model.
+            ValueError: a number is out of range, or there would be no search that obeys a setting.
         """
         check_integer(f"{prefix}beam", beam, 1)
         check_integer(f"{prefix}n_best", n_best, 1)
         if n_best > beam:
             raise ValueError(f"{prefix}n_best must be at most {prefix}beam, got {n_best} and {beam}")
-        if self.language_model is not None and beam == 1:
-            raise ValueError(f"{prefix}beam must be above 1 with task.language_model: the best path asks none")
+        if beam == 1 and (unheard := self.only_by_search()):
+            raise ValueError(f"{prefix}beam must be above 1 with {unheard[0]}: the best path does without it")
         self.beam, self.n_best = beam, n_best

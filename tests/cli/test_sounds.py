@@ -257,6 +257,7 @@ def test_language_models_that_are_refused(sounds_run, letters_run, char_run, fol
         ([f"task.language_model={tmp_path}"], "run_dir"),
         ([f"task.language_model={letters_run}", "task.beam=1"], "task.beam must be above 1 with task.language_model"),
         ([f"task.language_model={letters_run}", "beam=1"], "rnnlab: beam must be above 1 with task.language_model"),
+        (["task.insertion_bonus=1", "beam=1"], "rnnlab: beam must be above 1 with task.insertion_bonus"),
         (["task.lm_weight=-1"], "task.lm_weight must be a finite number of at least 0, got -1"),
     ):
         assert predict(sounds_run, folder, tmp_path / "out.tsv", *words) == 2
