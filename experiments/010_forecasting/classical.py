@@ -81,6 +81,7 @@ def main() -> None:
     years = np.arange(221, 280)
     measure("sunspots", "one step, 1921-55", SUNSPOTS, sunspots, 221, years, 1, part=slice(0, 35))
     measure("sunspots", "one step, 1956-79", SUNSPOTS, sunspots, 221, years, 1, part=slice(35, None))
+    measure("sunspots", "one step, 1921-79", SUNSPOTS, sunspots, 221, years, 1)
 
 
 if __name__ == "__main__":

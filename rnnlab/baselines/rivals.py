@@ -39,7 +39,7 @@ def forecast_by(
         num_fit: how many of the first values parameters are estimated on.
         first_targets: index of the first step of each forecast, N of them, T being the step after the series.
         horizon: K, steps of each forecast.
-        season: steps of a season; None for none.
+        season: steps of a season; None or 1 for none.
         log: forecast the logarithms, and give back the exponential of that: a median, not a mean.
         refit: estimate parameters anew at each origin, on all that is known there, instead of once.
         fit_last: use so many values to fit at most, the last ones, as if the series began there: a search takes time in
@@ -70,6 +70,7 @@ def forecast_by(
                 f"{name} has {'the options ' + ', '.join(allowed) if allowed else 'no options'}, got {key}"
             )
     series, targets = check_origins(series, num_fit, first_targets, horizon)
+    season = None if season == 1 and name != "seasonal_naive" else season
     if log and not (series[np.isfinite(series)] > 0).all():
         raise ValueError(f"log=true needs positive values, got {np.nanmin(series):g}")
     values = np.log(series) if log else series

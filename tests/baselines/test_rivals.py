@@ -30,6 +30,13 @@ def test_all_are_asked_alike(series, name):
     assert forecast_by(name, series, 72, [], 6, 12).shape == (0, 6)
 
 
+@pytest.mark.parametrize("name", RIVALS)
+def test_a_season_of_one_step_is_none(series, name):
+    without = None if name != "seasonal_naive" else 1
+    expected = forecast_by(name, series, 72, [72], 3, without)
+    np.testing.assert_array_equal(forecast_by(name, series, 72, [72], 3, 1), expected)
+
+
 @pytest.mark.parametrize("name", ["ar", "theta"])
 def test_refitting_estimates_on_all_that_is_known(series, name):
     again = forecast_by(name, series, 72, [72, 80], 3, 12, refit=True)
