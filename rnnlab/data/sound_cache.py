@@ -48,8 +48,8 @@ def kept(
             return dict(found)  # each array is compared with its checksum
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        notes.append(f"{file}: is damaged ({error}): its sounds are made anew")
+    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error):
+        notes.append(f"{file}: is damaged, its sounds are made anew")
     arrays = make()
     try:
         _write(file, arrays)
