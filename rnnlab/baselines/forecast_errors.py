@@ -84,10 +84,7 @@ def forecast_terms(
     if quantiles is None or not len(levels):
         return terms
     if len(levels) >= _LEAST_LEVELS:
-        terms["crps"] = (
-            _crps(truth[..., None] - quantiles, np.asarray(levels))[is_known]
-            / np.broadcast_to(width, truth.shape)[is_known]
-        )
+        terms["crps"] = (_crps(truth, quantiles, np.asarray(levels)) / width)[is_known]
     for percent, ends in INTERVALS.items():
         if set(ends) <= set(levels):
             low, high = (quantiles[..., list(levels).index(end)] for end in ends)
@@ -112,10 +109,12 @@ def _root_mean_squares(error: np.ndarray, is_known: np.ndarray, naive_mse: np.nd
     return np.sqrt(total[has_any] / count[has_any] / naive_mse[has_any])
 
 
-def _crps(error: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Return (...) of truth minus quantiles (..., Q)."""
-    borders = np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]])
-    return 2 * np.maximum(levels * error, (levels - 1) * error) @ np.diff(borders)
+def _crps(truth: np.ndarray, quantiles: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return (...) of true values (...) and quantiles (..., Q)."""
+    share = np.diff(np.concatenate([[0.0], (levels[1:] + levels[:-1]) / 2, [1.0]]))
+    error = truth[..., None] - quantiles
+    slanted = error @ (share * (2 * levels - 1))  # 2 max(level e, (level - 1) e) = |e| + (2 level - 1) e
+    return np.abs(error, out=error) @ share + slanted
 
 
 class Comparison(NamedTuple):

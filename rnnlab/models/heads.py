@@ -111,7 +111,7 @@ class QuantileHead(Head):
         self.size = len(levels)
         self.place = levels.index(0.5)
         normal = torch.special.ndtri(torch.tensor(self.levels, dtype=torch.float64))
-        self._gaps = (normal.diff() / math.log(2)).tolist()  # softplus(0) = log 2
+        self._gaps = [0.0, *(normal.diff() / math.log(2)).tolist()]  # softplus(0) = log 2
         # The mean of the quantiles at all levels is a mean of those learnt, with these weights.
         grid = torch.tensor([0.0, *self.levels, 1.0], dtype=torch.float64)
         at_grid = self._at(torch.eye(self.size, dtype=torch.float64), grid)  # (L, L + 2)
@@ -119,20 +119,24 @@ class QuantileHead(Head):
 
     def values(self, raw: Tensor) -> Tensor:
         """Return the quantiles learnt (..., L), never falling, of raw numbers (..., L)."""
-        median, gaps = raw[..., self.place, None], raw.new_tensor(self._gaps)
-        below = softplus(raw[..., : self.place]) * gaps[: self.place]
-        above = softplus(raw[..., self.place + 1 :]) * gaps[self.place :]
-        return torch.cat([median - below.flip(-1).cumsum(-1).flip(-1), median, median + above.cumsum(-1)], dim=-1)
+        # From the lowest up: so sums of steps never fall, rounded as they are.
+        below, median, above = raw.split([self.place, 1, self.size - self.place - 1], dim=-1)
+        steps = softplus(torch.cat([median, below, above], dim=-1)) * raw.new_tensor(self._gaps)
+        lowest = median - steps[..., 1 : self.place + 1].sum(dim=-1, keepdim=True)
+        return lowest + steps.cumsum(dim=-1)
 
     def loss(self, raw: Tensor, y: Tensor, scale: Tensor) -> Tensor:
-        error, level = y.unsqueeze(-1) - self.values(raw), raw.new_tensor(self.levels)
-        return 2 * torch.maximum(level * error, (level - 1) * error).mean(dim=-1)
+        error, slant = y.unsqueeze(-1) - self.values(raw), 2 * raw.new_tensor(self.levels) - 1
+        return error.abs().mean(dim=-1) + error @ slant / self.size  # 2 max(level e, (level - 1) e) = |e| + slant e
 
     def mean(self, raw: Tensor, scale: Tensor) -> Tensor:
-        return (self.values(raw) * raw.new_tensor(self._weights)).sum(dim=-1)
+        return self.values(raw) @ raw.new_tensor(self._weights)
 
     def quantiles(self, raw: Tensor, levels: Sequence[float], scale: Tensor) -> Tensor:
-        return self._at(self.values(raw), torch.tensor(levels, dtype=raw.dtype, device=raw.device))
+        values = self.values(raw)
+        if tuple(levels) == self.levels:
+            return values
+        return self._at(values, torch.tensor(levels, dtype=raw.dtype, device=raw.device))
 
     def sample(self, raw: Tensor, scale: Tensor, generator: torch.Generator | None = None) -> Tensor:
         share = torch.rand(raw.shape[:-1], generator=generator, dtype=raw.dtype, device=raw.device)
