@@ -19,7 +19,8 @@ import torch
 from rnnlab.baselines import match_beats, pan_tompkins
 from rnnlab.cli.build import load
 from rnnlab.data.ecg import TOLERANCE
-from rnnlab.data.records import find_lead, read_beats
+from rnnlab.data.physionet import read_beats
+from rnnlab.data.records import find_lead
 
 RECORD = "mitbih/100"
 

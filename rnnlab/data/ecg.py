@@ -20,7 +20,9 @@ from rnnlab.data.checks import check_batch_size, check_integer, check_number, ch
 from rnnlab.data.ecg_features import Conditioner
 from rnnlab.data.ecg_noise import Levels, draw_gaps, draw_noise, with_gaps
 from rnnlab.data.heartbeats import POINTS, Beats, Kinds, draw_beats, render
-from rnnlab.data.records import Lead, annotation_file, answer_table, find_lead, read_beats
+from rnnlab.data.leads import Lead
+from rnnlab.data.physionet import annotation_file, read_beats
+from rnnlab.data.records import answer_table, find_lead
 from rnnlab.data.resampling import Resampler
 
 MARKS = ("r", "q", "s", "qrs_on", "qrs_off")  # what is to be found of a beat

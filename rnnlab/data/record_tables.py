@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import codecs
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from rnnlab.data.checks import check_encoding
 from rnnlab.data.csv_text import read_number
+from rnnlab.data.leads import choose_lead
 from rnnlab.data.record_clocks import Clock
 
 # Names of a column of seconds, in any case.
@@ -33,7 +34,7 @@ class CSVLead:
             wrong").
 
     Attributes:
-        name, rate, num_samples, notes: as of `rnnlab.data.records.Lead`.
+        name, rate, num_samples, notes: as of `rnnlab.data.leads.Lead`.
     """
 
     def __init__(self, file: Path, lead: str | int | None, rate: float | None, encoding: str) -> None:
@@ -121,23 +122,3 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def choose_lead(names: Sequence[str], lead: str | int | None, place: str) -> int:
-    """Return the number of a lead.
-
-    Args:
-        names: of all leads.
-        lead: a name or a number from 0 on; None for the first one.
-        place: for the message.
-
-    Raises:
-        ValueError: there is none of that name or number.
-    """
-    if lead is None:
-        return 0
-    if isinstance(lead, int) and not isinstance(lead, bool) and 0 <= lead < len(names):
-        return lead
-    if isinstance(lead, str) and lead in names:
-        return list(names).index(lead)
-    raise ValueError(f"{place}: data.lead must be one of {', '.join(names)}, or a number from 0 on, got {lead!r}")

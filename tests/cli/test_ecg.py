@@ -12,7 +12,7 @@ from rnnlab.baselines import match_beats
 from rnnlab.cli.main import main
 from rnnlab.data import ECGData
 from rnnlab.data.heartbeats import Kinds, draw_beats, render
-from rnnlab.data.records import read_beats
+from rnnlab.data.physionet import read_beats
 
 wfdb = pytest.importorskip("wfdb")
 RATE = 200

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnnlab.data.records import annotation_file, answer_table, find_lead, header_file, read_beats
+from rnnlab.data.physionet import annotation_file, header_file, read_beats
+from rnnlab.data.records import answer_table, find_lead
 
 wfdb = pytest.importorskip("wfdb")
 # Its own, of pandas: what these tests call themselves.
@@ -68,7 +69,7 @@ def test_a_record_in_csv(tmp_path, signals, digits):
 
 @pytest.mark.parametrize(("size", "sizes"), [(7, [7] * 85 + [5]), (599, [599, 1]), (600, [600])])
 def test_long_records_come_in_pieces(tmp_path, monkeypatch, record, signals, size, sizes):
-    monkeypatch.setattr("rnnlab.data.records.PIECE", size)
+    monkeypatch.setattr("rnnlab.data.physionet.PIECE", size)
     monkeypatch.setattr("rnnlab.data.record_tables._PIECE", size)
     for lead in (find_lead(record, 1, None), find_lead(table(tmp_path / "heart.csv", signals), 1, None)):
         assert [len(piece) for piece in lead.pieces()] == sizes
@@ -286,6 +287,9 @@ def test_annotations_that_were_written_are_read(record):
     between = annotation_file(POINTS[:1] + 0.003, np.array([False]), RATE)  # 0.6 samples later: the next ones
     record.with_suffix(".atr").write_bytes(between)
     assert wfdb.rdann(str(record), "atr").sample.tolist() == [93, 101, 111]
+    early = annotation_file(POINTS[:1] - 0.47, np.array([False]), RATE)  # QRS begins before the record does
+    record.with_suffix(".atr").write_bytes(early)
+    assert wfdb.rdann(str(record), "atr").sample.tolist() == [0, 6, 16]
     record.with_suffix(".atr").write_bytes(annotation_file(POINTS[:0], np.array([], dtype=bool), RATE))
     assert not len(read_beats(record)[0])
 
