@@ -29,6 +29,7 @@ for speaker in george jackson lucas nicolas theo yweweler; do
     run "digits_without_$speaker" 0 experiment=classification/digits "data.leave_out=$speaker" \
         trainer.max_epochs=6
 done
+run digits_without_george_15 0 experiment=classification/digits data.leave_out=george
 for speaker in lucas nicolas; do
     run "digits_by_deviation_without_$speaker" 0 experiment=classification/digits "data.leave_out=$speaker" \
         trainer.max_epochs=6 $by_deviation
