@@ -118,6 +118,12 @@ def test_what_is_wrong_with_a_record_is_told(tmp_path, record, signals):
     for old, new in ((f" {checksum} ", " x "), ("200.0(0)", "nan(0)")):
         header.write_text(good.replace(old, new, 1))
         refused("heart.hea: not all of the line 'heart.dat 16 .* II' can be read")
+    header.write_text(f"heart 0 {RATE} 600\n")
+    refused("heart.hea: describes no signal")
+    header.write_text(good.replace(f"heart 2 {RATE} 600", f"heart 2 {RATE}"))
+    refused("heart.hea: does not say how many samples there are")
+    header.write_text(f"heart/2 2 {RATE} 600\nfirst 300\nsecond 300\n")
+    refused("heart.hea: is the header of a record in segments, which has to be put together first")
     header.write_text("nothing of the kind\n")
     refused("heart.hea: is no header of a record")
     header.write_text("")
@@ -142,6 +148,11 @@ def write(folder, signals, name="other", **options):
     options = {"fmt": ["16"] * 2, "adc_gain": [200.0] * 2, "baseline": [0] * 2} | options
     wfdb.wrsamp(name, RATE, ["mV"] * 2, ["II", "V5"], p_signal=signals, write_dir=str(folder), **options)
     return folder / name
+
+
+def test_a_line_is_flat_over_all_pieces_or_not_at_all(tmp_path, monkeypatch, signals):
+    monkeypatch.setattr("rnnlab.data.record_tables._PIECE", 1)
+    assert find_lead(table(tmp_path / "heart.csv", signals), None, None).num_samples == 600
 
 
 def test_flat_lines_and_lost_values_are_told(tmp_path, signals):
@@ -290,7 +301,9 @@ def test_annotations_that_were_written_are_read(record):
     early = annotation_file(POINTS[:1] - 0.47, np.array([False]), RATE)  # QRS begins before the record does
     record.with_suffix(".atr").write_bytes(early)
     assert wfdb.rdann(str(record), "atr").sample.tolist() == [0, 6, 16]
-    record.with_suffix(".atr").write_bytes(annotation_file(POINTS[:0], np.array([], dtype=bool), RATE))
+    none = annotation_file(POINTS[:0], np.array([], dtype=bool), RATE)
+    assert none == bytes(2)  # the end, as the format has it
+    record.with_suffix(".atr").write_bytes(none)
     assert not len(read_beats(record)[0])
 
 
