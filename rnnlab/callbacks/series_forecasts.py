@@ -14,7 +14,6 @@ from rnnlab.decoding.sampling import evaluating
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_INTERVALS = {"80%": (0.1, 0.9), "95%": (0.025, 0.975)}
 _WINDOWS_A_BATCH = 256
 
 
@@ -58,10 +57,11 @@ def forecasts(data: Any, task: Any, num_windows: int, title: str) -> Figure:
         times.append(one.times[row - data.window : row + data.horizon])
         names.append(" ".join(filter(None, (one.name, data.panel.targets[0]))))
     ends = {
-        name: tuple(quantiles[:, :, 0, task.levels.index(end)] for end in pair) for name, pair in _INTERVALS.items()
+        f"{percent}%": tuple(quantiles[:, :, 0, task.levels.index(end)] for end in pair)
+        for percent, pair in task.intervals.items()
+        if task.levels
     }
-    shown = ends if task.levels else {}
-    return bands(np.stack(history), np.stack(truth), mean[:, :, 0], shown, np.stack(times), names, title)
+    return bands(np.stack(history), np.stack(truth), mean[:, :, 0], ends, np.stack(times), names, title)
 
 
 def calibration(data: Any, task: Any, most_windows: int, title: str) -> Figure:
@@ -90,7 +90,7 @@ def _in_levels(data: Any, task: Any, origins: torch.Tensor) -> tuple[np.ndarray,
     with evaluating(task), torch.inference_mode():
         for rows in origins.split(_WINDOWS_A_BATCH):
             batch = data.windows.gather(rows, data.horizon).to(task.device)
-            forecast = task.forecast_levels(data, batch)
+            forecast = data.in_levels(batch, task.predict_step(batch))
             truth = data.inverse(batch.loc + batch.scale * batch.target)
             found.append([values.cpu().numpy() for values in (forecast.mean, forecast.quantiles, truth)])
     mean, quantiles, truth = (np.concatenate(parts) for parts in zip(*found, strict=True))

@@ -112,7 +112,7 @@ def _fold(run: Run, origins: torch.Tensor) -> Fold:
     run.task.to(device).eval()
     with torch.inference_mode():
         batch = run.data.windows.gather(origins, run.data.horizon).to(device)
-        return make_fold(run.data, origins, run.task.forecast_levels(run.data, batch))
+        return make_fold(run.data, origins, run.data.in_levels(batch, run.task.predict_step(batch)))
 
 
 def _show(found: BackTest, name: str) -> None:

@@ -6,12 +6,10 @@ import csv
 import io
 from collections.abc import Sequence
 
+from rnnlab.baselines.forecast_errors import INTERVALS
 from rnnlab.data.clock import write_time
 from rnnlab.data.csv_text import write_number
 from rnnlab.data.panel import Forecast, Panel
-
-# Shares of the intervals that are written, by the levels of their ends.
-_INTERVALS = {80: (0.1, 0.9), 95: (0.025, 0.975)}
 
 
 def write_forecasts(panel: Panel, forecasts: Sequence[Forecast]) -> str:
@@ -27,7 +25,7 @@ def write_forecasts(panel: Panel, forecasts: Sequence[Forecast]) -> str:
     has_names = len(panel.series) > 1 or panel.series[0].name != ""
     shown = {
         percent: tuple(forecasts[0].levels.index(level) for level in ends)
-        for percent, ends in _INTERVALS.items()
+        for percent, ends in INTERVALS.items()
         if set(ends) <= set(forecasts[0].levels)
     }
     columns = [panel.form.series_column or "series"] if has_names else []

@@ -260,6 +260,14 @@ class PanelData(InMemoryData):
         """Return levels of values loc + scale * v."""
         return self.scaling.inverse(values)
 
+    def in_levels(self, batch: ForecastBatch, forecast: Forecast) -> Forecast:
+        """Return a forecast of a batch in levels, float64."""
+        loc, scale = batch.loc, batch.scale
+        return forecast._replace(
+            mean=self.inverse(loc + scale * forecast.mean),
+            quantiles=self.inverse(loc.unsqueeze(-1) + scale.unsqueeze(-1) * forecast.quantiles),
+        )
+
     def denominators(self, batch: ForecastBatch) -> Denominators:
         """Return what errors of each window of a batch are divided by."""
         places = batch.origin[:, 0].cpu()
@@ -301,14 +309,8 @@ class PanelData(InMemoryData):
     def write_answers(self, queries: Queries, outputs: Sequence[Forecast]) -> str:
         """Return CSV lines of all forecasts, as `write_forecasts`."""
         panel, _ = queries.context
-        levels = [
-            forecast._replace(
-                mean=self.inverse(batch.loc + batch.scale * forecast.mean),
-                quantiles=self.inverse(batch.loc[..., None] + batch.scale[..., None] * forecast.quantiles),
-            )
-            for batch, forecast in zip(self.query_batches(queries), outputs, strict=True)
-        ]
-        return write_forecasts(panel, levels)
+        pairs = zip(self.query_batches(queries), outputs, strict=True)
+        return write_forecasts(panel, [self.in_levels(batch, forecast) for batch, forecast in pairs])
 
     def told(self, queries: Queries, outputs: Sequence[Forecast]) -> str:
         panel, _ = queries.context

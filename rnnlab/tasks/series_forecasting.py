@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rnnlab.baselines.forecast_errors import TERMS, forecast_terms, from_means
+from rnnlab.baselines.forecast_errors import INTERVALS, TERMS, forecast_terms, from_means
 from rnnlab.data.panel import Forecast, ForecastBatch
 from rnnlab.models.heads import LEVELS
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
@@ -33,7 +33,11 @@ class SeriesForecastingTask(Task):
     Attributes:
         monitor: the metric that picks the best checkpoint: the CRPS, of a point forecast the squared error; and which
             way is up.
+        levels: of the quantiles that it forecasts, none of a point.
+        intervals: in percent, by the levels of their ends.
     """
+
+    intervals = INTERVALS
 
     def __init__(self, model: nn.Module, optim: OptimiserFactory, schedule: ScheduleFactory | None = None) -> None:
         super().__init__(model, optim, schedule, "loss", *TERMS)
@@ -61,7 +65,7 @@ class SeriesForecastingTask(Task):
         loss, weight = self.model.loss(batch)
         self.means[split].update(loss=loss, weight=weight)
         data = self.trainer.datamodule
-        forecast = self.forecast_levels(data, batch)
+        forecast = data.in_levels(batch, self.predict_step(batch))
         truth = data.inverse(batch.loc + batch.scale * batch.target)
         arrays = (forecast.mean, truth, *data.denominators(batch), forecast.quantiles)
         terms = forecast_terms(*(values.cpu().numpy() for values in arrays), forecast.levels)
@@ -75,16 +79,3 @@ class SeriesForecastingTask(Task):
     def predict_step(self, batch: ForecastBatch, batch_index: int = 0) -> Forecast:
         """Return the forecast of all steps of a batch, in scaled values."""
         return Forecast(*self.model.forecast(batch, self.levels), self.levels)
-
-    def forecast_levels(self, data: Any, batch: ForecastBatch) -> Forecast:
-        """Return the same in levels, float64.
-
-        Args:
-            data: with `inverse`, as `rnnlab.data.PanelData`.
-            batch: windows of these data.
-        """
-        forecast, loc, scale = self.predict_step(batch), batch.loc, batch.scale
-        return forecast._replace(
-            mean=data.inverse(loc + scale * forecast.mean),
-            quantiles=data.inverse(loc.unsqueeze(-1) + scale.unsqueeze(-1) * forecast.quantiles),
-        )
