@@ -83,7 +83,7 @@ def learning_curve_bits(
     for name, value in reversed(compared.items()):
         colour, width = ("black", 1.2) if name == next(iter(compared)) else (_GREY, 1.0)  # the best one last
         axis.axhline(value, color=colour, linestyle="--", linewidth=width)
-        shown = re.sub(r"^(\d+)gram$", r"\1-gram", name)
+        shown = re.sub(r"^(\d+)gram", r"\1-gram", name).replace("_", " ")
         labels.append(_Label(f"{shown} {value:.3f}", value, colour))
     axis.set_xlabel("epoch")
     axis.set_ylabel("bits per character")

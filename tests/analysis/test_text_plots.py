@@ -31,6 +31,8 @@ def test_learning_curve_is_in_bits_with_the_ngrams_beside_it(tmp_path):
     baselines = {
         "baseline/1gram/val/bits": 4.5,
         "baseline/5gram/val/bits": 2.4,
+        "baseline/5gram_by_label/val/bits": 2.3,
+        "baseline/5gram_by_label/val/bits/loud": 2.2,
         "baseline/5gram/test/bits": 9.0,
         "time/fit_s": 8,
     }
@@ -38,10 +40,11 @@ def test_learning_curve_is_in_bits_with_the_ngrams_beside_it(tmp_path):
     train, val, *dashed = axis.get_lines()
     np.testing.assert_allclose(train.get_xydata(), [[1, 4], [2, 3], [3, 2]])
     np.testing.assert_allclose(val.get_xydata(), [[1, 3], [2, 2.5], [3, 2.75]])
-    assert [(line.get_ydata()[0], line.get_linestyle()) for line in dashed] == [(4.5, "--"), (2.4, "--")]
-    assert [line.get_color() == "black" for line in dashed] == [False, True]  # the best one
+    assert [(line.get_ydata()[0], line.get_linestyle()) for line in dashed] == [(4.5, "--"), (2.4, "--"), (2.3, "--")]
+    assert [line.get_color() == "black" for line in dashed] == [False, False, True]  # the best one
     labels = [text.get_text() for text in axis.texts]
-    assert labels == ["training 2.000", "5-gram 2.400", "validation 2.750, best 2.500", "1-gram 4.500"]
+    grams = ["5-gram by label 2.300", "5-gram 2.400"]
+    assert labels == ["training 2.000", *grams, "validation 2.750, best 2.500", "1-gram 4.500"]
     assert axis.get_ylabel() == "bits per character" and axis.get_xlabel() == "epoch"
     axis.figure.savefig(tmp_path / "curve.png")
 
