@@ -48,7 +48,8 @@ def pieces_of(signal, size):
 )
 def test_pieces_make_the_whole(make, size):
     signal = np.random.default_rng(0).standard_normal(1_800).cumsum() + 1_000
-    found = np.concatenate(list(make().stream(pieces_of(signal, size))))
+    pieces = [np.empty(0), *pieces_of(signal, size), np.empty(0)]
+    found = np.concatenate(list(make().stream(pieces)))
     np.testing.assert_allclose(found, make()(signal), rtol=0, atol=2e-6)
 
 
