@@ -94,7 +94,9 @@ def run_python(code: str) -> None:
         ("rnnlab_kernels", ["rnnlab", "lightning", "hydra", "wandb", "matplotlib"]),
         # Lightning itself loads matplotlib, by way of torchmetrics.
         pytest.param(
-            "rnnlab.cli.fit, rnnlab.data, rnnlab.models, rnnlab.tasks", ["wandb", "statsmodels"], marks=pytest.mark.slow
+            "rnnlab.cli.fit, rnnlab.data, rnnlab.models, rnnlab.tasks",
+            ["wandb", "statsmodels", "pandas", "pyarrow"],
+            marks=pytest.mark.slow,
         ),
     ],
 )

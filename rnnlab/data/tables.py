@@ -104,7 +104,8 @@ class _Reader:
         self.jumps = self._steps()
         self.codes = {name: self._word_codes(name) for name in self.words}
         if self.order is not None:
-            self.values = self.values[self.order]
+            for column in self.values.T:  # one by one, so that they are never there twice
+                column[:] = column[self.order]
         borders = np.cumsum([len(self.targets), len(self.form.past_covariates), len(self.form.known_covariates)])
         self.target, self.past, self.known, self.static = np.split(self.values, borders, axis=1)
         ends = zip(names, self.starts[:-1].tolist(), self.starts[1:].tolist(), strict=True)
