@@ -1,5 +1,5 @@
 #!/bin/sh
-# Recurrent networks on AirPassengers, the Nile and sunspots, one step ahead, three seeds each. RUNS names another folder
+# A GRU on AirPassengers, the Nile and sunspots, one step ahead, three seeds each. RUNS names another folder
 # for the runs; what is finished there is not repeated. AirPassengers lies below RNNLAB_DATA, the others are statsmodels'.
 set -eu
 here="$(dirname "$0")"
@@ -15,10 +15,9 @@ of() { # name words...
 }
 
 plain="data.transform=none data.difference=false data.lags=[] data.season=null data.time_column=null data.arima_seasonal_order=[0,0,0,0]"
-for rnn in gru lstm; do
-    of "air_passengers_$rnn" "rnn=$rnn"
-    of "nile_$rnn" $plain "rnn=$rnn" "data.path=$runs/nile.csv" data.column=volume data.val_size=10 data.test_size=50 \
-        data.window=10 "data.arima_order=[0,1,1]" data.batch_size=8
-    of "sunspots_$rnn" $plain "rnn=$rnn" "data.path=$runs/sunspots.csv" data.column=SUNACTIVITY data.val_size=22 \
-        data.test_size=59 data.window=22 "data.arima_order=null"
-done
+of air_passengers_gru rnn=gru
+of nile_gru $plain rnn=gru "data.path=$runs/nile.csv" data.column=volume data.val_size=10 data.test_size=50 \
+    data.window=10 "data.arima_order=[0,1,1]" data.batch_size=8
+of sunspots_gru $plain rnn=gru "data.path=$runs/sunspots.csv" data.column=SUNACTIVITY data.val_size=22 \
+    data.test_size=59 data.window=22 data.arima_order=null
+for name in air_passengers nile sunspots; do python "$here/../collect.py" "$runs/${name}_gru" > "$here/${name}_gru.csv"; done
