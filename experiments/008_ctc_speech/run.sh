@@ -20,6 +20,7 @@ for speaker in george jackson lucas nicolas theo yweweler; do
 done
 # Speech needs espeak-ng: apt-get install espeak-ng.
 run speech 0 experiment=ctc/speech
+run speech 1 experiment=ctc/speech
 # LISTS is the folder that real.py wrote.
 if [ -n "${LISTS:-}" ]; then
     run speech_telephone 0 experiment=ctc/speech data.high=3800
