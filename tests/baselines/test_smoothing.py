@@ -82,7 +82,7 @@ def test_the_unit_of_the_series_does_not_matter(series, unit):
         np.testing.assert_allclose(method(series * unit, 72, [72, 80], 5, season=12), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("data", "season"), [(air_passengers, 12), (nile, None), (sunspots, 11)], ids=str)
+@pytest.mark.parametrize(("data", "season"), [(air_passengers, 12), (nile, None), (sunspots, 11)])
 def test_theta_is_that_of_statsmodels(data, season):
     """Sunspots are 0 in some years, so that their season is added."""
     module = pytest.importorskip("statsmodels.tsa.forecasting.theta")
