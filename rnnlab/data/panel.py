@@ -6,6 +6,7 @@ steps that a model sees, K steps to forecast.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -65,12 +66,18 @@ def columns_apart(panel: Panel) -> Panel:
     """Return a panel in which each target column of each series is a series of its own, of one target `value`.
 
     What a model then learns of one column it knows of all. Series are named by their column, after their own name.
+
+    Raises:
+        ValueError: two would have the same name.
     """
     apart = [
         one._replace(name=f"{one.name}/{target}" if one.name else target, target=one.target[:, [column]])
         for one in panel.series
         for column, target in enumerate(panel.targets)
     ]
+    for name, count in Counter(one.name for one in apart).items():
+        if count > 1:
+            raise ValueError(f"columns=apart would name two series {name!r}: rename a column or a series")
     return panel._replace(series=apart, targets=["value"])
 
 

@@ -36,18 +36,23 @@ def fold_origins(data: PanelData, num_folds: int, stride: int) -> list[Tensor]:
         stride: rows from an origin to the next.
 
     Raises:
-        ValueError: the first fold would begin before the test part.
+        ValueError: the first fold would begin before the test part, or with too few rows before it for a window.
     """
     needed = rows_needed(num_folds, stride, data.horizon)
     places = data.splits["test"][0][:, 0].unique()
     for place in places.tolist():
         one, start = data.panel.series[place], data.borders[place][2]
+        whose = f" of series {one.name!r}" if one.name else ""
         if one.num_rows - needed < start:
-            whose = f" of series {one.name!r}" if one.name else ""
             raise ValueError(
                 f"backtest.folds={num_folds} and backtest.stride={stride} forecast {needed} rows with a horizon of "
                 f"{data.horizon}, and the test part{whose} has {one.num_rows - start}: fewer folds, a smaller stride, "
                 "or backtest.retrain=true, which needs no test part"
+            )
+        if one.num_rows - needed < data.context:
+            raise ValueError(
+                f"backtest.folds={num_folds} and backtest.stride={stride} leave {one.num_rows - needed} rows{whose} "
+                f"before the first fold, and a window needs {data.context}: fewer folds, or a smaller stride"
             )
     ends = torch.tensor([data.panel.series[place].num_rows for place in places.tolist()])
     return [torch.stack([places, ends - data.horizon - fold * stride], dim=1) for fold in reversed(range(num_folds))]

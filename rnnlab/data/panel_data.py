@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from rnnlab.data.batches import InMemoryData, Queries
 from rnnlab.data.checks import check_batch_size, check_choice, check_fraction, check_integer
+from rnnlab.data.clock import write_time
 from rnnlab.data.files import find_file
 from rnnlab.data.panel import Forecast, ForecastBatch, Panel, PanelSeries, columns_apart
 from rnnlab.data.panel_answers import write_forecasts
@@ -111,6 +112,12 @@ class PanelData(InMemoryData):
         self.borders = [self._borders(one) for one in series]
         splits = {part: (self._origins(part),) for part in _PARTS}  # refuses parts without a window
         self._num_train = [borders[1] for borders in self.borders]
+        for one, num_train in zip(series, self._num_train, strict=True):
+            if not num_train:
+                raise ValueError(
+                    f"{self.path}: series {one.name!r} has {one.num_rows} rows, of which val_size and test_size leave "
+                    "none to train on, nor to scale it by"
+                )
         self.measures = denominators(series, self._num_train, self.season or 1)  # (S, C)
         sha256 = hashlib.sha256(find_file(self.path, "table").read_bytes()).hexdigest()
         if not self._state:
@@ -131,6 +138,8 @@ class PanelData(InMemoryData):
         given = {field: value for field, value in self.form._asdict().items() if value is not None}
         form = TableForm(**{**found, **given, **({} if encoding is None else {"encoding": encoding})})
         panel = read_table(path, form, ahead=ahead)
+        if self.scaling.log:
+            _check_positive(path, panel)
         return columns_apart(panel) if self.columns == "apart" else panel
 
     def _shortened(self, panel: Panel) -> Panel:
@@ -315,6 +324,17 @@ class PanelData(InMemoryData):
     def told(self, queries: Queries, outputs: Sequence[Forecast]) -> str:
         panel, _ = queries.context
         return f"{self._asked} steps of {len(panel.series)} series"
+
+
+def _check_positive(path: str | Path, panel: Panel) -> None:
+    for one in panel.series:
+        for row, column in np.argwhere(one.target <= 0)[:1].tolist():
+            whose = f" of series {one.name!r}" if one.name else ""
+            time = write_time(one.times[row], panel.form.date_format, panel.zone)
+            raise ValueError(
+                f"{path}: transform=log needs positive values, got {one.target[row, column]:g} in column "
+                f"{panel.targets[column]!r}{whose} at {panel.form.time_column or 'row'} {time}"
+            )
 
 
 def _check_size(name: str, size: int | float) -> int | float:

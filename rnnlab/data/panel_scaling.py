@@ -130,6 +130,9 @@ class PanelScaling:
 
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and population deviation (B, 1, C) over the steps of (B, R, C); 0 and 1 where nothing is known."""
+    if not values.shape[1]:
+        mean = values.new_zeros(len(values), 1, values.shape[2])
+        return mean, torch.ones_like(mean)
     mean = values.nanmean(dim=1, keepdim=True).nan_to_num()
     deviation = (values - mean).square().nanmean(dim=1, keepdim=True).sqrt()
     rounding = torch.finfo(values.dtype).eps * values.abs().nan_to_num().amax(dim=1, keepdim=True)

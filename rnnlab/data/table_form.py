@@ -31,7 +31,8 @@ class TableForm(NamedTuple):
         calendar: what else is known of a time, each as a sine and a cosine: 'minute' of the hour, 'hour' of the day,
             'weekday', 'day' of the month, 'month', 'year_day'.
         missing: what is done about missing values and missing rows. 'refuse': nothing; 'hold': the last value stands
-            for them; 'linear': a line between their neighbours; 'mask': targets stay missing, covariates are held.
+            for them; 'linear': a line between their neighbours, of which the
+            one behind may be of validation or test; 'mask': targets stay missing, covariates are held.
         separator: between cells, one character.
         decimal: sign before decimals, '.' or ','.
         thousands: sign between groups of three digits; '' for none.

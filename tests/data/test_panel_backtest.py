@@ -35,6 +35,18 @@ def test_folds_end_with_each_series(data):
         fold_origins(data, 5, 2)
 
 
+def test_a_fold_never_reaches_before_its_series(tmp_path):
+    """The windows of a short series would begin among the rows of the series before it."""
+    rows = [f"a,{row % 5}" for row in range(60)] + [f"b,{row}" for row in range(18)]
+    (tmp_path / "short.csv").write_text("\n".join(["id,y", *rows]) + "\n")
+    settings = {"window": 12, "horizon": 2, "val_size": 7, "test_size": 8, "batch_size": 4}
+    data = PanelData(tmp_path / "short.csv", {"series_column": "id"}, **settings)
+    data.setup()
+    assert fold_origins(data, 3, 2)[0].tolist() == [[0, 54], [1, 12]]
+    with pytest.raises(ValueError, match="leave 10 rows of series 'b' before the first fold, and a window needs 12"):
+        fold_origins(data, 4, 2)
+
+
 def test_all_methods_are_measured_on_the_same_values(data):
     rng, folds, truths = np.random.default_rng(1), [], []
     for origins in fold_origins(data, 4, 2):

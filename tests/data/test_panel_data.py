@@ -197,3 +197,43 @@ def test_numbers_and_dates_mean_what_they_meant_in_training(tmp_path):
     (rows, _) = data.read_queries(asked).context
     assert rows.series[0].target[:, 0].tolist() == [float(f"1.23{day}") for day in range(1, 10)]
     assert told(data, asked, tmp_path)[0]["day"] == "2024-02-10"
+
+
+def write(path, *rows):
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("value, shown", [("0", "0"), ("-1.5", "-1.5")])
+def test_logarithms_are_refused_where_there_are_none(tmp_path, value, shown):
+    """Of the whole table, before a run, and of a table to be answered."""
+    rows = [str(row % 5 + 1) for row in range(40)]
+    bad = write(tmp_path / "bad.csv", "y", *rows[:35], value, *rows[36:])
+    message = f"bad.csv: transform=log needs positive values, got {shown} in column 'y' at row 36"
+    with pytest.raises(ValueError, match=message):
+        make(bad, {}, transform="log", val_size=5, test_size=5, batch_size=4)
+    data = make(write(tmp_path / "good.csv", "y", *rows), {}, transform="log", val_size=5, test_size=5, batch_size=4)
+    with pytest.raises(ValueError, match=message):
+        data.read_queries(bad)
+
+
+def test_a_series_without_rows_to_train_on_is_named(tmp_path):
+    rows = [f"a,{row % 5}" for row in range(60)] + [f"b,{row}" for row in range(18)]
+    path = write(tmp_path / "short.csv", "id,y", *rows)
+    with pytest.raises(ValueError, match="series 'b' has 18 rows, of which val_size and test_size leave none to train"):
+        make(path, {"series_column": "id"}, batch_size=4)
+
+
+def test_a_series_of_too_few_rows_for_its_differences_is_not_scaled(tmp_path):
+    rows = [f"a,{row % 5}" for row in range(60)] + [f"b,{row}" for row in range(24)]
+    path = write(tmp_path / "short.csv", "id,y", *rows)
+    data = make(path, {"series_column": "id"}, batch_size=4, seasonal_difference=4)
+    learnt = data.state_dict()["series"]["b"]
+    assert (learnt["mean"], learnt["deviation"]) == ([0.0], [1.0])
+
+
+def test_columns_apart_of_one_name_are_refused(tmp_path):
+    rows = [f"{name},{row % 5},{row % 3}" for name in ("a/b", "a") for row in range(60)]
+    path = write(tmp_path / "twice.csv", "id,c,b/c", *rows)
+    with pytest.raises(ValueError, match="columns=apart would name two series 'a/b/c'"):
+        make(path, {"series_column": "id"}, batch_size=4, columns="apart")
