@@ -28,8 +28,7 @@ if [ -n "${LISTS:-}" ]; then
 fi
 run words 0 experiment=speech/words
 run words_alone 0 experiment=speech/words model.context=false
-deep="data.num_train=12000 model.projection=384 model.depth=2 model.skip=true trainer.max_epochs=12"
-for seed in 0 1; do
-    run words_deep "$seed" experiment=speech/words $deep
-    run words_deep_alone "$seed" experiment=speech/words $deep model.context=false
+for seed in 0 1 2; do
+    run words_deep "$seed" experiment=speech/words_deep
+    run words_deep_alone "$seed" experiment=speech/words_deep model.context=false
 done

@@ -57,7 +57,9 @@ def ready(tmp_path, monkeypatch, text_file, conllu_file, pairs_file):
 
 
 @pytest.mark.parametrize("words", few(COMMANDS, [words for words in COMMANDS if words[0] != "train"]), ids=" ".join)
-def test_command_runs(words, ready, addition_run, char_run, tagger_run, sounds_run, ecg_run, table_run, capsys):
+def test_command_runs(
+    words, ready, addition_run, char_run, tagger_run, sounds_run, ecg_run, table_run, labelled_run, table_file, capsys
+):
     verb, experiment = words[0], value_of(words, "experiment")
     if words[1:2] == ["plugins=[mylab]"] or "cell=mylab" in " ".join(words):
         return  # tests/cli/test_plugins.py
@@ -71,6 +73,10 @@ def test_command_runs(words, ready, addition_run, char_run, tagger_run, sounds_r
         run, words = tagger_run, [word.replace("FILE", "FILE.conllu") for word in words]
     if "backtest" in " ".join(words):
         run = table_run
+    if "horizon=24" in words:
+        run, words = table_run, [word.replace("FILE.csv", str(table_file)).replace("24", "3") for word in words]
+    if "label=NAME" in words:
+        run, words = labelled_run, [word.replace("NAME", "loud") for word in words]
     run = shutil.copytree(run, ready / "DIR")
     words = [word.replace("run_dir=DIR", f"run_dir={run}").replace("column=xpos", "column=upos") for word in words]
     words = [word.replace("output=FILE", "output=ANSWERS") for word in words]

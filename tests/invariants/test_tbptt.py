@@ -70,7 +70,7 @@ def train_by_hand(task, steps, accumulated, algorithm, limit):
     optimizer, num_updates, state = task.optim(parameters), 0, None
     for epoch in range(3):
         loader.sampler.set_epoch(epoch)
-        for index, (inputs, targets, reset, _) in enumerate(loader):
+        for index, (inputs, targets, reset, *_) in enumerate(loader):
             output, state = task.model.rnn(inputs.transpose(0, 1), None if reset[0, 0] else state)
             state = rnnlab.nn.detach_state(state)
             (mse_loss(task.model.head(output.transpose(0, 1)), targets) / accumulated).backward()
