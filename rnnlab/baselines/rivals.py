@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,17 +58,8 @@ def forecast_by(
         >>> forecast_by("seasonal_naive", np.array([1.0, 2.0, 3.0]), num_fit=2, first_targets=[3], horizon=3, season=2)
         array([[2., 3., 2.]])
     """
-    if name not in RIVALS:
-        near = difflib.get_close_matches(str(name), RIVALS, n=1)
-        hint = f", the nearest to {name!r}: {near[0]}" if near else f", got {name!r}"
-        raise ValueError(f"a baseline must be one of {', '.join(RIVALS)}{hint}")
+    check_rival(name, options, season)
     method = RIVALS[name]
-    allowed = [key for key in inspect.signature(method).parameters if key not in _COMMON]
-    for key in options:
-        if key not in allowed:
-            raise ValueError(
-                f"{name} has {'the options ' + ', '.join(allowed) if allowed else 'no options'}, got {key}"
-            )
     series, targets = check_origins(series, num_fit, first_targets, horizon)
     season = None if season == 1 and name != "seasonal_naive" else season
     if log and not (series[np.isfinite(series)] > 0).all():
@@ -89,6 +80,23 @@ def forecast_by(
     return np.exp(result) if log else result
 
 
+def check_rival(name: str, options: Mapping[str, Any], season: int | None) -> None:
+    """Raise ValueError unless `forecast_by` has this method, with these options of its own, for a season or none."""
+    if name not in RIVALS:
+        near = difflib.get_close_matches(str(name), RIVALS, n=1)
+        hint = f", the nearest to {name!r}: {near[0]}" if near else f", got {name!r}"
+        raise ValueError(f"a baseline must be one of {', '.join(RIVALS)}{hint}")
+    method = RIVALS[name]
+    allowed = [key for key in inspect.signature(method).parameters if key not in _COMMON]
+    for key in options:
+        if key not in allowed:
+            raise ValueError(
+                f"{name} has {'the options ' + ', '.join(allowed) if allowed else 'no options'}, got {key}"
+            )
+    if name == "seasonal_naive" and season is None:
+        raise ValueError("seasonal_naive needs a season")
+
+
 def _naive(series: np.ndarray, num_fit: int, first_targets: np.ndarray, horizon: int, season: int | None) -> np.ndarray:
     """The last value."""
     return _seasonal_naive(series, num_fit, first_targets, horizon, 1)
@@ -98,8 +106,7 @@ def _seasonal_naive(
     series: np.ndarray, num_fit: int, first_targets: np.ndarray, horizon: int, season: int | None
 ) -> np.ndarray:
     """The last season; what is missing of it, from the seasons before."""
-    if season is None:
-        raise ValueError("seasonal_naive needs a season")
+    assert season is not None  # by `check_rival`
     if len(first_targets) and first_targets.min() < season:
         raise ValueError(f"seasonal_naive needs {season} values before a target, got {first_targets.min()}")
     known = series.copy()

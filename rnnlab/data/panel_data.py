@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from rnnlab.baselines.rivals import check_rival
 from rnnlab.data.batches import InMemoryData, Queries
 from rnnlab.data.checks import check_batch_size, check_choice, check_fraction, check_integer
 from rnnlab.data.clock import write_time
@@ -30,6 +31,7 @@ from rnnlab.data.tables import TableForm, read_table
 _PARTS = ("train", "val", "test")
 # Of a form, found out where they are not given.
 _MEANINGS = ("targets", "categories", "frequency", "date_format", "decimal", "thousands")
+_FITTING = ("log", "refit", "fit_last")  # options of any baseline
 _QUERIES_A_BATCH = 256
 
 
@@ -97,7 +99,14 @@ class PanelData(InMemoryData):
         self.max_rows = None if max_rows is None else check_integer("max_rows", max_rows, 1)
         self.unseen, self.stride = check_integer("unseen", unseen, 0), check_integer("stride", stride, 1)
         self.eval_batch_size = check_integer("eval_batch_size", eval_batch_size, 1)
+        if self.form.missing == "mask" and self.scaling.context:
+            raise ValueError("missing=mask leaves values out that differences need: missing=hold or linear fills them")
+        baselines = [baselines] if isinstance(baselines, str) else baselines
         self.given_baselines = dict(baselines) if isinstance(baselines, Mapping) else dict.fromkeys(baselines)
+        for name, options in self.given_baselines.items():
+            check_rival(
+                name, {key: value for key, value in (options or {}).items() if key not in _FITTING}, self.season
+            )
         self._asked = self.horizon
         self._state: dict[str, Any] = {}
 
@@ -226,7 +235,15 @@ class PanelData(InMemoryData):
         return self._state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Know series and scaling of a run, without its table."""
+        """Know series and scaling of a run, without its table.
+
+        Raises:
+            ValueError: another table was read, and taken for the one to train on.
+        """
+        if self._state and self._state["sha256"] != state_dict["sha256"]:
+            raise ValueError(
+                f"{self.path} is not the table this run was trained on: bring the former one back, or train anew"
+            )
         self._know(state_dict)
 
     def _lay(self, series: Sequence[PanelSeries], num_train: Sequence[int]) -> PanelWindows:
@@ -320,6 +337,11 @@ class PanelData(InMemoryData):
         panel, _ = queries.context
         pairs = zip(self.query_batches(queries), outputs, strict=True)
         return write_forecasts(panel, [self.in_levels(batch, forecast) for batch, forecast in pairs])
+
+    def encode_answers(self, queries: Queries, outputs: Sequence[Forecast], suffix: str) -> bytes:
+        if suffix in (".parquet", ".pq", ".gz"):
+            raise ValueError(f"forecasts are written as text: output=NAME.csv, not {suffix}")
+        return super().encode_answers(queries, outputs, suffix)
 
     def told(self, queries: Queries, outputs: Sequence[Forecast]) -> str:
         panel, _ = queries.context

@@ -174,6 +174,13 @@ def test_baselines_are_measured_on_the_windows_of_test(table):
         (dict(batch_size=1000), "batch_size must be at most the size of the training part, 60, got 1000"),
         (dict(columns="each"), "columns must be one of apart, together, got 'each'"),
         (dict(val_size=1.5), "val_size must lie strictly between 0 and 1, got 1.5"),
+        (dict(baselines=["naiv"]), "a baseline must be one of .*, the nearest to 'naiv': naive"),
+        (dict(baselines=["seasonal_naive"]), "seasonal_naive needs a season"),
+        (dict(baselines={"ar": {"orders": 2}}), "ar has the options order, got orders"),
+        (
+            dict(table={**COLUMNS, "missing": "mask"}, difference=True),
+            "missing=mask leaves values out that differences",
+        ),
         (dict(window=0), "window must be an integer of at least 1, got 0"),
     ],
 )
@@ -237,3 +244,17 @@ def test_columns_apart_of_one_name_are_refused(tmp_path):
     path = write(tmp_path / "twice.csv", "id,c,b/c", *rows)
     with pytest.raises(ValueError, match="columns=apart would name two series 'a/b/c'"):
         make(path, {"series_column": "id"}, batch_size=4, columns="apart")
+
+
+def test_training_goes_on_with_the_same_table_alone(table):
+    data, other = make(table()), make(table(num_rows=70, name="longer.csv"))
+    other.load_state_dict(other.state_dict())
+    with pytest.raises(ValueError, match="longer.csv is not the table this run was trained on"):
+        other.load_state_dict(data.state_dict())
+
+
+def test_answers_are_text(table):
+    data = make(table(), baselines="naive")
+    queries = data.read_queries(table(num_rows=50, ahead=3, name="asked.csv"))
+    with pytest.raises(ValueError, match="forecasts are written as text: output=NAME.csv, not .parquet"):
+        data.encode_answers(queries, [], ".parquet")

@@ -127,8 +127,12 @@ def test_compiled_windows_give_the_numbers_of_the_whole(name, reverse):
         grads = gradients(layer, output, *(part for each in state for part in each))
         found.append((output, [tuple(each) for each in state], grads, leaf.grad))
     for windows in found[1:]:
-        # On an AMD EPYC, BLAS adds up the products of one step in another order than those of many.
-        assert name == "layer norm" or torch.equal(windows[0], found[0][0])
+        if name == "layer norm":
+            # BLAS of an AMD EPYC adds up the products of one step in another order than those of many, and norms of
+            # four units that hardly differ make much of it: up to 5e-6 in gradients.
+            assert_close(windows, found[0], rtol=1e-4, atol=1e-5)
+            continue
+        assert torch.equal(windows[0], found[0][0])
         assert_close(windows, found[0], rtol=1e-5, atol=1e-6)
 
 
