@@ -21,6 +21,7 @@ done
 # Speech needs espeak-ng: apt-get install espeak-ng.
 run speech 0 experiment=ctc/speech
 run speech 1 experiment=ctc/speech
+run speech 2 experiment=ctc/speech
 # LISTS is the folder that real.py wrote.
 if [ -n "${LISTS:-}" ]; then
     run speech_telephone 0 experiment=ctc/speech data.high=3800
