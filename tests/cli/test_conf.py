@@ -161,6 +161,7 @@ def test_option_composes(group, option):
         ("data", "sounds"): ["data.train=x.tsv"],
         ("data", "series"): ["data.train=x.tsv"],
         ("model", "vector_decoder"): ["model.source_length=4"],
+        ("model", "linear_series_forecaster"): ["model.window=24"],
     }.get((group, option), [])
     config = composed(f"{group}={option}", *needed)
     assert config["name"] == "addition/lstm"
