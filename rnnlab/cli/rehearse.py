@@ -110,7 +110,7 @@ def check_logger(options: dict[str, Any]) -> None:
 
 
 def rehearse_step(task: pl.LightningModule, data: pl.LightningDataModule, trainer: pl.Trainer) -> None:
-    """Let the task check its model's output for a small batch, on the trainer's device.
+    """Let the task check its model's output for a small batch, on the trainer's device, and all data if it asks to.
 
     No weight, no gradient and no random number is touched: modules are in evaluation mode meanwhile.
 
@@ -121,6 +121,8 @@ def rehearse_step(task: pl.LightningModule, data: pl.LightningDataModule, traine
     batch = move_data_to_device(data.rehearsal_batch(), device)
     task.to(device).eval()
     try:
+        if hasattr(task, "check_data"):
+            task.check_data(data)
         with torch.no_grad():
             task.check(batch)
     except torch.OutOfMemoryError:

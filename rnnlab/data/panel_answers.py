@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rnnlab.baselines.forecast_errors import INTERVALS
 from rnnlab.data.clock import write_time
 from rnnlab.data.csv_text import write_number
 from rnnlab.data.panel import Forecast, Panel
+
+
+def answer_columns(panel: Panel, intervals: Iterable[int]) -> list[str]:
+    """Return the names of the columns of `write_forecasts`.
+
+    Raises:
+        ValueError: two would be called the same.
+    """
+    columns = [panel.form.series_column or "series"] if has_names(panel) else []
+    columns.append(panel.form.time_column or "row")
+    for target in panel.targets:
+        columns += [target, *(f"{target}_{end}{percent}" for percent in intervals for end in ("lo", "hi"))]
+    for name in columns:
+        if columns.count(name) > 1:
+            raise ValueError(
+                f"two columns of forecasts would be called {name!r}: give a column of the table another name"
+            )
+    return columns
+
+
+def has_names(panel: Panel) -> bool:
+    """Return whether series are told apart by name."""
+    return len(panel.series) > 1 or panel.series[0].name != ""
 
 
 def write_forecasts(panel: Panel, forecasts: Sequence[Forecast]) -> str:
@@ -22,24 +45,19 @@ def write_forecasts(panel: Panel, forecasts: Sequence[Forecast]) -> str:
         panel: the series, with the times of the forecasts behind their last rows.
         forecasts: in levels, of all series in their order.
     """
-    has_names = len(panel.series) > 1 or panel.series[0].name != ""
     shown = {
         percent: tuple(forecasts[0].levels.index(level) for level in ends)
         for percent, ends in INTERVALS.items()
         if set(ends) <= set(forecasts[0].levels)
     }
-    columns = [panel.form.series_column or "series"] if has_names else []
-    columns.append(panel.form.time_column or "row")
-    for target in panel.targets:
-        columns += [target, *(f"{target}_{end}{percent}" for percent in shown for end in ("lo", "hi"))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(answer_columns(panel, shown))
     rows = ((mean, quantiles) for part in forecasts for mean, quantiles in zip(part.mean, part.quantiles, strict=True))
     for one, (mean, quantiles) in zip(panel.series, rows, strict=True):
         times = one.times[one.num_rows :]
         for time, means, spread in zip(times, mean.tolist(), quantiles.tolist(), strict=False):
-            line = [one.name] if has_names else []
+            line = [one.name] if has_names(panel) else []
             line.append(write_time(time, panel.form.date_format, panel.zone))
             for value, levels in zip(means, spread, strict=True):
                 line.append(write_number(value))

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from rnnlab.baselines.forecast_errors import INTERVALS
 from rnnlab.baselines.rivals import check_rival
 from rnnlab.data.batches import InMemoryData, Queries
 from rnnlab.data.checks import check_batch_size, check_choice, check_fraction, check_integer
 from rnnlab.data.clock import write_time
 from rnnlab.data.files import find_file
 from rnnlab.data.panel import Forecast, ForecastBatch, Panel, PanelSeries, columns_apart
-from rnnlab.data.panel_answers import write_forecasts
+from rnnlab.data.panel_answers import answer_columns, write_forecasts
 from rnnlab.data.panel_baselines import PanelBaselines
 from rnnlab.data.panel_scaling import PanelScaling
 from rnnlab.data.panel_statistics import Denominators, denominators, learn, learn_series
@@ -52,7 +53,7 @@ class PanelData(InMemoryData):
         season: steps of a season, for the seasonal naive forecast and the errors that are divided by its own.
         val_size, test_size: rows of a part of each series: an integer, or a fraction of its rows.
         max_rows: how many rows of each series are read at most, from its beginning.
-        unseen: how many series, the last by name, no model is trained on: they are the test part.
+        unseen: how many series of the table, the last by name, no model is trained on: they are the test part.
         stride: rows from a training window to the next; those of other parts are 1 apart.
         batch_size: windows a batch.
         eval_batch_size: windows a batch of the other parts.
@@ -116,8 +117,11 @@ class PanelData(InMemoryData):
         self.panel = self._shortened(self._read(self.path))
         self.notes = list(self.panel.notes)
         series = self.panel.series
-        if not self.unseen < len(series):
-            raise ValueError(f"unseen must be less than the {len(series)} series of {self.path}, got {self.unseen}")
+        columns_each = len(self.panel.form.targets or ()) if self.columns == "apart" else 1
+        if self.unseen * columns_each >= len(series):
+            there = len(series) // columns_each
+            raise ValueError(f"unseen must be less than the {there} series of {self.path}, got {self.unseen}")
+        self._num_seen = len(series) - self.unseen * columns_each
         self.borders = [self._borders(one) for one in series]
         splits = {part: (self._origins(part),) for part in _PARTS}  # refuses parts without a window
         self._num_train = [borders[1] for borders in self.borders]
@@ -130,14 +134,20 @@ class PanelData(InMemoryData):
         self.measures = denominators(series, self._num_train, self.season or 1)  # (S, C)
         sha256 = hashlib.sha256(find_file(self.path, "table").read_bytes()).hexdigest()
         if not self._state:
-            seen = self.panel._replace(series=series[: len(series) - self.unseen])
+            seen = self.panel._replace(series=series[: self._num_seen])
             state = learn(seen, self.scaling, self._num_train[: len(seen.series)])
             self._know(
-                {**state, "form": {field: getattr(self.panel.form, field) for field in _MEANINGS}, "sha256": sha256}
+                {
+                    **state,
+                    "form": {field: getattr(self.panel.form, field) for field in _MEANINGS},
+                    "settings": self._settings(),
+                    "sha256": sha256,
+                }
             )
         elif self._state["sha256"] != sha256:
             self.notes.append(f"{self.path} is not, or no longer, the table that this run was trained on")
         self._check_columns(self.panel)
+        answer_columns(self.panel, INTERVALS)  # refuses names that would stand there twice
         self.windows = self._lay(series, self._num_train)
         return splits
 
@@ -172,11 +182,9 @@ class PanelData(InMemoryData):
 
     def _origins(self, part: str) -> Tensor:
         """Return place and first target row (N, 2) of all windows of a part."""
-        place, num_seen = _PARTS.index(part), len(self.panel.series) - self.unseen
+        place, numbers = _PARTS.index(part), range(len(self.panel.series))
         if self.unseen:
-            numbers = range(num_seen, len(self.panel.series)) if part == "test" else range(num_seen)
-        else:
-            numbers = range(len(self.panel.series))
+            numbers = numbers[self._num_seen :] if part == "test" else numbers[: self._num_seen]
         spans = {number: self.borders[number][place : place + 2] for number in numbers}
         found = [self._rows_of(number, *span, self.stride if part == "train" else 1) for number, span in spans.items()]
         origins = torch.from_numpy(np.concatenate(found))
@@ -222,6 +230,17 @@ class PanelData(InMemoryData):
             "num_series": len(state["series"]),
         }
 
+    def _settings(self) -> dict[str, Any]:
+        """Return what decides how a model reads windows: it reads others without a complaint, and wrongly."""
+        return {
+            "columns": self.columns,
+            "transform": "log" if self.scaling.log else "none",
+            "difference": self.scaling.difference,
+            "seasonal_difference": self.scaling.season or None,
+            "scale": self.scaling.scale,
+            "table.calendar": list(self.form.calendar),
+        }
+
     def _check_columns(self, panel: Panel) -> None:
         for what, there in (("targets", panel.targets), ("past", panel.past), ("known", panel.known)):
             if there != self._state[what]:
@@ -238,8 +257,11 @@ class PanelData(InMemoryData):
         """Know series and scaling of a run, without its table.
 
         Raises:
-            ValueError: another table was read, and taken for the one to train on.
+            ValueError: another table was read, and taken for the one to train on; or windows are scaled otherwise.
         """
+        for name, given in self._settings().items():
+            if given != (trained := state_dict["settings"][name]):
+                raise ValueError(f"data.{name} is {trained!r} in the run, and cannot be {given!r} afterwards")
         if self._state and self._state["sha256"] != state_dict["sha256"]:
             raise ValueError(
                 f"{self.path} is not the table this run was trained on: bring the former one back, or train anew"

@@ -43,7 +43,8 @@ class PanelScaling:
             moved by what changed over it.
         scale: 'train': mean and deviation of the series' training part, by column; 'window': of the window;
             'window_mean': divided by the window's mean size; 'window_last': less the window's last value, divided by
-            the deviation of the training part; 'none'. A deviation of zero counts as one.
+            the deviation of the training part; 'none'. A deviation of zero counts as one; where a window knows nothing
+            of a column, the training part stands for it.
 
     Raises:
         ValueError: an argument is none of these, or 'window_last' goes with a difference, which it is.
@@ -86,8 +87,10 @@ class PanelScaling:
 
     def statistics(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and deviation (C,) of the changes of a training part u (R, C); 0 and 1 where there are none."""
-        mean, deviation = _moments(self.changes(values)[None])
-        return mean[0, 0], deviation[0, 0]
+        # Column by column: of a long table, what is made on the way is as large as a column, not as the table.
+        parts = [_moments(self.changes(column)[None]) for column in values.split(1, dim=1)]
+        mean, deviation = (torch.cat([part[0, 0] for part in side]) for side in zip(*parts, strict=True))
+        return mean, deviation
 
     def window(self, values: Tensor, mean: Tensor, deviation: Tensor, num_steps: int) -> Scaled:
         """Scale windows.
@@ -99,12 +102,16 @@ class PanelScaling:
         """
         changes = self.changes(values)
         center, width = mean[:, None], deviation[:, None]  # (B, 1, C)
+        is_known = ~changes.isnan().all(dim=1, keepdim=True)  # of the others the training part is all that is known
         if self.scale == "window":
-            center, width = _moments(changes)
+            center, width = (
+                part.where(is_known, left) for part, left in zip(_moments(changes), (center, width), strict=True)
+            )
         elif self.scale == "window_mean":
-            center, width = torch.zeros_like(center), _or_one(changes.abs().nanmean(dim=1, keepdim=True))
+            size = changes.abs().nanmean(dim=1, keepdim=True).where(is_known, center.abs())
+            center, width = torch.zeros_like(center), _or_one(size)
         elif self.scale == "window_last":
-            center = _last(changes)
+            center = _last(changes).where(is_known, center)
         elif self.scale == "none":
             center, width = torch.zeros_like(center), torch.ones_like(width)
         reference, repeats = self._reference(values, num_steps)

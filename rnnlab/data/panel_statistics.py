@@ -70,19 +70,19 @@ def _moments(values: np.ndarray) -> tuple[list[float], list[float]]:
     """Return mean and deviation by column, 0 and 1 where there are no rows, 1 for the deviation of a constant."""
     if not len(values):
         return [0.0] * values.shape[1], [1.0] * values.shape[1]
-    deviation = np.where(np.ptp(values, axis=0) == 0, 1.0, values.std(axis=0))
-    return values.mean(axis=0).tolist(), deviation.tolist()
+    deviation = [1.0 if np.ptp(column) == 0 else float(column.std()) for column in values.T]
+    return values.mean(axis=0).tolist(), deviation
 
 
 def _measures(levels: np.ndarray, season: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return deviation of levels (R, C), and mean absolute and squared change over a season, each (C,)."""
-    change = levels[season:] - levels[:-season]
-    deviation = _mean(np.square(levels - _mean(levels))) ** 0.5
-    mae, mse = _mean(np.abs(change)), _mean(np.square(change))
+    deviation, mae, mse = np.array([_measures_of(column, season) for column in levels.T]).T
     return np.where(deviation > 0, deviation, 1.0), np.where(mae > 0, mae, np.nan), np.where(mse > 0, mse, np.nan)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Return the mean by column over what is known; NaN where nothing is."""
-    count = np.isfinite(values).sum(axis=0)
-    return np.nansum(values, axis=0) / np.where(count > 0, count, np.nan)
+def _measures_of(levels: np.ndarray, season: int) -> tuple[float, float, float]:
+    """Return the same of one column (R,), NaN where there is nothing."""
+    change = levels[season:] - levels[:-season]
+    known, change = levels[np.isfinite(levels)], change[np.isfinite(change)]
+    mae, mse = (np.abs(change).mean(), np.square(change).mean()) if len(change) else (np.nan, np.nan)
+    return known.std() if len(known) else np.nan, mae, mse

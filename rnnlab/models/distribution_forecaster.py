@@ -31,7 +31,7 @@ class DistributionForecaster(nn.Module):
 
     def check(self, batch: Any) -> None:
         """Raise ValueError unless data of this kind can be forecast."""
-        self.head.check(batch.target, batch.loc, batch.scale)
+        self.head.check(batch.loc)
 
     def loss(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Return losses, and weights of that shape: 1 where a target is there, 0 where it is missing.

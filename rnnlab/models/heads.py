@@ -37,8 +37,11 @@ class Head:
     place = 0
     has_distribution = True
 
-    def check(self, target: Tensor, loc: Tensor, scale: Tensor) -> None:
-        """Raise ValueError if these values, NaN where missing, are not of the kind that the head can say."""
+    def check(self, loc: Tensor) -> None:
+        """Raise ValueError if values that are scaled so cannot be said."""
+
+    def check_levels(self, levels: Tensor) -> None:
+        """Raise ValueError if these levels, NaN where missing, are not of the kind that the head can say."""
 
     def loss(self, raw: Tensor, y: Tensor, scale: Tensor) -> Tensor:
         """Return the loss (...) of raw numbers (..., P) and true values y (...), which are finite."""
@@ -220,13 +223,20 @@ class NegativeBinomialHead(Head):
 
     size = 2
 
-    def check(self, target: Tensor, loc: Tensor, scale: Tensor) -> None:
-        levels = (loc + scale * target)[~target.isnan()]
-        is_count = (levels >= 0) & ((levels - levels.round()).abs() <= 1e-4 * (1 + levels.abs()))
-        if bool((loc != 0).any()) or not bool(is_count.all()):
+    def check(self, loc: Tensor) -> None:
+        if bool((loc != 0).any()):
             raise ValueError(
-                "model.head.name=negative_binomial is for counts, whole numbers from 0, scaled by data.scale=none or "
-                "window_mean, with no transform and no difference"
+                "model.head.name=negative_binomial is for counts as they are: data.scale=none or window_mean, with no "
+                "transform and no difference"
+            )
+
+    def check_levels(self, levels: Tensor) -> None:
+        known = levels[~levels.isnan()]
+        others = known[(known < 0) | (known != known.round())]
+        if len(others):
+            raise ValueError(
+                "model.head.name=negative_binomial is for counts, whole numbers from 0, and the targets have "
+                f"{float(others[0]):g}"
             )
 
     def parameters(self, raw: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,6 +51,11 @@ class SeriesForecastingTask(Task):
         self.train_loss.add(self, mean, count)
         return mean
 
+    def check_data(self, data: Any) -> None:
+        """Raise ValueError unless all levels of `rnnlab.data.PanelData` are of the kind that the head can say."""
+        for one in data.panel.series:
+            self.model.head.check_levels(torch.from_numpy(one.target))
+
     def check(self, batch: ForecastBatch) -> None:
         """Raise ValueError unless the model can forecast such a batch."""
         self.model.check(batch)

@@ -34,7 +34,7 @@ def value_of(words, key):
 
 
 @pytest.fixture
-def ready(tmp_path, monkeypatch, text_file, conllu_file, pairs_file):
+def ready(tmp_path, monkeypatch, text_file, conllu_file, pairs_file, labelled_file):
     """A working directory with the files that the commands name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -42,7 +42,9 @@ def ready(tmp_path, monkeypatch, text_file, conllu_file, pairs_file):
     shutil.copy(text_file, tmp_path / "books" / "a.txt")
     shutil.copy(conllu_file, tmp_path / "FILE.conllu")
     shutil.copy(pairs_file, tmp_path / "FILE.tsv")
-    (tmp_path / "FILE.csv").write_text("NAME\n" + "".join(f"{k % 7 + k % 12}\n" for k in range(200)))
+    hours = (f"2024-01-{k // 24 + 1:02d} {k % 24:02d}:00,{k % 7 + k % 12 + 1}\n" for k in range(200))
+    (tmp_path / "FILE.csv").write_text("TIME,NAME\n" + "".join(hours))
+    shutil.copy(labelled_file, tmp_path / "TEXTS")
     (tmp_path / "FILE").write_text("1+34\n")
     for number in range(40):
         with wave.open(str(tmp_path / f"{number}.wav"), "wb") as file:

@@ -258,3 +258,31 @@ def test_answers_are_text(table):
     queries = data.read_queries(table(num_rows=50, ahead=3, name="asked.csv"))
     with pytest.raises(ValueError, match="forecasts are written as text: output=NAME.csv, not .parquet"):
         data.encode_answers(queries, [], ".parquet")
+
+
+def test_unseen_counts_the_series_of_the_table(table):
+    data = make(table(names=("a", "b", "c")), columns="apart", unseen=1)
+    whose = {
+        part: {data.panel.series[place].name for place, _ in data.splits[part][0].tolist()} for part in data.splits
+    }
+    assert whose == {"train": {"a/y", "a/z", "b/y", "b/z"}, "val": {"a/y", "a/z", "b/y", "b/z"}, "test": {"c/y", "c/z"}}
+    with pytest.raises(ValueError, match="unseen must be less than the 2 series of"):
+        make(table(), columns="apart", unseen=2)
+
+
+def test_a_run_is_not_measured_scaled_otherwise(table):
+    state = make(table()).state_dict()
+    for settings, message in (
+        (dict(scale="window"), "data.scale is 'train' in the run, and cannot be 'window' afterwards"),
+        (dict(difference=True), "data.difference is False in the run"),
+        (dict(columns="apart"), "data.columns is 'together' in the run"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            PanelData(table(), COLUMNS, window=6, horizon=3, **settings).load_state_dict(state)
+
+
+def test_columns_of_answers_have_names_of_their_own(table):
+    path = table()
+    path.write_text(path.read_text().replace("id,time,y,z,price", "id,time,y,y_lo80,price"))
+    with pytest.raises(ValueError, match="two columns of forecasts would be called 'y_lo80'"):
+        make(path, {**COLUMNS, "targets": ["y", "y_lo80"]})

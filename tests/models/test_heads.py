@@ -152,12 +152,14 @@ def test_point_losses():
 
 def test_counts_only():
     head = make_head({"name": "negative_binomial"})
-    counts, zeros = torch.tensor([3.0, 0.0, torch.nan]), torch.zeros(3, dtype=torch.float64)
-    scale = torch.full((3,), 7.3, dtype=torch.float64)
-    head.check((counts / scale).float(), zeros, scale)
-    for target, loc in ((counts + 0.5, zeros), (-counts, zeros), (counts, zeros + 1)):
-        with pytest.raises(ValueError, match="is for counts, whole numbers from 0"):
-            head.check((target / scale).float(), loc, scale)
+    counts, zeros = torch.tensor([3.0, 0.0, torch.nan], dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    head.check(zeros)
+    head.check_levels(counts)
+    with pytest.raises(ValueError, match="is for counts as they are"):
+        head.check(zeros + 1)
+    for levels in (counts + 0.5, -counts):
+        with pytest.raises(ValueError, match="is for counts, whole numbers from 0, and the targets have"):
+            head.check_levels(levels)
 
 
 @pytest.mark.parametrize(

@@ -145,3 +145,5 @@ def test_what_cannot_be_forecast_is_refused(panel):
         task_of("recursive", data).check(data.rehearsal_batch())
     with pytest.raises(ValueError, match="is for counts"):
         task_of("direct", data, "negative_binomial").check(data.rehearsal_batch())
+    with pytest.raises(ValueError, match="whole numbers from 0, and the targets have"):
+        task_of("direct", data, "negative_binomial").check_data(data)
