@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import hashlib
 import io
 import zlib
 from pathlib import Path
@@ -39,6 +40,12 @@ def find_file(path: str | Path | int, kind: str = "file") -> Path:
         return fetch(path)
     hint = "" if data_root() else "; RNNLAB_DATA, where relative paths are looked for too, is not set"
     raise ValueError(f"no {kind} at {' or '.join(map(str, candidates))}{hint}")
+
+
+def sha256_of(path: str | Path, kind: str = "file") -> str:
+    """Return what a file is known by, read in pieces; `find_file` says where it is looked for."""
+    with find_file(path, kind).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_text(path: str | Path, kind: str, encoding: str = "utf-8") -> tuple[Path, str]:

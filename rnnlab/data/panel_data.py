@@ -5,7 +5,6 @@ Letters as in `rnnlab.data.panel`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from rnnlab.baselines.rivals import check_rival
 from rnnlab.data.batches import InMemoryData, Queries
 from rnnlab.data.checks import check_batch_size, check_choice, check_fraction, check_integer
 from rnnlab.data.clock import write_time
-from rnnlab.data.files import find_file
+from rnnlab.data.files import sha256_of
 from rnnlab.data.panel import Forecast, ForecastBatch, Panel, PanelSeries, columns_apart
 from rnnlab.data.panel_answers import answer_columns, write_forecasts
 from rnnlab.data.panel_baselines import PanelBaselines
@@ -132,7 +131,7 @@ class PanelData(InMemoryData):
                     "none to train on, nor to scale it by"
                 )
         self.measures = denominators(series, self._num_train, self.season or 1)  # (S, C)
-        sha256 = hashlib.sha256(find_file(self.path, "table").read_bytes()).hexdigest()
+        sha256 = sha256_of(self.path, "table")
         if not self._state:
             seen = self.panel._replace(series=series[: self._num_seen])
             state = learn(seen, self.scaling, self._num_train[: len(seen.series)])
@@ -187,7 +186,7 @@ class PanelData(InMemoryData):
             numbers = numbers[self._num_seen :] if part == "test" else numbers[: self._num_seen]
         spans = {number: self.borders[number][place : place + 2] for number in numbers}
         found = [self._rows_of(number, *span, self.stride if part == "train" else 1) for number, span in spans.items()]
-        origins = torch.from_numpy(np.concatenate(found))
+        origins = torch.from_numpy(found[0] if len(found) == 1 else np.concatenate(found))
         if not len(origins):
             longest = max(stop - start for start, stop in spans.values())
             raise ValueError(

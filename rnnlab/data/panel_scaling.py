@@ -88,8 +88,8 @@ class PanelScaling:
     def statistics(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and deviation (C,) of the changes of a training part u (R, C); 0 and 1 where there are none."""
         # Column by column: of a long table, what is made on the way is as large as a column, not as the table.
-        parts = [_moments(self.changes(column)[None]) for column in values.split(1, dim=1)]
-        mean, deviation = (torch.cat([part[0, 0] for part in side]) for side in zip(*parts, strict=True))
+        parts = [_moments_of(self.changes(column)) for column in values.split(1, dim=1)]
+        mean, deviation = (torch.tensor(side, dtype=values.dtype) for side in zip(*parts, strict=True))
         return mean, deviation
 
     def window(self, values: Tensor, mean: Tensor, deviation: Tensor, num_steps: int) -> Scaled:
@@ -102,22 +102,24 @@ class PanelScaling:
         """
         changes = self.changes(values)
         center, width = mean[:, None], deviation[:, None]  # (B, 1, C)
-        is_known = ~changes.isnan().all(dim=1, keepdim=True)  # of the others the training part is all that is known
-        if self.scale == "window":
-            center, width = (
-                part.where(is_known, left) for part, left in zip(_moments(changes), (center, width), strict=True)
-            )
-        elif self.scale == "window_mean":
-            size = changes.abs().nanmean(dim=1, keepdim=True).where(is_known, center.abs())
-            center, width = torch.zeros_like(center), _or_one(size)
-        elif self.scale == "window_last":
-            center = _last(changes).where(is_known, center)
-        elif self.scale == "none":
+        if self.scale == "none":
             center, width = torch.zeros_like(center), torch.ones_like(width)
+        elif self.scale != "train":
+            of_window = self._of_window(changes, center, width)
+            is_known = ~changes.isnan().all(dim=1, keepdim=True)  # of the others the training part is all that is known
+            center, width = (new.where(is_known, old) for new, old in zip(of_window, (center, width), strict=True))
         reference, repeats = self._reference(values, num_steps)
         shape = (len(values), num_steps, values.shape[-1])
         loc = reference + center * repeats[:, None]
         return Scaled((changes - center) / width, loc.expand(shape), width.expand(shape))
+
+    def _of_window(self, changes: Tensor, center: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what windows are scaled by (B, 1, C), by what is known of them."""
+        if self.scale == "window":
+            return _moments(changes)
+        if self.scale == "window_last":
+            return _last(changes), width
+        return torch.zeros_like(center), _or_one(changes.abs().nanmean(dim=1, keepdim=True))
 
     def _reference(self, values: Tensor, num_steps: int) -> tuple[Tensor, Tensor]:
         """Return what forecasts are changes from, (B, K or 1, C), and how many mean changes lie between, (K,)."""
@@ -135,6 +137,15 @@ class PanelScaling:
         return reference + moved * seasons[:, None], torch.zeros(num_steps, dtype=values.dtype)
 
 
+def _moments_of(values: Tensor) -> tuple[float, float]:
+    """Return mean and population deviation of what is known among values; 0 and 1 where nothing is."""
+    known = values[~values.isnan()]
+    if not len(known):
+        return 0.0, 1.0
+    deviation, largest = float(known.std(correction=0)), max(-float(known.min()), float(known.max()))
+    return float(known.mean()), deviation if deviation > _ROUNDINGS * _eps(values) * largest else 1.0
+
+
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and population deviation (B, 1, C) over the steps of (B, R, C); 0 and 1 where nothing is known."""
     if not values.shape[1]:
@@ -142,8 +153,12 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
         return mean, torch.ones_like(mean)
     mean = values.nanmean(dim=1, keepdim=True).nan_to_num()
     deviation = (values - mean).square().nanmean(dim=1, keepdim=True).sqrt()
-    rounding = torch.finfo(values.dtype).eps * values.abs().nan_to_num().amax(dim=1, keepdim=True)
+    rounding = _eps(values) * values.abs().nan_to_num().amax(dim=1, keepdim=True)
     return mean, torch.where(deviation > _ROUNDINGS * rounding, deviation, 1.0)
+
+
+def _eps(values: Tensor) -> float:
+    return torch.finfo(values.dtype).eps
 
 
 def _or_one(values: Tensor) -> Tensor:

@@ -46,17 +46,14 @@ class PanelWindows:
         self.target_statistics, self.past_statistics = target_statistics, past_statistics
         lengths = [len(one.known) for one in series]
         self.starts = torch.tensor([0, *np.cumsum(lengths)[:-1]])
-        values = np.full((sum(lengths), series[0].target.shape[1]), np.nan)
-        past = np.zeros((sum(lengths), series[0].past.shape[1]), dtype=np.float32)
-        known = np.empty((sum(lengths), series[0].known.shape[1]), dtype=np.float32)
-        mean, deviation = (part.numpy() for part in known_statistics)
-        for place, (one, start) in enumerate(zip(series, self.starts.tolist(), strict=True)):
-            rows = slice(start, start + one.num_rows)
-            values[rows] = one.target
-            past[rows] = (one.past - past_statistics[0][place].numpy()) / past_statistics[1][place].numpy()
-            known[start : start + len(one.known)] = (one.known - mean) / deviation
+        values = _end_to_end([one.target for one in series], lengths, np.nan)
         self.values = scaling.forward(torch.from_numpy(values))  # (R, C)
-        self.past, self.known = torch.from_numpy(past), torch.from_numpy(known)
+        means, deviations = (part.numpy() for part in past_statistics)
+        past = [((one.past - means[place]) / deviations[place]).astype(np.float32) for place, one in enumerate(series)]
+        self.past = torch.from_numpy(_end_to_end(past, lengths, 0))
+        mean, deviation = (part.numpy() for part in known_statistics)
+        known = [((one.known - mean) / deviation).astype(np.float32) for one in series]
+        self.known = torch.from_numpy(_end_to_end(known, lengths, 0))
 
     @property
     def context(self) -> int:
@@ -70,18 +67,21 @@ class PanelWindows:
             origins: int64 (B, 2), place of the series and row of the first step to forecast.
             horizon: K; the series' rows of known covariates reach so far.
         """
-        places, first = origins[:, 0], self.starts[origins[:, 0]] + origins[:, 1]
-        values = self.values[first[:, None] + torch.arange(-self.context, 0)]  # (B, context + W, C)
-        seen, ahead = first[:, None] + torch.arange(-self.window, 0), first[:, None] + torch.arange(horizon)
+        places = origins[:, 0]
+        first, context = self.starts[places] + origins[:, 1] - self.context, self.context
+        values, ahead = _steps(self.values, first, context + horizon).split([context, horizon], dim=1)
+        past, known = (
+            _steps(part, first, context + horizon)[:, -self.window - horizon :] for part in (self.past, self.known)
+        )
         mean, deviation = (part[places] for part in self.target_statistics)
         scaled = self.scaling.window(values, mean, deviation, horizon)
         inputs = [scaled.inputs.nan_to_num()]
         if self.is_masked:
             inputs.append(torch.isfinite(scaled.inputs).double())
-        target = (self.values[ahead] - scaled.loc) / scaled.scale
+        target = (ahead - scaled.loc) / scaled.scale
         return ForecastBatch(
-            past=torch.cat([*(part.float() for part in inputs), self.past[seen], self.known[seen]], dim=-1),
-            future=self.known[ahead],
+            past=torch.cat([*(part.float() for part in inputs), past[:, :-horizon], known[:, :-horizon]], dim=-1),
+            future=known[:, -horizon:],
             series=self.numbers[places],
             target=target.float(),
             loc=scaled.loc,
@@ -92,6 +92,25 @@ class PanelWindows:
     def loader(self, origins: Tensor, horizon: int, batch_size: int, shuffle_seed: int | None = None) -> DataLoader:
         """Make a loader of the windows of `origins` (N, 2), in their order or shuffled anew each epoch."""
         return dataset_loader(_Rows(self, origins, horizon), batch_size, shuffle_seed)
+
+
+def _steps(rows: Tensor, first: Tensor, num_steps: int) -> Tensor:
+    """Return the rows (B, T, C) of (R, C) that begin at `first` (B,): of rows that overlap, copied once."""
+    width = rows.shape[1]
+    whole = rows.as_strided((max(len(rows) - num_steps + 1, 0), num_steps * width), (width, 1))
+    return whole.index_select(0, first).view(len(first), num_steps, width)
+
+
+def _end_to_end(parts: Sequence[np.ndarray], lengths: Sequence[int], filling: float) -> np.ndarray:
+    """Return parts (R, C) one after the other, each filled to its length; a single whole one as it is, uncopied."""
+    if len(parts) == 1 and len(parts[0]) == lengths[0]:
+        return parts[0]
+    return np.concatenate(
+        [
+            np.pad(part, ((0, length - len(part)), (0, 0)), constant_values=filling)
+            for part, length in zip(parts, lengths, strict=True)
+        ]
+    )
 
 
 class _Rows(Dataset):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import importlib.util
 import io
 import warnings
@@ -19,7 +18,7 @@ from rnnlab.baselines import arima, fit_ols, naive, seasonal_naive
 from rnnlab.data.batches import InMemoryData, Queries
 from rnnlab.data.checks import check_batch_size, check_choice, check_encoding, check_fraction, check_integer
 from rnnlab.data.csv_text import read_columns, write_number
-from rnnlab.data.files import find_file
+from rnnlab.data.files import sha256_of
 from rnnlab.data.times import check_regular_times, read_times
 
 # How many roundings of a value two transformed ones may differ by and still be taken for equal.
@@ -101,7 +100,7 @@ class CSVData(InMemoryData):
 
         # (rows,) in the series' own units; when they were, if there is a time column
         self.levels, self.times = self._read(path, self.encoding)
-        self.sha256 = hashlib.sha256(find_file(path, "CSV file").read_bytes()).hexdigest()
+        self.sha256 = sha256_of(path, "CSV file")
         self.num_val = _part_size("val_size", val_size, len(self.levels))
         self.num_test = _part_size("test_size", test_size, len(self.levels))
         self.num_train = len(self.levels) - self.num_val - self.num_test
