@@ -2,14 +2,16 @@
 
 python experiments/010_forecasting/speed.py speed.csv
 
-One LSTM, the same windows and batches, one thread; both arms by turns in one process, the median of the rounds. And the
-peak memory of a table of a million rows and eight columns, read and windowed, beside that of its floats.
+The same windows, networks and batches, one thread; both arms by turns in one process, the median of the rounds. With
+scale=train the plain arm is given values that are scaled already, with scale=window it scales each window, as ours
+does. And the peak memory of a table of a million rows and eight columns, read and windowed, beside that of its floats;
+pandas and pyarrow are not counted.
 """
 
 from __future__ import annotations
 
 import csv
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -27,20 +29,24 @@ _SETTINGS = {"window": WINDOW, "horizon": HORIZON, "batch_size": BATCH, "val_siz
 
 
 class Plain(Dataset):
-    """Windows as a reader of torch's tutorial would serve them: one at a time, from a tensor that is scaled already."""
+    """Windows as a reader of torch's tutorial would serve them: one at a time."""
 
-    def __init__(self, values: torch.Tensor) -> None:
-        self.values = values
+    def __init__(self, values: torch.Tensor, scale: str) -> None:
+        self.values, self.scale = values, scale
 
     def __len__(self) -> int:
         return len(self.values) - WINDOW - HORIZON + 1
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         middle = index + WINDOW
-        return self.values[index:middle], self.values[middle : middle + HORIZON]
+        x, y = self.values[index:middle], self.values[middle : middle + HORIZON]
+        if self.scale == "window":
+            mean, deviation = x.mean(dim=0), x.std(dim=0, correction=0)
+            x, y = (x - mean) / deviation, (y - mean) / deviation
+        return x, y
 
 
-class Network(torch.nn.Module):
+class Recurrent(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.rnn = torch.nn.LSTM(NUM_COLUMNS, 16, batch_first=True)
@@ -48,6 +54,15 @@ class Network(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.rnn(x)[0][:, -1]).view(-1, HORIZON, NUM_COLUMNS)
+
+
+class Linear(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = torch.nn.Linear(WINDOW, HORIZON)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.map(x.transpose(1, 2)).transpose(1, 2)
 
 
 def train(network: torch.nn.Module, batches, optimiser: torch.optim.Optimizer) -> float:
@@ -63,13 +78,15 @@ def train(network: torch.nn.Module, batches, optimiser: torch.optim.Optimizer) -
     return count / (time.perf_counter() - start)
 
 
-def speeds(path: Path) -> dict[str, float]:
+def speeds(path: Path, network: torch.nn.Module, scale: str) -> dict[str, float]:
+    """Return the windows a second of both arms."""
     from rnnlab.data import PanelData
 
-    data = PanelData(path=path, table={}, **_SETTINGS)
+    data = PanelData(path=path, table={}, scale=scale, **_SETTINGS)
     data.setup()
-    plain = DataLoader(Plain(data.windows.values[:-2000].float()), BATCH, shuffle=True)
-    network = Network()
+    mean, deviation = (part[0] for part in data.windows.target_statistics)
+    values = data.windows.values[:-2000]
+    plain = DataLoader(Plain(((values - mean) / deviation).float(), scale), BATCH, shuffle=True)
     optimiser = torch.optim.Adam(network.parameters())
     arms = {
         "rnnlab": lambda: ((batch.past, batch.target) for batch in data.train_dataloader()),
@@ -84,13 +101,17 @@ def speeds(path: Path) -> dict[str, float]:
 
 def peak(path: Path | None) -> float:
     """Return the peak memory in MiB of a process that reads and windows a table, or only imports what does."""
+    import pandas  # noqa: F401
+    import pyarrow.csv  # noqa: F401
+
     from rnnlab.data import PanelData
 
     if path is not None:
         data = PanelData(path=path, table={}, **_SETTINGS)
         data.setup()
         data.rehearsal_batch()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status").read_text()  # ru_maxrss counts the parent process too
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 def main(target: Path) -> None:
@@ -105,9 +126,12 @@ def main(target: Path) -> None:
         floats = NUM_ROWS * NUM_COLUMNS * 8 / 2**20
         rows = [["memory", "MiB of the floats", floats], ["memory", "MiB above the imports", full - base]]
         rows.append(["memory", "ratio", (full - base) / floats])
-        found = speeds(path)
-    rows += [["training", f"windows a second, {name}", value] for name, value in found.items()]
-    rows.append(["training", "ratio", found["rnnlab"] / found["plain"]])
+        for scale in ("train", "window"):
+            for name, network in (("LSTM 16", Recurrent()), ("linear", Linear())):
+                found = speeds(path, network, scale)
+                what = f"training, {name}, scale={scale}"
+                rows += [[what, f"windows a second, {arm}", value] for arm, value in found.items()]
+                rows.append([what, "ratio", found["rnnlab"] / found["plain"]])
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["what", "measure", "value"])

@@ -74,10 +74,12 @@ def batch_loader(tensors: Sequence[Tensor], batch_size: int, shuffle_seed: int |
     return dataset_loader(TensorRows(*tensors), batch_size, shuffle_seed)
 
 
-def dataset_loader(rows: Dataset, batch_size: int, shuffle_seed: int | None = None) -> DataLoader:
+def dataset_loader(
+    rows: Dataset, batch_size: int, shuffle_seed: int | None = None, kind: type[DataLoader] = DataLoader
+) -> DataLoader:
     """Make a loader over a data set whose `__getitems__` answers a list of indices with a batch, as `batch_loader`."""
     sampler = None if shuffle_seed is None else EpochSampler(len(rows), shuffle_seed)  # type: ignore[arg-type]
-    return DataLoader(
+    return kind(
         rows,
         batch_size=batch_size,
         sampler=sampler,

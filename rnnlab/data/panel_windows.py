@@ -5,7 +5,7 @@ Letters as in `rnnlab.data.panel`; S series, R rows of all of them one after the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from rnnlab.data.batches import dataset_loader
 from rnnlab.data.panel import ForecastBatch, PanelSeries
 from rnnlab.data.panel_scaling import PanelScaling
+
+_GROUP = 2**18  # numbers that are gathered at once
 
 
 class PanelWindows:
@@ -91,7 +93,29 @@ class PanelWindows:
 
     def loader(self, origins: Tensor, horizon: int, batch_size: int, shuffle_seed: int | None = None) -> DataLoader:
         """Make a loader of the windows of `origins` (N, 2), in their order or shuffled anew each epoch."""
-        return dataset_loader(_Rows(self, origins, horizon), batch_size, shuffle_seed)
+        numbers = (self.context + horizon) * (self.values.shape[1] + self.past.shape[1] + self.known.shape[1])
+        group = max(1, _GROUP // (batch_size * numbers))
+        loader = dataset_loader(_Rows(self, origins, horizon), group * batch_size, shuffle_seed, _GroupLoader)
+        loader.size = batch_size  # type: ignore[attr-defined]
+        return loader
+
+
+class _GroupLoader(DataLoader):
+    """Gathers the windows of several batches at once: of small ones, most of the time is not spent on their numbers.
+
+    Attributes:
+        size: windows a batch, of which `batch_size` is a multiple.
+    """
+
+    size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.size)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[ForecastBatch]:
+        for group in super().__iter__():
+            for start in range(0, len(group.past), self.size):
+                yield ForecastBatch(*(part[start : start + self.size] for part in group))
 
 
 def _steps(rows: Tensor, first: Tensor, num_steps: int) -> Tensor:

@@ -76,3 +76,16 @@ def test_an_epoch_has_every_window_once_in_an_order_of_its_own():
     assert sorted(first) == sorted(second) == origins.tolist() and first != second and first == epoch(0)
     in_order = torch.cat([batch.origin for batch in windows.loader(origins, 4, batch_size=5)])
     assert torch.equal(in_order, origins)
+
+
+def test_batches_of_a_group_are_those_gathered_alone():
+    panel = make_panel()
+    windows = lay(panel, PanelScaling(), 6)
+    origins = torch.tensor([[0, row] for row in range(6, 36)] + [[1, row] for row in range(6, 26)])
+    loader = windows.loader(origins, 4, batch_size=8, shuffle_seed=1)
+    batches = list(loader)
+    assert loader.batch_size > 8 and len(loader) == len(batches) == 7
+    assert [len(batch.past) for batch in batches] == [8] * 6 + [2]
+    for batch in batches:
+        for found, expected in zip(batch, windows.gather(batch.origin, 4), strict=True):
+            assert torch.equal(found, expected)
