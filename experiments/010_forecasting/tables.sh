@@ -8,6 +8,10 @@ runs="${RUNS:-runs/010_forecasting}"
 for seed in 0 1 2; do
     for horizon in 24 48 96 168 336 720; do
         run "etth1_$horizon" "$seed" experiment=forecasting/etth1 "data.horizon=$horizon"
+        for kind in nlinear dlinear; do
+            run "etth1_${kind}_$horizon" "$seed" experiment=forecasting/etth1_linear "data.horizon=$horizon" \
+                "model.kind=$kind"
+        done
         run "etth1_ot_$horizon" "$seed" experiment=forecasting/etth1_ot "data.horizon=$horizon"
     done
     run sines_table "$seed" experiment=forecasting/sines_table
