@@ -57,7 +57,7 @@ def write(kind: str, folder: Path) -> Path:
 
 def measure(path: str, has_series: bool) -> None:
     """Print seconds, and megabytes at most and in the end."""
-    from rnnlab.data.table_files import load
+    from rnnlab.data.table_file import load
     from rnnlab.data.tables import TableForm, read_table
 
     for module in ("pandas", "pyarrow.csv", "pyarrow.compute", "pyarrow.parquet"):

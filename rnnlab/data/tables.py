@@ -19,8 +19,11 @@ from rnnlab.data.clock import (
 )
 from rnnlab.data.gaps import count_rows, fill, first_missing
 from rnnlab.data.panel import Panel, PanelSeries
-from rnnlab.data.table_files import CSVFile, ParquetFile, open_table, release
+from rnnlab.data.table_csv import CSVFile
+from rnnlab.data.table_file import release
+from rnnlab.data.table_files import open_table
 from rnnlab.data.table_form import TableForm, check_form, nearest
+from rnnlab.data.table_parquet import ParquetFile
 from rnnlab.data.time_texts import read_times
 
 _MANY = 100_000  # steps, by which a frequency is found out

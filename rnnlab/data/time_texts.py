@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnlab.data.table_files import CSVFile, ParquetFile, load
+from rnnlab.data.table_csv import CSVFile
+from rnnlab.data.table_file import load
+from rnnlab.data.table_parquet import ParquetFile
 
 _CLOCK = r"(?:(?P<mark>[ T])\d\d?:\d\d(?P<second>:\d\d(?P<fraction>\.\d+)?)?(?P<half> ?[AaPp][Mm])?)?"
 # What a date looks like, and the formats it may have, in the order in which they are tried.
