@@ -1,8 +1,9 @@
 """Words of the command line, `key=value`: one grammar for all verbs.
 
 It is Hydra's, in which `2016` is a number, `[1,2]` a list and `null` nothing. A value that Hydra cannot read is the
-text that was typed, as `data.column=#Passengers` or `data.path=sales(1).csv`, unless it begins like a list, a
-dictionary, a quoted text or an interpolation: then a slip is likelier, and it is refused.
+text that was typed, as `data.column=#Passengers` or `data.path=sales(1).csv`, and so is an item of a plain list, as
+`data.table.targets=[größe]`. Any other that begins like a list, a dictionary, a quoted text or an interpolation is
+likelier a slip, and refused.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def readable(word: str, sweeps: bool = False) -> str:
     if override is not None:
         is_glob = sweeps and isinstance(override.value(), Glob)
         return f"{key}={','.join(_matching(override))}" if is_glob else word
+    if items := re.fullmatch(r"\[([^][(){}'\"$]*)\]", value):
+        return f"{key}=[{','.join(map(_text, items[1].split(',')))}]"
     parts = value.split(",") if sweeps else [value]
     if value.startswith(_STRUCTURE) or (len(parts) > 1 and any(mark in value for mark in "[](){}'\"")):
         raise UsageError(f"{key}: {value!r} cannot be read; {_advice(key, value)}")

@@ -24,7 +24,7 @@ from rnnlab.data.panel import Forecast, ForecastBatch, Panel, PanelSeries, colum
 from rnnlab.data.panel_answers import answer_columns, write_forecasts
 from rnnlab.data.panel_baselines import PanelBaselines
 from rnnlab.data.panel_scaling import PanelScaling
-from rnnlab.data.panel_statistics import Denominators, denominators, learn, learn_series
+from rnnlab.data.panel_statistics import Denominators, constant_target, denominators, learn, learn_series
 from rnnlab.data.panel_windows import PanelWindows
 from rnnlab.data.tables import TableForm, read_table
 
@@ -130,6 +130,9 @@ class PanelData(InMemoryData):
                     f"{self.path}: series {one.name!r} has {one.num_rows} rows, of which val_size and test_size leave "
                     "none to train on, nor to scale it by"
                 )
+        name = None if self.scaling.scale == "none" else constant_target(self.panel, self._num_train)
+        if name is not None:
+            raise ValueError(f"{self.path}: target {name!r} is constant over the training part: scale must be none")
         self.measures = denominators(series, self._num_train, self.season or 1)  # (S, C)
         sha256 = sha256_of(self.path, "table")
         if not self._state:
@@ -190,7 +193,7 @@ class PanelData(InMemoryData):
         if not len(origins):
             longest = max(stop - start for start, stop in spans.values())
             raise ValueError(
-                f"the {part} part has at most {longest} rows{' of each series' if len(spans) > 1 else ''}, too few for "
+                f"{self.path}: the {part} part has at most {longest} rows{' of each series' if len(spans) > 1 else ''}, too few for "
                 f"a window: its first target needs {self.context} rows before it, and horizon is {self.horizon}"
             )
         if part == "train":

@@ -60,6 +60,16 @@ def learn_series(one: PanelSeries, scaling: PanelScaling, num_train: int) -> dic
     }
 
 
+def constant_target(panel: Panel, num_train: Sequence[int]) -> str | None:
+    """Return the name of a target that has one value over the training part of each series; None if there is none."""
+    parts = [one.target[:rows] for one, rows in zip(panel.series, num_train, strict=True)]
+    for place, name in enumerate(panel.targets):
+        columns = (part[:, place] for part in parts)
+        if not any(len(known) and np.ptp(known) > 0 for known in (column[np.isfinite(column)] for column in columns)):
+            return name
+    return None
+
+
 def denominators(series: Sequence[PanelSeries], num_train: Sequence[int], season: int) -> Denominators:
     """Return what errors of series are divided by, (S, C), from changes over `season` steps."""
     parts = [_measures(one.target[:rows], season) for one, rows in zip(series, num_train, strict=True)]
@@ -85,4 +95,4 @@ def _measures_of(levels: np.ndarray, season: int) -> tuple[float, float, float]:
     change = levels[season:] - levels[:-season]
     known, change = levels[np.isfinite(levels)], change[np.isfinite(change)]
     mae, mse = (np.abs(change).mean(), np.square(change).mean()) if len(change) else (np.nan, np.nan)
-    return known.std() if len(known) else np.nan, mae, mse
+    return known.std() if len(known) and np.ptp(known) else 0.0, mae, mse

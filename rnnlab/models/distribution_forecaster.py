@@ -19,13 +19,13 @@ class DistributionForecaster(nn.Module):
     """Base of models that forecast what their `head` can say of each step and target.
 
     Args:
-        head: `name` of a head and its options, see `rnnlab.models.heads`.
+        head: name of a head, or a mapping of `name` and its options, see `rnnlab.models.heads`.
 
     Attributes:
         head: the `rnnlab.models.heads.Head`.
     """
 
-    def __init__(self, head: Mapping[str, Any]) -> None:
+    def __init__(self, head: str | Mapping[str, Any]) -> None:
         super().__init__()
         self.head = make_head(head)
 
@@ -65,7 +65,7 @@ class DirectForecaster(DistributionForecaster):
         head: as of `DistributionForecaster`.
     """
 
-    def __init__(self, horizon: int, head: Mapping[str, Any]) -> None:
+    def __init__(self, horizon: int, head: str | Mapping[str, Any]) -> None:
         super().__init__(head)
         self.horizon = horizon
 

@@ -272,8 +272,8 @@ HEADS: dict[str, type[Head]] = {
 }
 
 
-def make_head(head: Mapping[str, Any]) -> Head:
-    """Return the head of a `name` among `HEADS`, with its options.
+def make_head(head: str | Mapping[str, Any]) -> Head:
+    """Return a head of `HEADS`, by its name or as a mapping of `name` and its options.
 
     Raises:
         ValueError: there is no such head, or it has no such option.
@@ -282,7 +282,7 @@ def make_head(head: Mapping[str, Any]) -> Head:
         >>> make_head({"name": "quantile", "levels": [0.1, 0.5, 0.9]}).size
         3
     """
-    options = dict(head)
+    options = {"name": head} if isinstance(head, str) else dict(head)
     name = options.pop("name", None)
     if name not in HEADS:
         near = get_close_matches(str(name), HEADS, n=1)

@@ -128,7 +128,7 @@ class LinearSeriesForecaster(DirectForecaster):
         input_size, future_size, num_series: not used.
         num_targets: C.
         horizon: K.
-        head: `name` of a head and its options, see `rnnlab.models.heads`.
+        head: name of a head, or a mapping of `name` and its options, see `rnnlab.models.heads`.
         window: W.
         kind, moving_average: as of `LinearMap`.
 
@@ -143,7 +143,7 @@ class LinearSeriesForecaster(DirectForecaster):
         num_targets: int,
         horizon: int,
         num_series: int,
-        head: Mapping[str, Any],
+        head: str | Mapping[str, Any],
         window: int,
         kind: str = "dlinear",
         moving_average: int = 25,

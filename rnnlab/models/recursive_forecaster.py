@@ -31,7 +31,7 @@ class RecursiveForecaster(DistributionForecaster):
         num_targets: C.
         horizon: steps of the training windows; any number can be forecast.
         num_series: series that training has.
-        head: `name` of a head and its options, see `rnnlab.models.heads`.
+        head: name of a head, or a mapping of `name` and its options, see `rnnlab.models.heads`.
         num_samples: S.
         sample_seed: of the paths.
         series_size, series_dropout, dropout, init: as of `SeriesForecaster`.
@@ -49,7 +49,7 @@ class RecursiveForecaster(DistributionForecaster):
         num_targets: int,
         horizon: int,
         num_series: int,
-        head: Mapping[str, Any],
+        head: str | Mapping[str, Any],
         num_samples: int = 100,
         sample_seed: int = 0,
         series_size: int = 0,

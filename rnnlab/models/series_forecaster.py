@@ -37,7 +37,7 @@ class SeriesForecaster(DirectForecaster):
         num_targets: C.
         horizon: K.
         num_series: series that training has.
-        head: `name` of a head and its options, see `rnnlab.models.heads`.
+        head: name of a head, or a mapping of `name` and its options, see `rnnlab.models.heads`.
         stack: steps read in one; a first stack that is not full is filled with zeros. A long window of a season of S
             steps is read faster, and as well, by stacks of S.
         future_units: of the layer that reads known covariates.
@@ -66,7 +66,7 @@ class SeriesForecaster(DirectForecaster):
         num_targets: int,
         horizon: int,
         num_series: int,
-        head: Mapping[str, Any],
+        head: str | Mapping[str, Any],
         stack: int = 1,
         future_units: int = 32,
         series_size: int = 0,

@@ -51,6 +51,11 @@ def test_what_is_no_assignment_stays(word):
     assert readable(word) == word
 
 
+def test_items_of_a_plain_list_are_texts_where_hydra_cannot_read_them():
+    assert read("data.table.targets=[größe,#a,2]") == ["größe", "#a", 2]
+    assert readable("data.table.targets=[größe]", sweeps=True) == "data.table.targets=['größe']"
+
+
 @pytest.mark.parametrize(
     ("word", "expected"),
     [

@@ -53,6 +53,17 @@ def test_parts_are_cut_by_time_and_targets_stay_within(table):
     assert batch.past.shape == (2, 6, 3) and batch.future.shape == (2, 3, 1) and batch.target.shape == (2, 3, 2)
 
 
+@pytest.mark.parametrize("value", ["5", "0.1"])
+def test_a_target_that_never_varies_is_refused_unless_it_stays_as_it_is(tmp_path, value):
+    path = tmp_path / "constant.csv"
+    path.write_text("y,z\n" + "".join(f"{value},{row % 7}\n" for row in range(60)))
+    form, settings = {"targets": ["z", "y"]}, {"batch_size": 8}
+    with pytest.raises(ValueError, match=r"constant.csv: target 'y' is constant over the training part: scale must be"):
+        make(path, form, **settings)
+    data = make(path, form, scale="none", **settings)
+    assert data.measures.deviation[0, 1] == 1
+
+
 def test_every_series_and_column_is_scaled_by_its_own_training_part(table):
     data = make(table())
     for place in (0, 1):

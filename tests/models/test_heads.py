@@ -15,7 +15,7 @@ distributions = pytest.mark.parametrize("name", DISTRIBUTIONS)
 def some(name, num_values=5, dtype=torch.float64, seed=0):
     """Return a head, raw numbers, true values and scales."""
     generator = torch.Generator().manual_seed(seed)
-    head = make_head({"name": name})
+    head = make_head(name)
     raw = torch.randn(num_values, head.size, generator=generator, dtype=dtype)
     scale = torch.rand(num_values, generator=generator, dtype=torch.float64) * 20 + 1
     y = torch.randn(num_values, generator=generator, dtype=dtype)
