@@ -191,10 +191,11 @@ class PanelData(InMemoryData):
         found = [self._rows_of(number, *span, self.stride if part == "train" else 1) for number, span in spans.items()]
         origins = torch.from_numpy(found[0] if len(found) == 1 else np.concatenate(found))
         if not len(origins):
-            longest = max(stop - start for start, stop in spans.values())
+            rows = f"{max(stop - start for start, stop in spans.values())} rows"
+            rows += " of each series" if len(spans) > 1 else ""
             raise ValueError(
-                f"{self.path}: the {part} part has at most {longest} rows{' of each series' if len(spans) > 1 else ''}, too few for "
-                f"a window: its first target needs {self.context} rows before it, and horizon is {self.horizon}"
+                f"{self.path}: the {part} part has at most {rows}, too few for a window: its "
+                f"first target needs {self.context} rows before it, and horizon is {self.horizon}"
             )
         if part == "train":
             check_batch_size(self.batch_size, len(origins))
