@@ -21,7 +21,7 @@ ALLOWED = {
     "rnnlab.decoding": set(),
     "rnnlab.data": {"rnnlab.baselines"},
     "rnnlab.tasks": {"rnnlab.models", "rnnlab.nn", "rnnlab.data", "rnnlab.baselines", "rnnlab.decoding"},
-    "rnnlab.analysis": set(),
+    "rnnlab.analysis": {"rnnlab.nn"},
     "rnnlab.callbacks": {"rnnlab.analysis", "rnnlab.decoding", "rnnlab.nn"},
     "rnnlab.cli": {
         *("rnnlab", "rnnlab.nn", "rnnlab.models", "rnnlab.data", "rnnlab.tasks", "rnnlab.callbacks"),
