@@ -22,10 +22,11 @@ ALLOWED = {
     "rnnlab.data": {"rnnlab.baselines"},
     "rnnlab.tasks": {"rnnlab.models", "rnnlab.nn", "rnnlab.data", "rnnlab.baselines", "rnnlab.decoding"},
     "rnnlab.analysis": {"rnnlab.nn"},
+    "rnnlab.studies": {"rnnlab.analysis", "rnnlab.nn", "rnnlab.data"},
     "rnnlab.callbacks": {"rnnlab.analysis", "rnnlab.decoding", "rnnlab.nn"},
     "rnnlab.cli": {
         *("rnnlab", "rnnlab.nn", "rnnlab.models", "rnnlab.data", "rnnlab.tasks", "rnnlab.callbacks"),
-        *("rnnlab.analysis", "rnnlab.decoding"),
+        *("rnnlab.analysis", "rnnlab.decoding", "rnnlab.studies"),
         "rnnlab_kernels",  # where compiled kernels are kept is a matter of the process
     },
 }
@@ -39,6 +40,7 @@ FORBIDDEN = {
     "rnnlab.data": {"hydra", "omegaconf", "wandb"},
     "rnnlab.tasks": {"hydra", "omegaconf", "wandb"},
     "rnnlab.callbacks": {"hydra", "omegaconf"},
+    "rnnlab.studies": {"lightning", "hydra", "omegaconf", "wandb"},
 }
 FILES = sorted([*(ROOT / "rnnlab").rglob("*.py"), *(ROOT / "kernels" / "rnnlab_kernels").rglob("*.py")])
 

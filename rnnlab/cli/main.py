@@ -34,6 +34,10 @@ VERBS = {
         "draw what a run has learned",
         "run_dir=DIR [input=FILE [encoding=utf-8]] [length=1000] [ckpt=best|last|FILE]",
     ),
+    "study": (
+        "measure what theory says of recurrent networks; without a name, list the studies",
+        "[NAME out=DIR [seed=0]]",
+    ),
     "bench": (
         "time layers against torch.nn, or a cell against a plain loop",
         "[cell=NAME] [rounds=20] [output=FILE.json]",

@@ -144,6 +144,29 @@ def check_output(name: str) -> Path:
     return path
 
 
+def check_folder(option: str, name: str, files: Iterable[str]) -> Path:
+    """Return the folder that `OPTION=NAME` stands for, there or not, before any work is done for it.
+
+    Args:
+        option: how it is called.
+        name: of the folder.
+        files: names of what is to be written there.
+
+    Raises:
+        UsageError: the folder cannot be made or written, or one of the files is a folder.
+    """
+    path = Path(name)
+    there = next(part for part in (path, *path.absolute().parents) if part.exists() or part.is_symlink())
+    if not name or not there.is_dir():
+        raise UsageError(f"{option}={name}: {there if name else 'nothing'} is no folder, one to write to is needed")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{option}={name}: the folder {there} cannot be written")
+    for file in files:
+        if (path / file).is_dir():
+            raise UsageError(f"{option}={name}: {path / file} is a folder, and a file is to be written there")
+    return path
+
+
 def files_of_run(run_dir: Path, ckpt: str) -> list[Path]:
     """Return what is read of a run and must stay as it is."""
     return [run_dir / "config.yaml", run_dir / "checkpoints", *([] if ckpt in ("best", "last") else [Path(ckpt)])]

@@ -1,0 +1,10 @@
+"""The lectures' demonstrations: each measures what theory says of recurrent networks, and draws both.
+
+A study is a file here with a function `study(**sizes) -> Outcome` that draws its numbers from torch's default
+generator; its sizes have defaults that take less than a minute on two cores. Nothing heavy is imported here.
+"""
+
+QUESTIONS = {
+    "exploding": "ReLU layer with W ~ N(0, 3/n): do states and gradients grow as mean-field theory says?",
+    "vanishing": "ReLU layer with W ~ N(0, 1.5/n): do states and gradients die out as mean-field theory says?",
+}
