@@ -7,4 +7,7 @@ generator; its sizes have defaults that take less than a minute on two cores. No
 QUESTIONS = {
     "exploding": "ReLU layer with W ~ N(0, 3/n): do states and gradients grow as mean-field theory says?",
     "vanishing": "ReLU layer with W ~ N(0, 1.5/n): do states and gradients die out as mean-field theory says?",
+    "activations": "sigmoid, tanh, ReLU, identity at scales 0.25 to 4: do gradients vanish wherever units saturate?",
+    "eigenvalues": "linear network: does the long run depend on the eigenvalues of W alone, whatever the input?",
+    "stability": "bounded input, unbounded output: which cells and weights, and which not?",
 }

@@ -9,6 +9,9 @@ from rnnlab.studies import QUESTIONS
 SMALL = {
     "exploding": {"num_steps": 11},
     "vanishing": {"num_steps": 11},
+    "activations": {"size": 300, "num_steps": 8, "num_draws": 5},
+    "eigenvalues": {},
+    "stability": {"num_steps": 300},
 }
 
 
