@@ -33,7 +33,7 @@ def networks(size: int) -> dict[str, tuple[Tensor, float]]:
         name: (vectors @ torch.cat([torch.tensor([value], dtype=torch.float64), rest * abs(value)]).diag() @ vectors.T)
         for name, value in (("eigenvalues up to 1.1", 1.1), ("eigenvalues up to 0.9", 0.9))
     }
-    # One real eigenvalue above a diagonal of others, and a large entry beside it: eigenvectors that are nearly parallel.
+    # Large entries beside the diagonal: eigenvectors that are nearly parallel.
     parallel = torch.diag(torch.cat([torch.tensor([0.9], dtype=torch.float64), 0.72 * torch.ones(size - 1).double()]))
     parallel += torch.diag(torch.ones(size - 1, dtype=torch.float64) * 1.5, 1)
     return {
@@ -81,8 +81,8 @@ def study(size: int = 6, num_steps: int = 120, num_inputs: int = 8) -> Outcome:
                 rows.append({"network": name, "input_norm": float(inputs[k].norm()), **numbers})
     peak = max(float(row.max() / row[0]) for row in drawn["up to 0.9, nearly parallel eigenvectors"][2])
     finding = (
-        f"inputs a million times larger change where |h| is, not how fast it goes: |lambda| a step, and exactly 1 if W is "
-        f"orthogonal; nearly parallel eigenvectors first raise |h| up to {peak:.3g} times"
+        f"inputs a million times larger change where |h| is, not how fast it goes: |lambda| a step, and exactly 1 if W "
+        f"is orthogonal; nearly parallel eigenvectors first raise |h| up to {peak:.3g} times"
     )
     return Outcome(claims, finding, rows, _draw(drawn))
 

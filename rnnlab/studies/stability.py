@@ -1,17 +1,17 @@
 """Bounded input, |x| <= 1 at every step: whose states stay bounded?
 
-tanh, sigmoid    always: |h| <= 1, whatever the weights.
-GRU              always: h is a mean of a candidate within 1 and the state before, so |h_t| <= max(1, |h_0|). So are LSTMs
-                 whose input gate is 1 - f.
-LSTM             |h| < 1 always, and |c_t| <= |c_0| + t. As |h| and |x| are at most 1, no gate gets above f = sigmoid(a),
-                 a = max_i (sum_j |W_ij| + sum_j |R_ij| + |b_i|) of the forget gate, and |c| <= |c_0| + 1 / (1 - f) =
-                 |c_0| + 1 + e^a: there is a bound for any weights, but it may be far out. With f and i near 1, c grows by
-                 one a step; where a is above 37, f is 1 in double precision (17 in single), and there is no bound.
-linear           if and only if the response to a single input can be summed, for which a spectral radius below 1 is
-                 enough: |h_i| <= sum_k sum_j |(W^k U)_ij|, which the worst input reaches. An eigenvalue 1 sums a
-                 constant input up, exp(i theta) one of that frequency, and above 1 all but a few inputs explode.
-ReLU             if the largest singular value of W is below 1: |h| <= |U| / (1 - sigma). Not in general: with W = 1 it
-                 sums up positive inputs.
+- tanh, sigmoid: always. |h| <= 1, whatever the weights.
+- GRU: always. h is a mean of a candidate within 1 and the state before, so |h_t| <= max(1, |h_0|). So is c of LSTMs
+  whose input gate is 1 - f.
+- LSTM: |h| < 1 always, and |c_t| <= |c_0| + t. As |h| and |x| are at most 1, no forget gate gets above f = sigmoid(a),
+  a = max_i (sum_j |W_ij| + sum_j |R_ij| + |b_i|), so that |c| <= |c_0| + 1 / (1 - f) = |c_0| + 1 + e^a: there is a
+  bound for any weights, but it may be far out. With f and i near 1, c grows by one a step; where a is above 37, f is 1
+  in double precision (17 in single), and there is no bound.
+- linear: if and only if the response to a single input can be summed, for which a spectral radius below 1 is enough:
+  |h_i| <= sum_k sum_j |(W^k U)_ij|, which the worst input reaches. An eigenvalue 1 sums a constant input up,
+  exp(i theta) one of that frequency, and above 1 all but a few inputs explode.
+- ReLU: if the largest singular value of W is below 1, |h| <= |U| / (1 - sigma). Not in general: with W = 1 it sums up
+  positive inputs.
 """
 
 from __future__ import annotations
@@ -204,9 +204,9 @@ def study(num_steps: int = 2000, batch: int = 16, size: int = 16) -> Outcome:
     claims.append(Claim(f"{within.name}: the bound is reached at the end", reached, "=", 1.0, _ROUNDING))
     grown = next(trace for trace in traces if trace.name.endswith("from below"))
     finding = (
-        f"tanh and GRU stay bounded for any weights; an LSTM's h does, while its c reached {float(grown.size[-1]):.0f} in "
-        f"{num_steps} steps with open gates; linear networks are bounded inside the unit circle only, and on it an input "
-        "of the right frequency is enough"
+        f"tanh and GRU stay bounded for any weights; an LSTM's h does, while its c reached {float(grown.size[-1]):.0f} "
+        f"in {num_steps} steps with open gates; linear networks are bounded inside the unit circle only, and on it an "
+        "input of the right frequency is enough"
     )
     rows: list[dict[str, str | float]] = [
         {"case": trace.name, "t": t + 1, "size": float(trace.size[t]), "relation": trace.relation}
