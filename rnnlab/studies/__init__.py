@@ -10,4 +10,5 @@ QUESTIONS = {
     "activations": "sigmoid, tanh, ReLU, identity at scales 0.25 to 4: do gradients vanish wherever units saturate?",
     "eigenvalues": "linear network: does the long run depend on the eigenvalues of W alone, whatever the input?",
     "stability": "bounded input, unbounded output: which cells and weights, and which not?",
+    "carousel": "LSTM, GRU and Elman net: how much of a gradient comes along the cell path, how much through R?",
 }

@@ -12,6 +12,7 @@ SMALL = {
     "activations": {"size": 300, "num_steps": 8, "num_draws": 5},
     "eigenvalues": {},
     "stability": {"num_steps": 300},
+    "carousel": {"size": 8, "num_steps": 20, "num_draws": 2, "longest": 30, "far_steps": 30},
 }
 
 
