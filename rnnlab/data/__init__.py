@@ -1,7 +1,10 @@
 """Data modules: one file a family, all in memory, every split a pure function of the arguments."""
 
+from rnnlab.data.adding import AddingData
 from rnnlab.data.addition import AdditionData, decode, encode
 from rnnlab.data.batches import EpochSampler, InMemoryData, Queries
+from rnnlab.data.binary_sums import BinaryAdditionData
+from rnnlab.data.copying import CopyData
 from rnnlab.data.dates import DateData
 from rnnlab.data.digits import DigitsData
 from rnnlab.data.ecg import ECGData
@@ -10,6 +13,7 @@ from rnnlab.data.homophones import HomophoneData, SegmentBatch
 from rnnlab.data.labelled import ClassBatch, ClassData
 from rnnlab.data.labelled_files import SeriesFileData
 from rnnlab.data.labelled_text import LabelledTextData
+from rnnlab.data.languages import LanguageData
 from rnnlab.data.lemmas import LemmaData
 from rnnlab.data.mnist1d import MNIST1DData
 from rnnlab.data.morse import MorseData
@@ -25,6 +29,7 @@ from rnnlab.data.sines import TwoSineData
 from rnnlab.data.single_digits import SingleDigitsData
 from rnnlab.data.sounds import SoundBatch, SoundData
 from rnnlab.data.speech import SpokenData
+from rnnlab.data.steps import StepBatch, StepData
 from rnnlab.data.streams import Window, window_loader
 from rnnlab.data.tagged import TaggerData
 from rnnlab.data.text import TextData
@@ -32,10 +37,13 @@ from rnnlab.data.transcribed import TranscribedData
 from rnnlab.data.waves import WaveData
 
 __all__ = [
+    "AddingData",
     "AdditionData",
+    "BinaryAdditionData",
     "CSVData",
     "ClassBatch",
     "ClassData",
+    "CopyData",
     "DateData",
     "DigitsData",
     "ECGData",
@@ -44,6 +52,7 @@ __all__ = [
     "HomophoneData",
     "InMemoryData",
     "LabelledTextData",
+    "LanguageData",
     "LemmaData",
     "MNIST1DData",
     "MorseData",
@@ -60,6 +69,8 @@ __all__ = [
     "SoundBatch",
     "SoundData",
     "SpokenData",
+    "StepBatch",
+    "StepData",
     "TSVPairs",
     "TaggedBatch",
     "TaggerData",

@@ -75,14 +75,17 @@ def batch_loader(tensors: Sequence[Tensor], batch_size: int, shuffle_seed: int |
 
 
 def dataset_loader(
-    rows: Dataset, batch_size: int, shuffle_seed: int | None = None, kind: type[DataLoader] = DataLoader
+    rows: Dataset,
+    batch_size: int,
+    shuffle_seed: int | None = None,
+    kind: type[DataLoader] = DataLoader,
+    sampler: type[EpochSampler] = EpochSampler,
 ) -> DataLoader:
     """Make a loader over a data set whose `__getitems__` answers a list of indices with a batch, as `batch_loader`."""
-    sampler = None if shuffle_seed is None else EpochSampler(len(rows), shuffle_seed)  # type: ignore[arg-type]
     return kind(
         rows,
         batch_size=batch_size,
-        sampler=sampler,
+        sampler=None if shuffle_seed is None else sampler(len(rows), shuffle_seed),  # type: ignore[arg-type]
         collate_fn=_identity,
         # A loader draws one number from its generator per epoch; an own one leaves torch's global stream to the model.
         generator=torch.Generator(),

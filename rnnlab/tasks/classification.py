@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from rnnlab.tasks.confusion import ClassScore, Confusions
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
-from rnnlab.tasks.task import Task
+from rnnlab.tasks.task import Task, monitored
 
 _UNKNOWN = -1  # the class of a sequence that cannot be given
 MONITORS = {"accuracy": "max", "macro_f1": "max", "loss": "min"}
@@ -55,10 +55,8 @@ class ClassificationTask(Task):
             raise ValueError(f"task.class_weights must be balanced or null, got {class_weights!r}")
         if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing < 1:
             raise ValueError(f"task.label_smoothing must lie in [0, 1), got {label_smoothing!r}")
-        if monitor not in MONITORS:
-            raise ValueError(f"task.monitor must be one of {', '.join(MONITORS)}, got {monitor!r}")
         self.class_weights, self.label_smoothing = class_weights, label_smoothing
-        self.monitor = (f"val/{monitor}", MONITORS[monitor])
+        self.monitor = monitored(monitor, MONITORS)
         self.confusions = Confusions(model.num_classes)
         self.confusion = self.confusions.tables
         self._weights: Tensor | None = None  # of the classes (K,)

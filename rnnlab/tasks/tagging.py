@@ -14,13 +14,14 @@ from rnnlab.data.batches import IGNORED
 from rnnlab.data.sentences import TaggedBatch
 from rnnlab.tasks.confusion import ClassScore, Confusions
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
-from rnnlab.tasks.task import Task
+from rnnlab.tasks.task import Task, monitored
 
+MONITORS = {"accuracy": "max", "sentence_accuracy": "max", "macro_f1": "max", "loss": "min"}
 _GROUPS = ("unseen", "homophones")  # fields of a batch: tokens that are scored by themselves, too
 
 
 class TaggingTask(Task):
-    """Learn to tag the sentences of a data module of `rnnlab.data` with batches `TaggedBatch` or `SegmentBatch`.
+    """Learn to tag the sentences of a data module whose batches are `TaggedBatch`, `SegmentBatch` or `StepBatch`.
 
     Logged for 'val/' and 'test/', all as sums over counts of tokens that have a tag, padding excluded: 'loss' in nats a
     token, with a CRF those of the sentence shared out evenly; 'accuracy'; 'accuracy_unseen', over tokens whose form
@@ -34,6 +35,11 @@ class TaggingTask(Task):
         model: batch -> emissions (B, T, K), with `num_tags`, `crf` and `best_tags` as `rnnlab.models.Tagger` has them.
         optim: `optim(params)` gives the optimiser.
         schedule: `schedule(optimizer, total_steps=...)` gives a schedule by update; None keeps the rate.
+        monitor: the metric of the validation part that picks the best checkpoint: accuracy, sentence_accuracy,
+            macro_f1 or loss.
+
+    Raises:
+        ValueError: another `monitor`.
 
     Attributes:
         monitor: the metric that picks the best checkpoint, and which way is up.
@@ -41,12 +47,17 @@ class TaggingTask(Task):
             measurement, int64 (K, K), a row for each true tag that can be given.
     """
 
-    monitor = ("val/accuracy", "max")
-
-    def __init__(self, model: nn.Module, optim: OptimiserFactory, schedule: ScheduleFactory | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        optim: OptimiserFactory,
+        schedule: ScheduleFactory | None = None,
+        monitor: str = "accuracy",
+    ) -> None:
         groups = (f"accuracy_{name}" for name in _GROUPS)
         names = ("loss", "accuracy", *groups, "sentence_accuracy", "unknown_tags")
         super().__init__(model, optim, schedule, *names)
+        self.monitor = monitored(monitor, MONITORS)
         self.confusions = Confusions(model.num_tags)
         self.confusion = self.confusions.tables
 

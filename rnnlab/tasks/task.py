@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -63,6 +64,21 @@ class Task(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return complete_optimisers(self, self.optim, self.schedule)
+
+
+def monitored(name: str, directions: Mapping[str, str]) -> tuple[str, str]:
+    """Return the metric of the validation part that picks the best checkpoint, and which way is up.
+
+    Args:
+        name: the metric.
+        directions: 'min' or 'max' for each that may be chosen.
+
+    Raises:
+        ValueError: it may not be.
+    """
+    if name not in directions:
+        raise ValueError(f"task.monitor must be one of {', '.join(directions)}, got {name!r}")
+    return f"val/{name}", directions[name]
 
 
 class SearchTask(Task):

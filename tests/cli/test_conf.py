@@ -38,6 +38,8 @@ SMALL = {
     "classification": ["rnn.hidden_size=4"],
     "classification/mnist1d": ["data.num_sequences=200", "rnn.hidden_size=4"],
     "generation": ["rnn.hidden_size=4"],
+    "memory": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
+    "memory/adding": ["data.num_train=60", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "pos_tagging": ["rnn.hidden_size=4"],
     "seq2seq": ["rnn.hidden_size=4"],
     "seq2seq/dates": ["data.num_train=300", "data.num_val=30", "data.num_test=30", "rnn.hidden_size=4"],

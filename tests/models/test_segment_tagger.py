@@ -57,6 +57,16 @@ def test_the_read_out_sees_the_segment_beside_the_recurrent_layers():
     assert make().head.in_features == 10 and not make().deeper
 
 
+def test_without_projection_segments_are_read_as_they_are():
+    rnn = partial(rnnlab.nn.GRU, hidden_size=5)
+    model, segments = SegmentTagger(rnn, 6, 4, projection=None, dropout=0.0), torch.randn(3, 2, 6)
+    expected = model.head(model.rnn(segments)[0]).transpose(0, 1)
+    torch.testing.assert_close(model(batch_of(segments, [3, 3])), expected)
+    torch.testing.assert_close(model(batch_of(segments, [3, 2]))[:, :2], expected[:, :2])
+    with pytest.raises(ValueError, match=r"model.depth=2 are linear layers of model.projection units, which is null"):
+        SegmentTagger(rnn, 6, 4, projection=None, depth=2)
+
+
 @pytest.mark.parametrize("name", ["projection", "depth"])
 def test_sizes_of_nothing_are_refused(name):
     with pytest.raises(ValueError, match=f"model.{name} must be an integer of at least 1, got 0"):

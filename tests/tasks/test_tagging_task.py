@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from torchmetrics.functional.classification import multiclass_f1_score, multiclass_precision, multiclass_recall
 
 import rnnlab.nn
-from rnnlab.data import GeneratedTaggerData, SegmentBatch
+from rnnlab.data import BinaryAdditionData, CopyData, GeneratedTaggerData, LanguageData, SegmentBatch
 from rnnlab.models import SegmentTagger
 from rnnlab.models.tagger import Tagger
 from rnnlab.tasks.schedule import one_cycle
@@ -211,7 +211,28 @@ def test_scores_start_anew_each_time_and_splits_are_apart(tmp_path):
 
 
 def test_monitor_is_logged():
-    assert TaggingTask.monitor == ("val/accuracy", "max")
+    assert TaggingTask(Fixed(), ADAM).monitor == ("val/accuracy", "max")
+    assert TaggingTask(Fixed(), ADAM, monitor="loss").monitor == ("val/loss", "min")
+    with pytest.raises(ValueError, match=r"task.monitor must be one of accuracy, .*, got 'f1'"):
+        TaggingTask(Fixed(), ADAM, monitor="f1")
+
+
+STEPS = [
+    (LanguageData, {"length_bounds": (8, 16)}),
+    (BinaryAdditionData, {"test_bits": 20}),
+    (CopyData, {"length": 3, "batch_size": 8}),
+]
+
+
+@pytest.mark.parametrize(("make", "arguments"), STEPS)
+def test_one_batch_of_steps_is_learnt_by_heart(make, arguments, tmp_path):
+    data = make(num_train=8, num_val=2, num_test=2, **arguments)
+    data.setup()
+    model = SegmentTagger(partial(rnnlab.nn.GRU, hidden_size=64), **data.sizes, projection=None, dropout=0.0)
+    task = TaggingTask(model, partial(torch.optim.Adam, lr=1e-2), monitor="loss")
+    batch = Given(data.splits["train"][list(range(8))])
+    quiet_trainer(tmp_path, max_epochs=400, gradient_clip_val=1.0).fit(task, batch)
+    assert measured(task, batch, tmp_path)["sentence_accuracy"] == 1
 
 
 def test_check_compares_model_and_data():
