@@ -11,5 +11,6 @@ QUESTIONS = {
     "eigenvalues": "linear network: does the long run depend on the eigenvalues of W alone, whatever the input?",
     "stability": "bounded input, unbounded output: which cells and weights, and which not?",
     "carousel": "LSTM, GRU and Elman net: how much of a gradient comes along the cell path, how much through R?",
+    "jacobians": "singular values of Jacobian products over distance: what do trained and random cells let through?",
     "bptt": "exact gradient against truncation at k steps: how large is the bias, by task?",
 }

@@ -13,6 +13,7 @@ SMALL = {
     "eigenvalues": {},
     "stability": {"num_steps": 300},
     "carousel": {"size": 8, "num_steps": 20, "num_draws": 2, "longest": 30, "far_steps": 30},
+    "jacobians": {"size": 6, "num_steps": 40, "updates": 20, "count": 6},
     "bptt": {"num_steps": 12, "size": 6, "updates": 20, "batch": 8},
 }
 
