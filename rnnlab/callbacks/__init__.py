@@ -13,6 +13,7 @@ from rnnlab.callbacks.reseed import Reseed, reseed
 from rnnlab.callbacks.samples import Samples
 from rnnlab.callbacks.series_forecasts import SeriesForecasts
 from rnnlab.callbacks.sounds import Posteriors, SoundSamples
+from rnnlab.callbacks.steps import StepReport
 from rnnlab.callbacks.tagging import ClassReport, TagReport
 from rnnlab.callbacks.text_samples import TextSamples
 from rnnlab.callbacks.waves import Waves
@@ -35,6 +36,7 @@ __all__ = [
     "Samples",
     "SeriesForecasts",
     "SoundSamples",
+    "StepReport",
     "TagReport",
     "TextSamples",
     "Waves",

@@ -123,6 +123,10 @@ class StepData(BucketData):
             for stream, part in enumerate(self.num_sequences)
         }
 
+    @property
+    def epoch_size(self) -> int:
+        return len(self.splits["train"])
+
     def parse(self, line: str, place: str) -> list[int]:
         """Return the numbers of the symbols that a line of a question means.
 

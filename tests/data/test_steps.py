@@ -115,6 +115,7 @@ def test_words_are_of_the_language_and_grow_by_groups(language):
             word = "".join(data.symbols[symbol] for symbol in one.symbols)
             assert language == "parity" or is_word(language, word)
             assert [data.tags.symbols[tag] for tag in one.tags] == list(data.rules.follow(word))
+    assert data.epoch_size == 60
     batch = data.splits["train"][[0, 1]]
     assert torch.equal(batch.segments.sum(dim=(0, 2)).long(), batch.lengths)
 
