@@ -10,6 +10,7 @@ from rnnlab.data.digits import DigitsData
 from rnnlab.data.ecg import ECGData
 from rnnlab.data.generated import GeneratedTaggerData
 from rnnlab.data.homophones import HomophoneData, SegmentBatch
+from rnnlab.data.images import ImageData
 from rnnlab.data.labelled import ClassBatch, ClassData
 from rnnlab.data.labelled_files import SeriesFileData
 from rnnlab.data.labelled_text import LabelledTextData
@@ -50,6 +51,7 @@ __all__ = [
     "EpochSampler",
     "GeneratedTaggerData",
     "HomophoneData",
+    "ImageData",
     "InMemoryData",
     "LabelledTextData",
     "LanguageData",

@@ -19,6 +19,7 @@ from rnnlab.cli.instantiate import instantiate
 from rnnlab.tasks import ListenTask
 from rnnlab.tasks.listen import listening
 from tests.covering import few
+from tests.data.idx_files import write_images
 from tests.voices import skip_without_espeak
 
 # Overrides by experiment that make its data and model small.
@@ -39,6 +40,7 @@ SMALL = {
     "classification/mnist1d": ["data.num_sequences=200", "rnn.hidden_size=4"],
     "generation": ["rnn.hidden_size=4"],
     "memory": ["data.num_train=12", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
+    "memory/images": ["rnn.hidden_size=4"],
     "memory/adding": ["data.num_train=60", "data.num_val=4", "data.num_test=4", "rnn.hidden_size=4"],
     "pos_tagging": ["rnn.hidden_size=4"],
     "seq2seq": ["rnn.hidden_size=4"],
@@ -99,6 +101,9 @@ def test_experiment_instantiates(experiment, tmp_path, csv_file, table_file, tex
         curves = ["\t".join(str((3 * row + step) % 7) for step in range(9)) for row in range(20)]
         (tmp_path / "series.tsv").write_text("".join(f"{label}\t{curve}\n" for curve in curves for label in "AB"))
         overrides += [f"data.train={tmp_path / 'series.tsv'}"]
+    elif "permute_seed" in data:
+        write_images(tmp_path)
+        overrides += [f"data.path={tmp_path}", "data.num_val=6"]
     elif data.get("path") is not None:
         overrides += [f"data.path={text_file}", "data.batch_size=2"]
     elif "weight_power" in data:
