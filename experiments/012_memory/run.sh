@@ -5,7 +5,7 @@ set -eu
 runs="${RUNS:-runs/012_memory}"
 . "$(dirname "$0")/../run.sh"
 run adding_gru 0 experiment=memory/adding
-run copy_lru 0 experiment=memory/copy rnn=cells/lru rnn.hidden_size=128 rnn.cell.r_min=0.99 rnn.cell.r_max=0.9999 \
+run copy_lru 0 experiment=memory/copy rnn=cells/lru rnn.hidden_size=128 +rnn.cell.r_min=0.99 +rnn.cell.r_max=0.9999 \
     data.num_train=10000 trainer.max_epochs=12 optim.lr=3e-3 +trainer.max_time=00:00:04:00
 for seed in 0 1 2 3 4; do
     for layer in rnn gru lstm; do
