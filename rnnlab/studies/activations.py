@@ -108,7 +108,7 @@ def measure(name: str, s: float, v: float | None, size: int, num_steps: int, num
     return Found(torch.tensor(rates), theory, sum(saturated) / num_draws)
 
 
-def study(size: int = 400, num_steps: int = 20, num_draws: int = 20) -> Outcome:
+def study(size: int = 300, num_steps: int = 15, num_draws: int = 20) -> Outcome:
     """Measure all activations at all scales: near h = 0, settled without input, and driven to their bounds."""
     found = {
         (regime, name, s): measure(name, s, v, size, num_steps, num_draws)

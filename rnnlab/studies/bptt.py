@@ -114,12 +114,19 @@ def study(num_steps: int = 32, size: int = 32, updates: int = 1500, batch: int =
         + ", ".join(told)
     )
     rows: list[dict[str, str | float]] = [
-        {"task": name, "network": when, "window": k, "bias": one.bias, "cosine": one.cosine, "loss": losses[name]}
+        {
+            "task": name,
+            "network": when,
+            "window": k,
+            "bias": one.bias,
+            "cosine": one.cosine,
+            "loss_once_trained": losses[name],
+        }
         for (name, when), by_window in found.items()
         for k, one in by_window.items()
     ]
     rows += [
-        {"task": "linear", "network": when, "window": k, "bias": bias, "cosine": 1.0, "loss": float("nan")}
+        {"task": "linear", "network": when, "window": k, "bias": bias, "cosine": 1.0, "loss_once_trained": float("nan")}
         for when, biases in (("measured", {k: one.bias for k, one in measured.items()}), ("theory", theory))
         for k, bias in biases.items()
     ]

@@ -27,6 +27,8 @@ from rnnlab.studies.problems import PROBLEMS, train
 _DIGITS = 34.0  # ln of what double precision tells apart: smaller singular values of a product are rounding
 _SHORT = 20  # steps over which both routes to singular values are compared
 _ROUTES = 1e-6
+_LENGTH = 20  # of the sequences of adding
+_LONGER = 5  # times as many steps for the exponents of the long run
 
 
 class Measured(NamedTuple):
@@ -35,7 +37,7 @@ class Measured(NamedTuple):
     Attributes:
         logs: ln of singular values of products of k = 1 ... T Jacobians (T, N).
         exponents: Lyapunov's, along the same steps (N,).
-        later: the largest of them along other steps, of which more are taken.
+        later: the largest of them in the long run, along other steps.
         bound: mean of ln sigma_1(J_t).
         determinant: mean of ln |det J_t|.
         routes: how far the largest singular value by Jacobian-vector products is from the exact one, relative.
@@ -49,14 +51,20 @@ class Measured(NamedTuple):
     routes: float
 
 
+def stream(num_steps: int) -> Tensor:
+    """Return sequences of adding as networks are trained on them, one after the other, (T, I)."""
+    drawn = PROBLEMS["adding"].draw(_LENGTH, -(-num_steps // _LENGTH)).inputs
+    return drawn.transpose(0, 1).flatten(0, 1)[:num_steps]
+
+
 def measure(layer: nn.Module, num_steps: int, count: int) -> Measured:
-    """Measure a network over `num_steps` steps of the inputs of adding, `count` exponents over three times as many."""
+    """Measure a network over `num_steps` steps of the inputs of adding, `count` exponents over more."""
     flow = Dynamics(layer)
-    inputs = PROBLEMS["adding"].draw(num_steps, 1).inputs[:, 0]
+    inputs = stream(num_steps)
     jacobians = step_jacobians(flow, inputs)
     short = torch.linalg.svdvals(torch.linalg.multi_dot(list(jacobians[:_SHORT].flip(0))))[0]
     vectors = leading_singular_values(flow, inputs[:_SHORT], 1, iterations=300)[0]
-    more = PROBLEMS["adding"].draw(4 * num_steps, 1).inputs[:, 0]
+    more = stream((_LONGER + 1) * num_steps)
     return Measured(
         log_singular_values(jacobians),
         lyapunov_exponents(flow, inputs),
@@ -77,14 +85,16 @@ def study(size: int = 24, num_steps: int = 100, updates: int = 800, count: int =
         layer: Any = getattr(rnnlab.nn, kind)(problem.input_size, size)
         name = "Elman" if kind == "RNN" else kind
         found[f"{name}, as it starts"] = measure(layer, num_steps, count)
-        losses[name] = train(layer, nn.Linear(size, problem.output_size), problem, 20, updates)
+        losses[name] = train(layer, nn.Linear(size, problem.output_size), problem, _LENGTH, updates)
         found[f"{name}, trained"] = measure(layer, num_steps, count)
     claims = _claims(found, num_steps)
     told = []
     for name, loss in losses.items():
         before, after = (float(found[f"{name}, {when}"].later[0]) for when in ("as it starts", "trained"))
         told.append(f"{name} {before:+.3f} and {after:+.3f} (loss {loss:.2g})")
-    finding = f"largest exponent in nats a step, before and after learning to add over 20 steps: {', '.join(told)}"
+    finding = (
+        f"largest exponent in nats a step, before and after learning to add over {_LENGTH} steps: {', '.join(told)}"
+    )
     rows: list[dict[str, str | float]] = [
         {"network": name, "distance": k + 1, "i": i + 1, "ln_sigma": float(one.logs[k, i])}
         | {"theory": (k + 1) * float(one.later[i])}
@@ -135,7 +145,7 @@ def _draw(found: dict[str, Measured], losses: dict[str, float], count: int) -> A
         for place, colour in zip(places, PALETTE, strict=False):
             known = one.logs[:, place] > one.logs[:, 0] - _DIGITS
             axis.plot(distance[known], one.logs[known, place], color=colour, label=f"ln sigma_{place + 1}")
-            told = "theory: k lambda_i" if place == 0 else ""
+            told = "theory: k lambda_i of the long run" if place == 0 else ""
             axis.plot(distance, distance * one.later[place], color=colour, linestyle="--", linewidth=1, label=told)
         axis.set_ylim(-40, 8)
         axis.set_xlabel("distance k")
@@ -143,5 +153,5 @@ def _draw(found: dict[str, Measured], losses: dict[str, float], count: int) -> A
         kind, _, when = name.partition(", ")
         told = f" (loss {losses[kind]:.2g})" if when == "trained" else ""
         axis.set_title(f"{name}{told}: lambda_1 = {float(one.later[0]):+.3f}", fontsize=10)
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[-1].legend(loc="lower right", frameon=False, fontsize=8)
     return figure

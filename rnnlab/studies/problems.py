@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from rnnlab.data.adding import draw_sequence
 from rnnlab.data.sines import two_sines
 
 _SYMBOLS = 4  # of copy; one more for blanks, one for the sign to begin
@@ -42,28 +44,30 @@ class Problem(NamedTuple):
 
 
 def _adding(num_steps: int, batch: int) -> Batch:
-    """The sum of two marked numbers, one marked in each half (Hochreiter & Schmidhuber, 1997)."""
-    numbers, marks, rows = torch.rand(num_steps, batch), torch.zeros(num_steps, batch), torch.arange(batch)
-    half = num_steps // 2
-    marks[torch.randint(half, (batch,)), rows] = 1.0
-    marks[torch.randint(half, num_steps, (batch,)), rows] = 1.0
-    return Batch(torch.stack([numbers, marks], 2), (numbers * marks).sum(0)[None, :, None], num_steps - 1)
+    """The sum of two marked numbers, at the last step."""
+    rng = np.random.default_rng(_seed())
+    inputs, sums = zip(*(draw_sequence(num_steps, rng) for _ in range(batch)), strict=True)
+    return Batch(torch.from_numpy(np.stack(inputs, 1)), torch.tensor(sums)[None, :, None], num_steps - 1)
 
 
 def _sines(num_steps: int, batch: int) -> Batch:
     """The next value of two sines and noise, at every step."""
-    seed = int(torch.randint(2**31, ()))
-    series = torch.from_numpy(two_sines(batch, num_steps + 1, seed)).T[:, :, None]
+    series = torch.from_numpy(two_sines(batch, num_steps + 1, _seed())).T[:, :, None]
     return Batch(series[:-1], series[1:], 0)
 
 
 def _copy(num_steps: int, batch: int) -> Batch:
-    """The first symbols again at the end, after blanks and a sign (Hochreiter & Schmidhuber, 1997)."""
+    """The first symbols again at the end, after blanks and a sign: `rnnlab.data.copying`, but short and few of few."""
     symbols = torch.randint(_SYMBOLS, (_RECALLED, batch))
     codes = torch.full((num_steps, batch), _SYMBOLS)
     codes[:_RECALLED] = symbols
     codes[num_steps - _RECALLED] = _SYMBOLS + 1
     return Batch(torch.eye(_SYMBOLS + 2)[codes], symbols, num_steps - _RECALLED)
+
+
+def _seed() -> int:
+    """Return a seed for numpy, drawn from torch's generator."""
+    return int(torch.randint(2**31, ()))
 
 
 def _squares(outputs: Tensor, targets: Tensor) -> Tensor:

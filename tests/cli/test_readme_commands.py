@@ -4,11 +4,15 @@ import re
 import shlex
 import shutil
 import wave
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from rnnlab.cli.main import main
+from rnnlab.studies import QUESTIONS
+from rnnlab.studies.outcome import Claim, Outcome
 from tests.covering import few
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -27,6 +31,8 @@ SMALLER = {
     "ecg": ["data.num_train=16", "data.num_val=2", "data.num_test=2", "data.batch_size=4", "data.seconds=5"],
     "char_lm": ["data.batch_size=2", "data.ngram_order=1"],
 }
+# What a study finds: tests/studies runs them.
+OUTCOME = Outcome([Claim("one", 1.0, "=", 1.0)], "so it is", [{"x": 1.0}], Figure())
 
 
 def value_of(words, key):
@@ -60,7 +66,18 @@ def ready(tmp_path, monkeypatch, text_file, conllu_file, pairs_file, labelled_fi
 
 @pytest.mark.parametrize("words", few(COMMANDS, [words for words in COMMANDS if words[0] != "train"]), ids=" ".join)
 def test_command_runs(
-    words, ready, addition_run, char_run, tagger_run, sounds_run, ecg_run, table_run, labelled_run, table_file, capsys
+    words,
+    ready,
+    addition_run,
+    char_run,
+    tagger_run,
+    sounds_run,
+    ecg_run,
+    table_run,
+    labelled_run,
+    table_file,
+    capsys,
+    monkeypatch,
 ):
     verb, experiment = words[0], value_of(words, "experiment")
     if words[1:2] == ["plugins=[mylab]"] or "cell=mylab" in " ".join(words):
@@ -94,11 +111,14 @@ def test_command_runs(
         words += ["paths.root=runs"]
     if verb == "sample":
         words = [*words, "prompt=bird", "length=20"]
+    if verb == "study":
+        for name in QUESTIONS:
+            monkeypatch.setattr(import_module(f"rnnlab.studies.{name}"), "study", lambda: OUTCOME)
     if verb == "bench":
         return  # tests/cli/test_bench.py: two minutes
     assert main(words) == 0, capsys.readouterr().err
 
 
 def test_commands_are_found():
-    assert {words[0] for words in COMMANDS} >= {"train", "evaluate", "predict", "sample", "diagnose", "doctor"}
+    assert {words[0] for words in COMMANDS} >= {"train", "evaluate", "predict", "sample", "diagnose", "study", "doctor"}
     assert len(COMMANDS) > 12

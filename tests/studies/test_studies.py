@@ -13,7 +13,7 @@ SMALL = {
     "eigenvalues": {},
     "stability": {"num_steps": 300},
     "carousel": {"size": 8, "num_steps": 20, "num_draws": 2, "longest": 30, "far_steps": 30},
-    "jacobians": {"size": 6, "num_steps": 40, "updates": 20, "count": 6},
+    "jacobians": {"size": 6, "num_steps": 20, "updates": 20, "count": 6},
     "bptt": {"num_steps": 12, "size": 6, "updates": 20, "batch": 8},
 }
 
@@ -56,3 +56,37 @@ def test_a_wrong_rate_is_told(monkeypatch):
     monkeypatch.setattr(relu, "rate", lambda s, size: right(2 * s, size))
     outcome = exploding.study(size=300, num_steps=6, num_draws=5)
     assert not outcome.agrees and outcome.verdict.startswith("theory and measurement disagree in 4 of 4 claims: N(0, 3")
+
+
+def test_a_wrong_gate_is_told(monkeypatch):
+    """The input gate's product is none of dc_t/dc_{t-1}."""
+    from rnnlab.studies import carousel
+
+    assert carousel._block_is_gate(4).holds
+    monkeypatch.setitem(carousel._KEEPS, "LSTMCell", (0, 4))
+    assert not carousel._block_is_gate(4).holds
+
+
+def test_a_bound_that_is_passed_is_told():
+    import torch
+
+    from rnnlab.studies.stability import Trace
+
+    size = torch.tensor([0.5, 1.1])
+    assert not Trace("", "", size, "<=", torch.ones(2)).claim.holds
+    assert not Trace("", "", size, ">=", torch.ones(2)).claim.holds
+    assert not Trace("", "", size, "=", torch.ones(2)).claim.holds
+    assert Trace("", "", size, "<=", 1.2 * torch.ones(2)).claim.holds
+
+
+def test_windows_shorter_than_a_sequence_lose_what_theory_says(outcomes):
+    """Of dL/da of h_2 = a h_1 + 1 = a + 1 nothing is lost by windows of one step, of h_3 = a h_2 + 1 a part is."""
+    from rnnlab.studies import bptt
+
+    for num_steps, expected in ((2, 0.0), (3, 0.9 / (1 + 2 * 0.9))):
+        measured, theory = bptt.linear(num_steps, [1, num_steps])
+        assert measured[1].bias == pytest.approx(expected, abs=1e-12) and theory[1] == pytest.approx(
+            expected, abs=1e-12
+        )
+    biased = [row["bias"] for row in run("bptt", outcomes).rows if row["window"] == 1 and row["task"] != "linear"]
+    assert len(biased) == 6 and min(biased) > 0.01
