@@ -17,7 +17,8 @@ class BinaryAdditionData(StepData):
 
     A step reads two bits, F = 2, the last step two zeros, and its class is the bit of the sum. Training numbers have 1
     to `max_bits` bits, each N as often, validation twice and test `test_bits`: a network that is right there has not
-    learnt sums by heart, but the carry.
+    learnt sums by heart, but the carry. Test numbers are drawn evenly. In training and validation the share of places
+    that pass a carry on differs from sum to sum, or a carry would hardly ever be kept for more than a few steps.
 
     Args:
         max_bits: most bits of a training number.
@@ -55,7 +56,8 @@ class BinaryAdditionData(StepData):
         ranges = {"train": (1, self.max_bits), "val": (2 * self.max_bits,) * 2, "test": (self.test_bits,) * 2}
         least, most = ranges[part]
         bits = rng.integers(least, most + 1, size=self.num_sequences[part])
-        return [add_bits(*rng.integers(2, size=(2, count), dtype=np.uint8)) for count in bits.tolist()]
+        draw = draw_bits if part == "test" else draw_carries
+        return [add_bits(*draw(count, rng)) for count in bits.tolist()]
 
     def baselines(self) -> dict[str, float]:
         """Return the share of bits that are the most frequent one, 'baseline/most_frequent/<part>/accuracy'.
@@ -81,6 +83,17 @@ class BinaryAdditionData(StepData):
 
     def answer(self, tags: Sequence[int]) -> str:
         return str(sum(bit << place for place, bit in enumerate(tags)))
+
+
+def draw_bits(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return two numbers of so many bits, all as likely, uint8 (2, N)."""
+    return rng.integers(2, size=(2, count), dtype=np.uint8)
+
+
+def draw_carries(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return two numbers whose places pass a carry on, 0+1 or 1+0, by a probability drawn for the sum, uint8 (2, N)."""
+    first = rng.integers(2, size=count, dtype=np.uint8)
+    return np.stack([first, first ^ (rng.random(count) < rng.random())])
 
 
 def add_bits(first: np.ndarray, second: np.ndarray) -> Steps:

@@ -30,6 +30,14 @@ def test_sums_are_those_of_integers(bits):
         assert [divmod(int(symbol), 2) for symbol in steps.symbols] == [*zip(first, second, strict=True), (0, 0)]
 
 
+def test_carries_are_kept_for_long():
+    data = made(BinaryAdditionData, num_train=2_000, max_bits=16)
+    passed = [np.isin(one.symbols[:-1], (1, 2)).mean() for one in data.splits["train"].sequences if len(one.tags) == 17]
+    assert min(passed) == 0 and max(passed) == 1 and 0.4 < np.mean(passed) < 0.6
+    test = np.concatenate([one.symbols for one in data.splits["test"].sequences])
+    assert np.isin(test, (1, 2)).mean() == pytest.approx(0.5, abs=0.02)
+
+
 def test_sums_in_numbers(tmp_path):
     data = made(BinaryAdditionData, max_bits=4, test_bits=64)
     assert set(data.splits["train"].lengths.tolist()) == {2, 3, 4, 5}

@@ -1,0 +1,52 @@
+"""Gather right words by length of runs on formal languages, as a table and a picture.
+
+python experiments/012_memory/languages.py languages.csv languages.png runs/012_memory/languages_*
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+import yaml
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+COLUMNS = ("language", "layer", "seed", "longest", "right", "total")
+
+
+def main(table: Path, picture: Path, run_dirs: list[Path]) -> None:
+    rows = [row for run_dir in run_dirs if (run_dir / "metrics.json").exists() for row in rows_of(run_dir)]
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(rows)
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    for language, layer, _, longest, right, total in rows:
+        curves[language][layer].append((longest, right / total))
+    figure, axes = plt.subplots(1, len(curves), figsize=(3.2 * len(curves), 3.4), sharey=True, layout="constrained")
+    for axis, (language, by_layer) in zip(figure.axes, curves.items(), strict=True):
+        for number, (layer, points) in enumerate(by_layer.items()):
+            axis.plot(*zip(*points, strict=True), marker="o", color=f"C{number}", label=layer, linewidth=1.4)
+        axis.set(title=language, xlabel="steps, at most", xscale="log", ylim=(-0.03, 1.03))
+    figure.axes[0].set_ylabel("words right at every step")
+    figure.axes[-1].legend(frameon=False, fontsize=8)
+    figure.savefig(picture, dpi=110)
+
+
+def rows_of(run_dir: Path) -> list[tuple[str, str, int, int, int, int]]:
+    config = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf-8"))
+    language, layer = run_dir.name.rpartition("-seed")[0].removeprefix("languages_").split("_", 1)
+    with (run_dir / "lengths.csv").open(newline="", encoding="utf-8") as file:
+        return [
+            (language, layer, config["seed"], int(row["length"]), int(row["right"]), int(row["total"]))
+            for row in csv.DictReader(file)
+        ]
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]])

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Runs everything in README.md, one after the other; finished runs are not repeated. RUNS names another folder for them.
+# Images are Debian's dataset-fashion-mnist: RNNLAB_DATA=/usr/share/datasets, or data.path= with a folder of such files.
+set -eu
+runs="${RUNS:-runs/012_memory}"
+. "$(dirname "$0")/../run.sh"
+run adding_gru 0 experiment=memory/adding
+run copy_lru 0 experiment=memory/copy rnn=cells/lru rnn.hidden_size=128 +rnn.cell.r_min=0.99 +rnn.cell.r_max=0.9999 \
+    data.num_train=10000 trainer.max_epochs=12 optim.lr=3e-3 +trainer.max_time=00:00:04:00
+for seed in 0 1 2 3 4; do
+    for layer in rnn gru lstm; do
+        run "binary_addition_$layer" "$seed" experiment=memory/binary_addition "rnn=$layer"
+    done
+done
+for language in anbn anbncn dyck2 parity; do
+    for layer in lstm gru rnn cells/min_gru cells/lru_selective; do
+        run "languages_${language}_${layer##*/}" 0 experiment=memory/languages "rnn=$layer" rnn.hidden_size=16 \
+            "data.language=$language"
+    done
+done
+# The same six minutes of training for each.
+run images_gru 0 experiment=memory/images rnn=gru rnn.hidden_size=64 +trainer.limit_train_batches=100 \
+    trainer.max_epochs=20 +trainer.max_time=00:00:06:00
+run images_lstm 0 experiment=memory/images rnn=lstm rnn.hidden_size=128 +trainer.limit_train_batches=30 \
+    trainer.max_epochs=15 +trainer.max_time=00:00:06:00
