@@ -7,7 +7,7 @@ work="$(mktemp -d)"
 trap 'rm -r "$work"' EXIT
 mkdir -p "$here/figures" "$here/studies"
 echo "study,seed,seconds,exit_code,verdict" > "$here/studies.csv"
-for seed in ${SEEDS:-0 1 2 3 4}; do
+for seed in ${SEEDS:-0 1 2}; do
     for name in $(rnnlab study | cut -d ' ' -f 1); do
         start=$(date +%s) code=0
         rnnlab study "$name" "out=$work" "seed=$seed" > "$work/$name.txt" || code=$?
