@@ -33,6 +33,9 @@ def main(table: Path, picture: Path, run_dirs: list[Path]) -> None:
         for number, (layer, points) in enumerate(by_layer.items()):
             axis.plot(*zip(*points, strict=True), marker="o", color=f"C{number}", label=layer, linewidth=1.4)
         axis.set(title=language, xlabel="steps, at most", xscale="log", ylim=(-0.03, 1.03))
+        bounds = sorted({longest for points in by_layer.values() for longest, _ in points})
+        axis.set_xticks(bounds, map(str, bounds))
+        axis.minorticks_off()
     figure.axes[0].set_ylabel("words right at every step")
     figure.axes[-1].legend(frameon=False, fontsize=8)
     figure.savefig(picture, dpi=110)

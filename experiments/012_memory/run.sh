@@ -7,13 +7,16 @@ runs="${RUNS:-runs/012_memory}"
 run adding_gru 0 experiment=memory/adding
 run copy_lru 0 experiment=memory/copy rnn=cells/lru rnn.hidden_size=128 +rnn.cell.r_min=0.99 +rnn.cell.r_max=0.9999 \
     data.num_train=10000 trainer.max_epochs=12 optim.lr=3e-3 +trainer.max_time=00:00:04:00
+run copy_lstm_chrono 0 experiment=memory/copy rnn=lstm rnn.hidden_size=128 "model.init={chrono:520}" \
+    data.num_train=2500 trainer.max_epochs=14 optim.lr=3e-3 +trainer.max_time=00:00:04:00
 for seed in 0 1 2 3 4; do
     for layer in rnn gru lstm; do
         run "binary_addition_$layer" "$seed" experiment=memory/binary_addition "rnn=$layer"
     done
+    run binary_addition_lstm_fast "$seed" experiment=memory/binary_addition rnn=lstm optim.lr=0.1
 done
 for language in anbn anbncn dyck2 parity; do
-    for layer in lstm gru rnn cells/min_gru cells/lru_selective; do
+    for layer in lstm gru rnn cells/min_gru; do
         run "languages_${language}_${layer##*/}" 0 experiment=memory/languages "rnn=$layer" rnn.hidden_size=16 \
             "data.language=$language"
     done
