@@ -15,6 +15,7 @@ from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.cells.chain import Chain
 from rnnlab_kernels.schedules.additions import PLAIN, Additions
 from rnnlab_kernels.schedules.library.aten import held
+from rnnlab_kernels.schedules.recording import obstacle_to_recording
 from rnnlab_kernels.schedules.reference import reference
 from rnnlab_kernels.schedules.scan.linear_scan import choose_method, supports
 from rnnlab_kernels.schedules.stepwise.kit_torch import eager
@@ -156,6 +157,13 @@ def obstacle_of(backend: str, call: Call) -> str:
         if call.device.type == "cuda" and call.differentiated and not call.training:
             return "cuDNN has no backward pass in evaluation mode"
         return ""
+    if call.additions.recorder is not None:
+        if backend in ("onednn", *OF_ONE_LAUNCH):
+            return "it records no gradients; eager, fused, triton and reference do"
+        noise = call.additions.noise
+        drops = noise is not None and noise.training and noise.candidate > 0
+        if call.chain is not None and (missing := obstacle_to_recording(call.chain, drops)):
+            return missing
     if _is_transformed():
         return "functorch transforms and forward-mode differentiation need the reference or aten backend"
     if call.dtype.is_complex:

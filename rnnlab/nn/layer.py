@@ -167,6 +167,8 @@ class Layer(Stack, nn.RNNBase):
         unlike_torch, additions = "", PLAIN
         if options != NOTHING:
             unlike_torch, additions = options.inside(training), options.additions(0, training, self.step_clips)
+        if self.recording is not None:
+            unlike_torch, additions = "recording of gradients", additions._replace(recorder=self.recording)
         return Call(
             self.mode,
             self.hidden_size,
@@ -336,10 +338,13 @@ class Layer(Stack, nn.RNNBase):
     ) -> tuple[Tensor, Tensors]:
         """Run layers and directions one by one: x (T, B, I), states (L*D, B, width)."""
         options, view, names, given = self.regularisation, self._view, self._names, iter(weights)
+        recorders = self.recorders(len(seeds), len(x), self.num_directions)
         sides = []
         for k, seed in enumerate(seeds):
             state, side_weights = tuple(part[k] for part in states), {name: next(given) for name in names}
             additions, reverse = options.additions(seed, self.training, self.step_clips), k % self.num_directions == 1
+            if recorders[k] is not None:
+                additions = additions._replace(recorder=recorders[k])
             sides.append(Side(view, "chain", backend, state, view.chain, side_weights, additions, reverse, seed))
         outputs, results = self._run(x, sides, options, mask, reset)
         return outputs[0], tuple(map(torch.stack, zip(*(final for _, final, _ in results), strict=True)))

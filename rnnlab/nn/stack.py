@@ -27,6 +27,7 @@ from rnnlab.nn.options import (
     variational_dropout,
     zoneout_rates,
 )
+from rnnlab.nn.recording import Recordable
 from rnnlab.nn.state import autocast_dtype, autocast_to
 from rnnlab.nn.unroll import Result, Side, Tensors, hold, run_directions, run_step
 from rnnlab_kernels.schedules.additions import PLAIN
@@ -34,7 +35,7 @@ from rnnlab_kernels.schedules.layout import lengths_to_mask, zero_padding
 from rnnlab_kernels.schedules.noise.masks import draw_seed
 
 
-class Stack:
+class Stack(Recordable):
     """How `Layer` and `Recurrent` run; `Recurrent` says what the attributes mean."""
 
     training: bool
@@ -195,6 +196,9 @@ class CellStack(Stack, Carrying):
             how, why = "loop", "clips gradients from step to step (clip_grad_step), which no scan does"
         like = weight_like(module)
         dtype = x.dtype if like is None else like.dtype
+        additions = PLAIN if options == NOTHING else options.additions(0, self.training, self.step_clips)
+        if self.recording is not None:
+            additions = additions._replace(recorder=self.recording)
         if chain is not None and (cast_to := autocast_dtype(x.device)) is not None:
             dtype = autocast_to(cast_to, torch.empty(0, dtype=dtype)).dtype
         return Call(
@@ -210,7 +214,7 @@ class CellStack(Stack, Carrying):
             why=why,
             chain=chain,
             heads=getattr(module, "num_heads", 1),
-            additions=PLAIN if options == NOTHING else options.additions(0, self.training, self.step_clips),
+            additions=additions,
             walked=walked_chain(type(module)) if how == "scan" else None,
         )
 
@@ -243,11 +247,14 @@ class CellStack(Stack, Carrying):
         training, backend, is_random = self.training, "", False
         for each in options if training else ():
             is_random = is_random or each != NOTHING and each.is_random(True)
+        recorders = self.recorders(len(self.cells), len(x), self.num_directions)
         sides: list[Side] = []
         for k, (module, state) in enumerate(zip(self.cells, states, strict=True)):
             cell, weights, seed = view(module), None, draw_seed() if is_random else 0
             how, chain = kind(cell)
             additions = PLAIN if options[k] == NOTHING else options[k].additions(seed, training, self.step_clips)
+            if recorders[k] is not None:
+                additions = additions._replace(recorder=recorders[k])
             if k % self.num_directions == 0:
                 call = self._call(module, how, chain, options[k], x, x.shape[1], layout)
                 backend = choose(self.backend, call).backend

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnlab.nn.backend import OF_ONE_LAUNCH, scan_method, schedule
+from rnnlab.nn.carry import state_names
 from rnnlab.nn.cells.protocol import kind, walked_chain
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab.nn.windows import run_windows
@@ -25,6 +26,7 @@ from rnnlab_kernels.cells.chain import Chain, giving
 from rnnlab_kernels.schedules.additions import PLAIN, Additions, clip_gradient, draw_masks, take_part
 from rnnlab_kernels.schedules.layout import step_order, unread_states, walked, work, zero_padding
 from rnnlab_kernels.schedules.library.aten import chain_step
+from rnnlab_kernels.schedules.recording import Hooks, squares, without_reset
 from rnnlab_kernels.schedules.reference import one_step
 from rnnlab_kernels.schedules.scan.linear_scan import linear_scan
 
@@ -179,7 +181,8 @@ def _run_chain(
         gates_x, weights = x, cast(Mapping[str, Tensor], side.weights)
         if cast_to is not None:
             gates_x, state, weights = _cast(cast_to, x, state, weights)
-        run = schedule("sequence" if backend == "triton" and takes_one_launch(chain, additions) else backend)
+        one_launch = backend == "triton" and additions.recorder is None and takes_one_launch(chain, additions)
+        run = schedule("sequence" if one_launch else backend)
         y, final = run(chain, gates_x, state, weights, mask, reverse=reverse, additions=additions)
         states: Tensors = ()
         if collect:
@@ -279,6 +282,9 @@ def _run_scan(
         a, held = a.masked_fill(additions.reset, 0), (~additions.reset).to(a.dtype)
     if mask is not None:
         a, b = torch.where(mask, a, held), zero_padding(b, mask)
+    if additions.recorder is not None:
+        b = b.expand(len(b), *state[0].shape) + 0
+        b.register_hook(partial(_record_scan, additions, mask, a.detach(), update))
     if additions.clip is None and backend != "reference":
         h = linear_scan(a.expand_as(b), b, start, reverse=reverse, method=scan_method(backend, x.device))
     else:
@@ -287,6 +293,18 @@ def _run_scan(
     # Copies: callers may change in place what they get.
     last = (h[0 if reverse else -1].clone(),)
     return output if mask is None else zero_padding(output, mask), last, (h.clone(),) if collect else ()
+
+
+def _record_scan(
+    additions: Additions, mask: Tensor | None, a: Tensor, update: Tensor | float | None, grad: Tensor
+) -> None:
+    """Tell a recorder of a linear recurrence's gradients: that of b_t is the whole one of h_t."""
+    grad = grad.detach() if mask is None else zero_padding(grad.detach(), mask)
+    flow = {
+        ("state", "h"): squares(grad if update is None else grad * update),
+        ("direct", "h"): squares(a.conj() * grad),
+    }
+    additions.recorder(without_reset(flow, additions.reset))
 
 
 def _plain_scan(
@@ -318,8 +336,13 @@ def _run_loop(
     side: Side, collect: bool, additions: Additions, mask: Tensor | None, x: Tensor, *state: Tensor
 ) -> Result:
     cell = side.cell
+    hooks = None
+    if additions.recorder is not None:
+        hooks = Hooks(additions.recorder, additions.reset, len(x), x, *state)
+        x, *state = hooks.inputs
     updates = _updates(additions, state, x.shape[0])
-    pack = getattr(type(cell.initial_state(1, device=x.device, dtype=x.dtype)), "_make", tuple)
+    like = cell.initial_state(1, device=x.device, dtype=x.dtype)
+    pack = getattr(type(like), "_make", tuple)
     outputs: list[Tensor] = [x] * len(x)
     every: list[Tensors] = [()] * len(x)
     for t in step_order(len(x), side.reverse):
@@ -328,6 +351,9 @@ def _run_loop(
             state = tuple(zero_padding(value, ~additions.reset[t]) for value in state)
         y, given = cell(x[t], pack(state))
         _as_many(cell, given, state)
+        if hooks is not None:
+            for name, value in zip(state_names(like), given, strict=True):
+                hooks.watch("state", name, t, value)
         new = tuple(
             value
             if part is None

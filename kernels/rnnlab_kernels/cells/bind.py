@@ -85,6 +85,8 @@ class Cell:
             written it; then `saved` is `derive`'s to fill as well.
         dropped: the variant of this cell with dropout on the candidate. Its last carried value is a mask (B, H), 0 or
             1 / (1 - p), that multiplies the candidate; `gates_bwd` returns a gradient for it, which goes nowhere.
+        gates_total: `(dstate, saved, carried, state) -> dstate`: the whole gradients of the new states, where some are
+            made of others, for recording.py; None where they are not, or nobody has written it.
         torch_fwd: `gates_fwd` on torch tensors.
         key: by which operators name the cell, in `CELLS_BY_KEY`.
     """
@@ -98,6 +100,7 @@ class Cell:
     gates_fwd: Maths
     gates_bwd: Maths | None = None
     dropped: "Cell | None" = None
+    gates_total: Maths | None = None
     torch_fwd: Maths = field(init=False, repr=False, compare=False)
     key: str = field(init=False, repr=False, compare=False)
 
@@ -111,6 +114,7 @@ class Cell:
             "gates_bwd": _content(self.gates_bwd),
             "dropped": None if self.dropped is None else self.dropped.key,
         }
+        del content["gates_total"]  # no program computes it
         object.__setattr__(self, "key", registered(self, CELLS_BY_KEY, content))
         # Bound here and not at a call: torch.compile can trace a call of a function, but not its making.
         object.__setattr__(self, "torch_fwd", bind_torch(self.gates_fwd))

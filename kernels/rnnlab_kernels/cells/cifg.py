@@ -44,6 +44,13 @@ def _bwd(dstate, saved, carried, state):
     return (df, dg, do), (dc_prev,)
 
 
+def _total(dstate, saved, carried, state):
+    dh, dc = dstate
+    f, g, o = saved
+    h, c = state
+    return dh, dc + tanh_grad(dh * o, tanh(c))
+
+
 def _dropped_fwd(gates, carried):
     f, g, o = gates
     c_prev, mask = carried
@@ -54,4 +61,4 @@ def _dropped_fwd(gates, carried):
 
 _GATES = ("f", "g", "o")
 _DROPPED = derive(Cell("cifg_dropped", _GATES, ("h", "c"), ("c", "mask"), (), 0, _dropped_fwd))
-CIFG = Cell("cifg", _GATES, ("h", "c"), ("c",), _GATES, 0, _fwd, _bwd, _DROPPED)
+CIFG = Cell("cifg", _GATES, ("h", "c"), ("c",), _GATES, 0, _fwd, _bwd, _DROPPED, _total)

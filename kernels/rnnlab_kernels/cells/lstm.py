@@ -47,6 +47,13 @@ def _bwd(dstate, saved, carried, state):
     return (di, df, dg, do), (dc * f,)
 
 
+def _total(dstate, saved, carried, state):
+    dh, dc = dstate
+    i, f, g, o = saved
+    h, c = state
+    return dh, dc + tanh_grad(dh * o, tanh(c))
+
+
 def _dropped_fwd(gates, carried):
     i, f, g, o = gates
     c_prev, mask = carried
@@ -56,4 +63,4 @@ def _dropped_fwd(gates, carried):
 
 _GATES = ("i", "f", "g", "o")
 _DROPPED = derive(Cell("lstm_dropped", _GATES, ("h", "c"), ("c", "mask"), (), 0, _dropped_fwd))
-LSTM = Cell("lstm", _GATES, ("h", "c"), ("c",), _GATES, 0, _fwd, _bwd, _DROPPED)
+LSTM = Cell("lstm", _GATES, ("h", "c"), ("c",), _GATES, 0, _fwd, _bwd, _DROPPED, _total)

@@ -57,6 +57,15 @@ def _bwd(dstate, saved, carried, state):
     return (di, df, dg, do), (dc_prev, di * c_prev, df * c_prev, do * c)
 
 
+def _total(dstate, saved, carried, state):
+    dh, dc = dstate
+    i, f, g, o = saved
+    c_prev, p_i, p_f, p_o = carried
+    h, c = state
+    tanh_c = tanh(c)
+    return dh, fma(sigmoid_grad(dh * tanh_c, o), p_o, dc + tanh_grad(dh * o, tanh_c))
+
+
 def _dropped_fwd(gates, carried):
     i, f, g, o = gates
     c_prev, p_i, p_f, p_o, mask = carried
@@ -105,7 +114,7 @@ def _output_bwd(dstate, saved, carried, state):
 
 _GATES, _WEIGHTS = ("i", "f", "g", "o"), ("p_i", "p_f", "p_o")
 _DROPPED = derive(Cell("peephole_lstm_dropped", _GATES, ("h", "c"), ("c", *_WEIGHTS, "mask"), (), 0, _dropped_fwd))
-PEEPHOLE = Cell("peephole_lstm", _GATES, ("h", "c"), ("c", *_WEIGHTS), _GATES, 0, _fwd, _bwd, _DROPPED)
+PEEPHOLE = Cell("peephole_lstm", _GATES, ("h", "c"), ("c", *_WEIGHTS), _GATES, 0, _fwd, _bwd, _DROPPED, _total)
 
 _CELL_GATES = ("i", "f", "g")
 _CELL_DROPPED = derive(Cell("cell_state_dropped", _CELL_GATES, ("c",), ("c", "mask"), (), 0, _cell_dropped_fwd))

@@ -69,12 +69,14 @@ class Additions(NamedTuple):
         clip: the gradient that the states hand back over each step is clamped to +-clip, element by element; a step
             that holds a row's states hands it back as it is. None clamps none.
         counter: called as counter(gradient, clip, valid) before each clamping, or None.
+        recorder: called by the backward pass with what recording.py says of its gradients, or None.
     """
 
     reset: Tensor | None = None
     noise: Noise | None = None
     clip: float | None = None
     counter: Counter | None = None
+    recorder: Any = None
 
 
 PLAIN = Additions()

@@ -14,6 +14,7 @@ from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import EPS, Chain, Gates, Norm, Product
 from rnnlab_kernels.schedules.additions import NO_MASKS, PLAIN, Additions, Masks, clip_gradient, draw_masks, take_part
 from rnnlab_kernels.schedules.layout import Weights, named_weights, step_order, zero_padding
+from rnnlab_kernels.schedules.recording import Hooks
 
 
 def reference(
@@ -29,6 +30,11 @@ def reference(
     """Run `cell` over time. Arguments and results as in `kit_torch.eager`, in the dtype given."""
     chain, named = named_weights(cell, weights)
     before = [f"{name}_prev" for name in chain.states]
+    hooks = None
+    if additions.recorder is not None:
+        hooks = Hooks(additions.recorder, additions.reset, len(x), x, *state_0, *named.values())
+        x, *rest = hooks.inputs
+        state_0, named = tuple(rest[: len(state_0)]), dict(zip(named, rest[len(state_0) :], strict=True))
     constants = {name: named[name] for name in chain.constants}
     if mask is not None:
         x = zero_padding(x, mask)
@@ -43,9 +49,10 @@ def reference(
         if additions.reset is not None:
             state = tuple(zero_padding(part, ~additions.reset[t]) for part in state)
         values = {**constants, **dict(zip(before, state, strict=True))}
-        _step(chain, gates_x[t], values, named, masks, t)
+        _step(chain, gates_x[t], values, named, masks, t, hooks)
         for name, old, part in zip(chain.states, state, masks.update_at(t), strict=False):
             if part is not None:
+                old = old if hooks is None else hooks.see("direct", name, t, old)
                 values[name] = take_part(old, values[name], part)
         if mask is not None:
             for name, old in zip(chain.states, state, strict=True):
@@ -71,12 +78,23 @@ def one_step(
 
 
 def _step(
-    chain: Chain, gates_x: Tensor, values: dict[str, Tensor], weights: Mapping[str, Tensor], masks: Masks, t: int
+    chain: Chain,
+    gates_x: Tensor,
+    values: dict[str, Tensor],
+    weights: Mapping[str, Tensor],
+    masks: Masks,
+    t: int,
+    hooks: Hooks | None = None,
 ) -> None:
     """Add every value of one step, by name, to those before it."""
+    before = {f"{name}_prev": name for name in chain.states} if hooks is not None else {}
     for stage in chain.stages:
         if isinstance(stage, Product):
             parts = [values[name] for name in stage.sources]
+            if hooks is not None:
+                for k, name in enumerate(stage.sources):
+                    if name in before:
+                        parts[k] = hooks.see("recurrent", before[name], t, parts[k])
             if masks.sources:
                 pairs = zip(parts, stage.sources, strict=True)
                 parts = [part * masks.sources[name] if name in masks.sources else part for part, name in pairs]
@@ -88,10 +106,22 @@ def _step(
             shift = None if stage.shift is None else weights.get(stage.shift)
             values[stage.out] = layer_norm(source, source.shape[-1:], weights[stage.gain], shift, EPS)
         else:
-            values |= _update(stage, gates_x, values, masks, t)
+            values |= _update(stage, gates_x, values, masks, t, hooks, before)
+        if hooks is not None:
+            for name in stage.out if isinstance(stage, Gates) else (stage.out,):
+                if name in chain.states:
+                    hooks.watch("state", name, t, values[name])
 
 
-def _update(stage: Gates, gates_x: Tensor, values: dict[str, Tensor], masks: Masks, t: int) -> dict[str, Tensor]:
+def _update(
+    stage: Gates,
+    gates_x: Tensor,
+    values: dict[str, Tensor],
+    masks: Masks,
+    t: int,
+    hooks: Hooks | None,
+    before: Mapping[str, str],
+) -> dict[str, Tensor]:
     """Return the values that a gate update writes."""
     cell = stage.cell if masks.candidate is None or stage.cell.dropped is None else stage.cell.dropped
     num_gates = len(cell.gates)
@@ -116,8 +146,16 @@ def _update(stage: Gates, gates_x: Tensor, values: dict[str, Tensor], masks: Mas
         sums = [a + b for a, b in zip(parts_x[:merged], parts_h[:merged], strict=True)]
         parts = (*sums, *parts_x[merged:], *parts_h[merged:])
     carried = tuple([values[name] for name in stage.carried])
+    if hooks is not None:
+        seen = [hooks.see("gate", name, t, part) for name, part in zip(cell.gates, parts, strict=False)]
+        parts = (*seen, *parts[len(seen) :])
+        pairs = zip(stage.carried, carried, strict=True)
+        carried = tuple([hooks.see("direct", before[n], t, value) if n in before else value for n, value in pairs])
     if cell is not stage.cell:
         assert masks.candidate is not None
         carried = (*carried, masks.candidate[t])
-    new, _ = cell.torch_fwd(tuple(parts), carried)
+    new, saved = cell.torch_fwd(tuple(parts), carried)
+    if hooks is not None:
+        for name, value in zip(cell.saved, saved, strict=False):
+            hooks.keep(name, t, value)
     return dict(zip(stage.out, new, strict=True))

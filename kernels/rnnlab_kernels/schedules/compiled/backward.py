@@ -7,6 +7,7 @@ stand in two tiles each, one that comes in and one that goes out, which change p
 
 from collections.abc import Callable
 
+from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.compiled.forward import Sizes, blocks_of
 from rnnlab_kernels.schedules.compiled.keep import address_of
@@ -23,6 +24,7 @@ def backward_recipe(plan: Plan, sizes: Sizes) -> Recipe:
     over, but for dx that is the input's own; `unclipped NAME` (T, B, W). Sums by the
     names of constants, gains and shifts, and as `columns NAME` of the rows of dx and `d NAME`. Where gradients are
     joined, in place of dx and `d NAME` sums as `weight K NAME`, of the product with source K, and dinput (T, B, I).
+    Where they are recorded, `flow KIND NAME` (T, B), sums of squares as recording.py has them.
     """
     return _Backward(plan, sizes).program.done()
 
@@ -65,6 +67,8 @@ class _Backward:
         self.none = program.tile(1, max(plan.width.values()))
         program.zero(self.none, "START")
 
+        self.handed = {f"{name}_prev": name for name in chain.states} if sizes.recorded else {}
+        self.ways: dict[tuple[str, str], At] = {}  # of several, by which a state's gradient comes
         self.d: dict[str, At] = {}  # gradients of values that have one by now
         self.pre: dict[str, At] = {}  # gradients of pre-activations of this step, in blocks
         coming, self.out = {}, {}
@@ -102,6 +106,7 @@ class _Backward:
                 new, passed[name] = program.tile(1, width), program.tile(1, width)
                 words = (*coming[name].operand, *weight, *new.operand, *passed[name].operand, width)
                 program.emit("rows.unmix", *words, 0 if drawn else bits(part))
+                self._hand("direct", f"{name}_prev", passed[name])
                 self.d[name] = new
         for number, (stage, step) in reversed(list(enumerate(zip(chain.stages, plan.steps, strict=True)))):
             if isinstance(stage, Product):
@@ -110,6 +115,8 @@ class _Backward:
                 self._norm(stage)
             elif step is not None:
                 self._gates(stage, step, number)
+        for (kind, name), total in self.ways.items():
+            self._tell(kind, name, total)
         for name in chain.states:
             out = self.out[f"{name}_prev"]
             if f"{name}_prev" not in self.d:
@@ -204,12 +211,42 @@ class _Backward:
             write(part)
             self.program.add(part, self.d[name])
 
+    def _tell(self, kind: str, name: str, value: At) -> None:
+        """Write the sums of squares of the rows of a value, if it is recorded."""
+        if self.sizes.recorded:
+            out = self.program.new(f"flow {kind} {name}", self.sizes.num_steps, self.sizes.batch)
+            operands = (*value.operand, *self.program.over_time(out, 1).operand)
+            self.program.emit("rows.squares", *operands, value.columns)
+
+    def _tell_state(self, name: str, value: At, width: int) -> None:
+        if name in self.plan.chain.states:
+            self._tell("state", name, value._replace(columns=width))
+
+    def _hand(self, kind: str, name: str, value: At) -> None:
+        """Record what a step hands back to a state by one way, as it stands now; by several, their sum."""
+        if name not in self.handed:
+            return
+        state, chain = self.handed[name], self.plan.chain
+        if kind == "direct":
+            count = sum(name in stage.carried for stage in chain.stages if isinstance(stage, Gates))
+            count += state in self.plan.zoned
+        else:
+            count = sum(name in stage.sources for stage in chain.stages if isinstance(stage, Product))
+        if count == 1:
+            self._tell(kind, state, value)
+        elif (kind, state) in self.ways:
+            self.program.add(value, self.ways[kind, state])
+        else:
+            self.ways[kind, state] = total = self.program.tile(1, value.columns)
+            self.program.copy(value, total)
+
     def _taken(self, name: str) -> At:
         """Return all of the gradient of a value (R, W)."""
         return self.d.get(name, self.none)
 
     def _product(self, stage: Product) -> None:
         plan, program = self.plan, self.program
+        self._tell_state(stage.out, self._taken(stage.out), plan.width[stage.out])
         if self.input is not None:
             width = plan.width[stage.out]
             steps = self._taken(stage.out)._replace(columns=width, row=FLOAT * width)
@@ -228,7 +265,7 @@ class _Backward:
             own = program.packed(stage.weight, strides[::-1], steps.columns, 1, width, first * strides[1])
             first += width
             drops = source in self.sizes.sources
-            if source in self.d and not drops:
+            if source in self.d and not drops and source not in self.handed:
                 program.product(steps, own, steps.columns, self.d[source], None)
                 continue
 
@@ -236,11 +273,13 @@ class _Backward:
                 program.product(steps, own, steps.columns, into, program.starting((), 1, into.columns))
                 if drops:
                     program.scale(into, program.at_rows(f"dropped {source}", into.columns), into)
+                self._hand("recurrent", source, into)
 
             self._give(source, width, write)
 
     def _norm(self, stage: Norm) -> None:
         program, plan, name = self.program, self.plan, stage.source
+        self._tell_state(stage.out, self._taken(stage.out), plan.width[stage.out])
         outlasts = name in plan.outlasting
         blocks = 1 if outlasts else self.blocks[name]
         columns = plan.width[name] // blocks
@@ -274,6 +313,8 @@ class _Backward:
         if cell is not stage.cell:
             operands.append(program.over_time("candidate", hidden).operand)
         operands += [self.at[name].operand for name in stage.out]
+        if self.sizes.recorded:
+            self._tell_outputs(stage, cell, operands, hidden)
         # Merged gates, then recurrent parts of split ones, then their input parts: the recurrent part in one piece.
         dgates = program.tile(count + split, hidden)
         order = [*range(count - split), *range(count, count + split), *range(count - split, count)]
@@ -290,6 +331,10 @@ class _Backward:
         if cell is not stage.cell:  # a mask has a gradient, too, which goes nowhere
             operands.append(program.tile(1, hidden).operand)
         program.emit(address_of("gates.backward_of", cell), hidden, *(word for operand in operands for word in operand))
+        for k, name in enumerate(cell.gates):
+            self._tell("gate", name, dgates.part(order[k], 1))
+        for name, place in (*given.items(), *extra):
+            self._hand("direct", name, place._replace(columns=hidden))
         self.d |= given
         for name, place in extra:
             program.add(place, self.constants.get(name) or self.d[name])
@@ -307,3 +352,13 @@ class _Backward:
         if recurrent in plan.outlasting:
             write = program.copy if count == 1 else program.scatter
             self._give(recurrent, count * hidden, lambda place: write(part, place))
+
+    def _tell_outputs(self, stage: Gates, cell: Cell, operands: list[tuple[int, int]], hidden: int) -> None:
+        """Record the whole gradients of the states that a gate update writes; `operands` as its gradient takes them."""
+        totals = [self._taken(name) for name in stage.out]
+        if cell.gates_total is not None:
+            totals = [self.program.tile(1, hidden) for _ in stage.out]
+            words = (word for operand in (*operands, *(total.operand for total in totals)) for word in operand)
+            self.program.emit(address_of("gates.total_of", cell), hidden, *words)
+        for name, total in zip(stage.out, totals, strict=True):
+            self._tell_state(name, total, hidden)

@@ -28,6 +28,7 @@ class Sizes(NamedTuple):
         input, num_features, dinput: then strides and width of the input, and whether it has a gradient, too.
         ordered: whether rows of the input and of the output have numbers.
         packed: whether gradients of pre-activations have memory for rows that are gone over alone.
+        recorded: whether sums of squares of gradients are written, for a recorder.
     """
 
     num_steps: int
@@ -50,6 +51,7 @@ class Sizes(NamedTuple):
     dinput: bool = False
     ordered: bool = False
     packed: bool = False
+    recorded: bool = False
 
 
 def blocks_of(plan: Plan) -> dict[str, int]:

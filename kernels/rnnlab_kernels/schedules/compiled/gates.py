@@ -7,6 +7,7 @@ words of an instruction are H, then operands in this order:
 | --- | --- |
 | forward | input parts; recurrent parts; carried values; new states; saved values |
 | backward | gradients of states; saved, carried values; states; gradients of pre-activations, of carried values |
+| total | gradients of states; saved, carried values; states; whole gradients of states |
 
 Where gates have both parts those of merged ones are added here. Gradients of pre-activations are those of the gates,
 then of the recurrent parts of split ones.
@@ -113,3 +114,26 @@ def backward_of(cell: Cell) -> Any:
             write_carried(words, scratch, dcarried, n)
 
     return backward
+
+
+def total_of(cell: Cell) -> Any:
+    """Return a cell's function from the gradients of states to the whole ones."""
+    num_states, num_saved, num_carried = len(cell.states), len(cell.saved), len(cell.carried)
+    gates_total = bind_numba(cell.gates_total)
+    read_upstream, read_saved = _reader(0, num_states), _reader(num_states, num_saved)
+    read_carried = _reader(num_states + num_saved, num_carried)
+    first = num_states + num_saved + num_carried
+    read_states, write_totals = _reader(first, num_states), _writer(first + num_states, num_states)
+
+    def total(words, scratch, rows):
+        apart()
+        for n in range(rows * listed(words, 0)):
+            totals = gates_total(
+                read_upstream(words, scratch, n),
+                read_saved(words, scratch, n),
+                read_carried(words, scratch, n),
+                read_states(words, scratch, n),
+            )
+            write_totals(words, scratch, totals, n)
+
+    return total

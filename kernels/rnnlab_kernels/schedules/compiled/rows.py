@@ -11,7 +11,7 @@ import numpy as np
 
 from rnnlab_kernels.cells.compiled import inline, load, load_written, store
 from rnnlab_kernels.schedules.compiled.terms import LANES
-from rnnlab_kernels.schedules.compiled.vectors import plus, read, spread, write
+from rnnlab_kernels.schedules.compiled.vectors import plus, read, spread, times, total, write
 from rnnlab_kernels.schedules.compiled.words import apart, as_float, at, flag, listed
 
 F = np.float32
@@ -197,3 +197,15 @@ def clip(words, scratch, rows):
                 value = limit if value > limit else value
                 value = -limit if value < -limit else value
                 store(row, c, value)
+
+
+def squares(words, scratch, rows):
+    """P rows, P sums of their squares, one a row, W."""
+    apart()
+    source, out, columns = at(words, scratch, 0), at(words, scratch, 2), listed(words, 4)
+    for r in range(rows):
+        row, summed = source + 4 * r * columns, spread(F(0.0))
+        for c in range(0, columns, LANES):
+            value = read(row + 4 * c, columns - c)
+            summed = plus(summed, times(value, value))
+        store(out, r, total(summed))

@@ -12,9 +12,11 @@ from rnnlab_kernels.schedules.compiled.program import Recipe
 from rnnlab_kernels.schedules.compiled.ragged import back_from, in_order, rows_of
 from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import as_bytes, zero_padding
+from rnnlab_kernels.schedules.recording import Key, without_reset
 from rnnlab_kernels.schedules.stepwise.backward import Gradients
 from rnnlab_kernels.schedules.stepwise.frame import Frame
 
+_FLOW = "flow "  # how names of sums of squares begin
 MAX_ROWS = 64  # of a tile
 MAX_RECIPES = 64  # of a plan
 MAX_JOINED = 1 << 16  # elements of weights whose gradients stay in the nearer caches through a pass
@@ -178,13 +180,15 @@ def run_backward(
         sizes = sizes._replace(joined=True, input=memory["x"].stride(), num_features=frame.x.shape[2], dinput=needed[0])
     elif inside is not None:
         sizes = sizes._replace(packed=True)
+    if call.additions.recorder is not None:
+        sizes = sizes._replace(recorded=True)
     recipe = _recipe(frame, sizes)
     if rows is not None:
         memory["active"] = rows.active
         if inside is not None and rows.ahead is not None:
             memory["ahead"] = rows.ahead
     for name, shape in recipe.buffers:
-        memory[name] = frame.given.new_empty(shape)
+        memory[name] = frame.given.new_zeros(shape) if name.startswith(_FLOW) else frame.given.new_empty(shape)
     tiles = recipe.run(memory, frame.given)
     parts: dict[str, list[Tensor]] = {}  # of products' gradients, source by source
     for name, (first, count) in recipe.sums.items():
@@ -200,6 +204,8 @@ def run_backward(
             gradients.dweights[name] = part.sum(0)
     gradients.dweights |= {name: own[0] if len(own) == 1 else torch.cat(own, 1) for name, own in parts.items()}
     gradients.dinput = memory.get("dinput")
+    if call.additions.recorder is not None:
+        call.additions.recorder(without_reset(_flow(frame, memory, order), call.additions.reset))
     if call.additions.counter is not None and call.additions.clip is not None:
         _count(frame, memory, needed)
     named: dict[str, Tensor] = {}
@@ -217,6 +223,20 @@ def run_backward(
             dx = dx.index_select(1, back)
         dstate_0 = [grad.index_select(0, back) for grad in dstate_0]
     return [dx, *found, *dstate_0]
+
+
+def _flow(frame: Frame, memory: dict[str, Tensor], order: Tensor | None) -> dict[Key, Tensor]:
+    """Return what a recorder is told, rows in the order of the input."""
+    found: dict[Key, Tensor] = {}
+    for name, value in memory.items():
+        if name.startswith(_FLOW):
+            kind, _, own = name.removeprefix(_FLOW).partition(" ")
+            found[kind, own] = value
+    if frame.call.additions.recorder.values:
+        for number, step in enumerate(frame.plan.steps):
+            for k, own in enumerate(() if step is None else step.cell.saved):
+                found["value", own] = memory[f"kept {number}"][:, k]
+    return found if order is None else {key: value.index_select(1, back_from(order)) for key, value in found.items()}
 
 
 def _count(frame: Frame, memory: dict[str, Tensor], needed: tuple[bool, ...]) -> None:

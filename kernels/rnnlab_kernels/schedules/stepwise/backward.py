@@ -11,10 +11,12 @@ from operator import getitem
 import torch
 from torch import Tensor
 
+from rnnlab_kernels.cells.bind import bind_torch
 from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.additions import clamped
 from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import step_order, zero_padding, zero_rows
+from rnnlab_kernels.schedules.recording import Key, Tape, squares, without_reset
 from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, Tensors
 from rnnlab_kernels.schedules.stepwise.products import bind_product, scratch, weight_gradient
 
@@ -69,6 +71,8 @@ def run_backward(
                 name = chain.states[k]
                 new = grads[name] * part
                 passed, before_it = grads[name] - new, held[k]
+                if back.tape is not None:
+                    back.tape.add("direct", name, t, passed)
                 grads[name], held[k] = new, passed if before_it is None else before_it + passed
         for stage in stages:
             stage(t, position)
@@ -87,6 +91,8 @@ def run_backward(
             if limit is not None and is_needed:
                 grad = clamped(grad, limit, call.additions.counter, None if mask is None else mask[t])
             dstate.append(grad)
+    if back.tape is not None:
+        call.additions.recorder(without_reset(back.flow(), reset))
     found = back.finish(named, needed)
     for grad in dstate:
         found.append(grad.to(frame.x.dtype))
@@ -244,6 +250,8 @@ class _Backward(Gradients):
         super().__init__(frame)
         self.memories = memories
         self.grads: dict[str, Tensor] = {}
+        self.tape = None if frame.call.additions.recorder is None else Tape()
+        self.handed = {f"{name}_prev": name for name in frame.chain.states}
         for name in frame.chain.constants:
             shape = (frame.batch, frame.width[name])
             self.dconstants[name] = torch.zeros(shape, dtype=frame.work, device=frame.given.device)
@@ -296,7 +304,10 @@ class _Backward(Gradients):
             dsource = recurrent(steps[t]).to(frame.work)
             parts = [dsource] if len(widths) == 1 else dsource.split(widths, 1)
             for name, part in zip(stage.sources, parts, strict=True):
-                self.add(name, part * masks[name] if name in masks else part)
+                grad = part * masks[name] if name in masks else part
+                self.add(name, grad)
+                if self.tape is not None and name in self.handed:
+                    self.tape.add("recurrent", self.handed[name], t, grad)
 
         return run
 
@@ -341,11 +352,65 @@ class _Backward(Gradients):
             saved = memory[position] if memory else ()
             before, state = tuple(map(getitem, carried, repeat(t))), tuple(map(getitem, outs, repeat(t)))
             dstate = tuple(map(self.take, stage.out, repeat(t)))
+            if self.tape is not None:
+                self._record(stage, step, t, dstate, saved, (before, state))
             dcarried = step.bwd(dstate, saved, before, state, dx[t], dh[t])
+            if self.tape is not None and stage.recurrent in plan.outlasting:  # whose whole gradient will stand there
+                blocks = self.dpre[stage.recurrent][t].unflatten(-1, (step.cell.num_gates, hidden))
+                for k, name in enumerate(step.cell.gates):
+                    self.tape.add("gate", name, t, blocks[:, k].clone())
             for name, grad in zip(stage.carried, dcarried, strict=False):
                 if name in self.dconstants:
                     self.dconstants[name] += grad
                 else:
                     self.add(name, grad)
+                    if self.tape is not None and name in self.handed:
+                        self.tape.add("direct", self.handed[name], t, grad)
 
         return run
+
+    def _record(
+        self, stage: Gates, step: Step, t: int, dstate: Tensors, saved: Tensors, rest: tuple[Tensors, Tensors]
+    ) -> None:
+        """Put a gate update on tape: whole gradients of the states it writes, and what it kept."""
+        assert self.tape is not None
+        saved = tuple(saved[0].unbind(0)) if saved and saved[0].dim() == 3 else saved  # in one tensor, of some kits
+        if step.cell.gates_total is not None:
+            work = dstate[0].dtype
+            parts = (tuple(part.to(work) for part in values) for values in (saved, *rest))
+            dstate = bind_torch(step.cell.gates_total)(dstate, *parts)
+        for name, grad in zip(stage.out, dstate, strict=True):
+            if name in self.frame.chain.states:
+                self.tape.add("state", name, t, grad)
+        if self.frame.call.additions.recorder.values:
+            for name, value in zip(step.cell.saved, saved, strict=True):
+                self.tape.add("value", name, t, value)
+
+    def flow(self) -> dict[Key, Tensor]:
+        """Return what a recorder is told, when the loop is done."""
+        frame, plan, chain = self.frame, self.frame.plan, self.frame.chain
+        assert self.tape is not None
+        found = self.tape.flow(frame.num_steps)
+        for stage, step in zip(chain.stages, plan.steps, strict=True):
+            if isinstance(stage, Gates):
+                if step is None or stage.recurrent in plan.outlasting:
+                    continue
+                gates, hidden = step.cell.gates, frame.width[stage.out[0]]
+                sums = _sums_by_gate(stage, len(gates), hidden, self._gates_buffer(stage))
+                found |= {("gate", name): sums[..., k] for k, name in enumerate(gates)}
+            elif stage.out in chain.states:
+                found["state", stage.out] = squares(self.dpre[stage.out].to(frame.work))
+        return found
+
+    def _gates_buffer(self, stage: Gates) -> Tensor:
+        """Return where the gradients of a gate update's pre-activations stand."""
+        own = None if stage.recurrent is None else self.dpre.get(stage.recurrent)
+        takes_x = stage.recurrent in self.frame.plan.merged or stage.first is not None
+        return self.dx if own is None or takes_x else own
+
+
+def _sums_by_gate(stage: Gates, count: int, hidden: int, buffer: Tensor) -> Tensor:
+    """Return the sums of squares (T, B, G) of a buffer (T, B, N) with the gates' columns, or those of all the input."""
+    width = count * hidden
+    first = (stage.first or 0) * hidden if buffer.shape[-1] > width else 0
+    return squares(buffer.narrow(-1, first, width).unflatten(-1, (count, hidden)))

@@ -1,0 +1,135 @@
+"""What a backward pass says of the gradients that go through it, step by step: how large they are, and by which way.
+
+A recorder is called once for each pass, with tensors by (kind, name):
+
+| kind | tensor | of |
+| --- | --- | --- |
+| state | (T, B) | dL/ds_t of a state: all of it, what comes through the step's other states included |
+| gate | (T, B) | the pre-activation of a gate; of a split one its input part |
+| direct | (T, B) | what step t hands back to a state before it element by element: by gate maths or zoneout |
+| recurrent | (T, B) | what it hands back through products |
+| value | (T, B, H) | what gate maths kept, activated gates among it; by their names, memory that others read |
+
+Those of (T, B) are sums of squares over the units: zero outside a row's length, direct and recurrent ones zero where a
+row is reset, all before gradients are clipped.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnlab_kernels.cells.bind import Cell
+from rnnlab_kernels.cells.chain import Chain, Gates
+from rnnlab_kernels.cells.trace import trace
+from rnnlab_kernels.schedules.layout import work
+
+Key = tuple[str, str]
+Flow = Mapping[Key, Tensor]
+Recorder = Callable[[Flow], None]
+
+
+def obstacle_to_recording(chain: Chain, drops_candidate: bool) -> str:
+    """Return why a hand-written backward pass does not know the whole gradient of a state, or an empty string."""
+    for stage in chain.stages:
+        if isinstance(stage, Gates):
+            cell = stage.cell.dropped if drops_candidate and stage.cell.dropped is not None else stage.cell
+            if cell.gates_total is None and _is_coupled(cell):
+                return f"gates_total of {cell.name} is not given: what one state owes to another would be missing"
+    return ""
+
+
+@cache
+def _is_coupled(cell: Cell) -> bool:
+    """Return whether a new state is made of another one."""
+    traced = trace(cell)
+    for place in traced.state:
+        seen, left = set[int](), list(traced.graph.arguments(place))
+        while left:
+            if (here := left.pop()) not in seen:
+                seen.add(here)
+                left += traced.graph.arguments(here)
+        if seen & {*traced.state}:
+            return True
+    return False
+
+
+class Tape:
+    """The gradients that a loop in Python goes past, by kind and name, until it is done."""
+
+    def __init__(self) -> None:
+        self._steps: dict[Key, dict[int, Tensor]] = {}
+
+    def add(self, kind: str, name: str, t: int, grad: Tensor) -> None:
+        steps = self._steps.setdefault((kind, name), {})
+        steps[t] = steps[t] + grad if t in steps else grad
+
+    def flow(self, num_steps: int) -> dict[Key, Tensor]:
+        """Return sums of squares (T, B), and values as they are (T, B, W)."""
+        found = {}
+        for key, steps in self._steps.items():
+            empty = torch.zeros_like(next(iter(steps.values())))  # of a step that no gradient came to
+            stacked = torch.stack([steps.get(t, empty) for t in range(num_steps)])
+            found[key] = stacked if key[0] == "value" else squares(stacked)
+        return found
+
+
+def squares(grad: Tensor) -> Tensor:
+    """Return the sums of squares over the units of a gradient (..., W), at least in single precision."""
+    return work(grad.abs() if grad.is_complex() else grad).square().sum(-1)
+
+
+def without_reset(flow: dict[Key, Tensor], reset: Tensor | None) -> dict[Key, Tensor]:
+    """Return a flow that hands nothing back where `reset` (T, B, 1) says that a row begins anew."""
+    if reset is None:
+        return flow
+    return {key: value.masked_fill(reset[..., 0], 0) if key[0] in _BACK else value for key, value in flow.items()}
+
+
+_BACK = ("direct", "recurrent")
+
+
+class Hooks:
+    """The same of a plain loop, by hooks on what it computes; autograd calls them in any order.
+
+    `inputs` are all that the loop reads, to be read in their place: when their gradients are complete, so is the tape.
+    """
+
+    def __init__(self, recorder: Any, reset: Tensor | None, num_steps: int, *inputs: Tensor) -> None:
+        self.tape, self.kept, self.recorder, self.reset, self.num_steps = Tape(), Tape(), recorder, reset, num_steps
+        leaf = torch.zeros((), requires_grad=True)  # so that autograd comes by, whatever needs a gradient
+        _, *self.inputs = _WhenDone.apply(self._tell, leaf, *inputs)
+
+    def watch(self, kind: str, name: str, t: int, value: Tensor) -> Tensor:
+        """Put the whole gradient of a value on tape."""
+        if value.requires_grad:
+            value.register_hook(lambda grad: self.tape.add(kind, name, t, grad.detach()))
+        return value
+
+    def see(self, kind: str, name: str, t: int, value: Tensor) -> Tensor:
+        """Return a view of a value: what comes by it alone is put on tape."""
+        return self.watch(kind, name, t, value.view_as(value))
+
+    def keep(self, name: str, t: int, value: Tensor) -> None:
+        """Put what gate maths kept on tape, if it is wanted."""
+        if self.recorder.values:
+            self.kept.add("value", name, t, value.detach())
+
+    def _tell(self) -> None:
+        self.recorder(without_reset(self.tape.flow(self.num_steps) | self.kept.flow(self.num_steps), self.reset))
+        self.tape = Tape()  # of the next backward pass through the same graph
+
+
+class _WhenDone(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tell: Callable[[], None], *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.tell = tell
+        return tuple(value.view_as(value) for value in inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        ctx.tell()
+        return (None, None, *grads[1:])

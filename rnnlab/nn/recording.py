@@ -1,0 +1,144 @@
+"""How large the gradients are that flow back through a layer, step by step, as its backward pass meets them.
+
+    with layer.record() as recording:
+        loss(layer(x)).backward()
+    recording[0].state["h"]  # norms of dL/dh_t, (T, B)
+
+Letters: T time, B batch, H hidden_size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rnnlab_kernels.schedules.recording import Flow as Squares
+
+
+class Flow(NamedTuple):
+    """The gradients of one layer and direction in a backward pass: norms over its units, each (T, B), by name.
+
+    They are zero outside a row's length, and of gradients as they are before `clip_grad_step`. Of a linear recurrence
+    that runs as a scan there is no `gate` and no `recurrent`; of a cell that states no gate maths only `state`.
+
+    Attributes:
+        state: of dL/ds_t, the state after step t as gate maths give it: all of it, what it owes to the step's other
+            states included.
+        gate: of the pre-activations of the gates.
+        direct: of what step t hands back to a state before it element by element: the cell path of an LSTM, dc_t * f_t.
+        recurrent: of what it hands back through the recurrent weights.
+        values: what the gate maths kept, (T, B, H), the activated gates among it; empty unless asked for.
+    """
+
+    state: dict[str, Tensor]
+    gate: dict[str, Tensor]
+    direct: dict[str, Tensor]
+    recurrent: dict[str, Tensor]
+    values: dict[str, Tensor]
+
+    def over_batch(self, kind: str) -> dict[str, Tensor]:
+        """Return the norms (T,) over all rows of `kind`: "state", "gate", "direct" or "recurrent"."""
+        return {name: torch.linalg.vector_norm(norms, dim=1) for name, norms in getattr(self, kind).items()}
+
+    def direct_share(self) -> Tensor:
+        """Return which share of the squared gradient that step t hands back takes the direct way, (T,); NaN of none."""
+        direct, recurrent = (
+            sum((norms.square().sum(1) for norms in ways.values()), torch.zeros(()))
+            for ways in (self.direct, self.recurrent)
+        )
+        return direct / (direct + recurrent)
+
+
+class Recording:
+    """What `layer.record()` gives: a `Flow` for each layer and direction, of the last call that was differentiated.
+
+    Example:
+        >>> import torch, rnnlab.nn
+        >>> layer = rnnlab.nn.LSTM(3, 4)
+        >>> with layer.record() as recording:
+        ...     layer(torch.zeros(5, 2, 3))[0].sum().backward()
+        >>> len(recording), recording[0].state["c"].shape
+        (1, torch.Size([5, 2]))
+    """
+
+    def __init__(self, values: bool) -> None:
+        self.values = values
+        self._sides: list[_Side] = []
+
+    def of_call(self, num_sides: int, num_steps: int, num_directions: int) -> list[_Side]:
+        """Return what records each layer and direction of a call."""
+        self._sides = [_Side(self.values, num_steps, k % num_directions == 1) for k in range(num_sides)]
+        return self._sides
+
+    def __len__(self) -> int:
+        return len(self._sides)
+
+    def __getitem__(self, index: int) -> Flow:
+        """Return the flow of layer and direction `index`, in the order of torch's states.
+
+        Raises:
+            IndexError: there is none.
+            RuntimeError: no backward pass has come through it.
+        """
+        return self._sides[index].flow()
+
+
+class _Side:
+    """What records one layer and direction of a call, piece by piece where it runs in windows."""
+
+    def __init__(self, values: bool, num_steps: int, reverse: bool) -> None:
+        self.values, self.num_steps, self.reverse = values, num_steps, reverse
+        self._pieces: list[Squares] = []
+
+    def __call__(self, flow: Squares) -> None:
+        steps = len(next(iter(flow.values()))) if flow else 0
+        if sum(len(next(iter(piece.values()))) for piece in self._pieces) + steps > self.num_steps:
+            self._pieces = []  # of an earlier pass through the same graph
+        self._pieces.append(flow)
+
+    def flow(self) -> Flow:
+        if not self._pieces:
+            raise RuntimeError("no gradient has come through this call: call backward on what the layer gave")
+        pieces = self._pieces if self.reverse else self._pieces[::-1]  # the last window comes first
+        kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in ("state", "gate", "direct", "recurrent", "value")}
+        for kind, name in pieces[0]:
+            whole = torch.cat([piece[kind, name] for piece in pieces])
+            kinds[kind][name] = whole if kind == "value" else whole.sqrt()
+        return Flow(*kinds.values())
+
+
+class Recordable:
+    """What can record the gradients that flow back through it."""
+
+    recording: Recording | None = None
+
+    @contextmanager
+    def record(self, values: bool = False) -> Iterator[Recording]:
+        """Let calls of `forward` within the context record the gradients of their backward pass.
+
+        Norms cost some percent of a step. `backend="auto"` takes one that records: the compiled one on a CPU, Triton's
+        pointwise one on CUDA; torch's own kernels and those of one launch do not.
+
+        Args:
+            values: keep what the gate maths kept, the activated gates among it, too.
+
+        Raises:
+            RuntimeError: in calls, where a backend asked for by name records nothing, or under torch.compile.
+        """
+        before, self.recording = self.recording, Recording(values)
+        try:
+            yield self.recording
+        finally:
+            self.recording = before
+
+    def recorders(self, num_sides: int, num_steps: int, num_directions: int) -> list[_Side | None]:
+        """Return what records each layer and direction of a call, None where nothing does."""
+        if self.recording is None:
+            return [None] * num_sides
+        if torch.compiler.is_compiling():
+            raise RuntimeError("compiled programs record no gradients: leave torch.compile or layer.record()")
+        return [*self.recording.of_call(num_sides, num_steps, num_directions)]

@@ -1,0 +1,185 @@
+"""What a layer's backward pass tells of its gradients, against autograd, by every backend that tells it."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import rnnlab.nn
+from rnnlab.nn import Recurrent, explain_backend
+
+T, B, F, H = 7, 5, 3, 8
+KINDS = ("state", "gate", "direct", "recurrent", "values")
+BACKENDS = ("eager", "fused", pytest.param("triton", marks=pytest.mark.interpret))
+
+
+def rows(*shape):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+
+def flows(layer, x, upstream, **call):
+    """Return the flows of a layer for a loss that is linear in its output and in its last states."""
+    with layer.record(values=True) as recording:
+        output, state = layer(x, **call)
+    parts = [
+        part
+        for one in (state if isinstance(state, tuple) else (state,))
+        for part in (one if isinstance(one, tuple) else (one,))
+    ]
+    loss = (output * upstream[: output.shape[0], :, : output.shape[2]]).sum()
+    for k, part in enumerate(parts):
+        loss = loss + (part * math.cos(k + 1)).sum()
+    loss.backward()
+    return [recording[k] for k in range(len(recording))]
+
+
+def assert_same(found, expected, mask=None, tolerance=1e-5):
+    for one, other in zip(found, expected, strict=True):
+        for kind in KINDS:
+            mine, right = getattr(one, kind), getattr(other, kind)
+            assert mine.keys() == right.keys(), kind
+            for name, value in right.items():
+                got = mine[name].double()
+                if kind == "values" and mask is not None:
+                    got, value = got * mask, value * mask
+                assert (got - value).abs().max() <= tolerance * (value.abs().max() + 1e-6), (kind, name)
+
+
+LAYERS = {
+    "lstm": lambda **k: rnnlab.nn.LSTM(F, H, num_layers=2, bidirectional=True, **k),
+    "projection": lambda **k: rnnlab.nn.LSTM(F, H, proj_size=4, **k),
+    "gru": lambda **k: rnnlab.nn.GRU(F, H, zoneout=0.2, **k),
+    "rnn": lambda **k: rnnlab.nn.RNN(F, H, **k),
+    "recurrent dropout": lambda **k: rnnlab.nn.LSTM(
+        F, H, recurrent_dropout=0.3, zoneout={"c": 0.3}, clip_grad_step=0.1, **k
+    ),
+    "peephole": lambda **k: Recurrent(rnnlab.nn.PeepholeLSTMCell(F, H), **k),
+    "layer norm": lambda **k: Recurrent(rnnlab.nn.LayerNormLSTMCell(F, H), **k),
+    "minGRU": lambda **k: Recurrent(rnnlab.nn.MinGRUCell(F, H), **k),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("options", ["plain", "lengths", "reset"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_numbers_are_those_of_autograd(name, options, backend):
+    lengths, starts = torch.tensor([7, 3, 5, 1, 6]), rows(T, B) > 0.8
+    call = {"plain": {}, "lengths": {"lengths": lengths}, "reset": {"reset": starts}}[options]
+    mask = None if options != "lengths" else (torch.arange(T)[:, None] < lengths)[..., None]
+    torch.manual_seed(0)
+    layer = LAYERS[name](backend="reference")
+    other = LAYERS[name](backend=backend)
+    other.load_state_dict(layer.state_dict())
+    upstream = rows(T, B, 2 * H)
+    torch.manual_seed(5)
+    expected = flows(layer.double(), rows(T, B, F), upstream, **call)
+    torch.manual_seed(5)
+    found = flows(other, rows(T, B, F).float(), upstream.float(), **call)
+    if name == "minGRU":  # a scan knows no gates
+        found, expected = ([f._replace(gate={}, recurrent={}, values={}) for f in many] for many in (found, expected))
+    assert_same(found, expected, mask)
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS[:2]])
+def test_the_reference_itself_by_gradients_of_states(backend):
+    """Against torch.autograd.grad with respect to the states of an LSTM unrolled by hand."""
+    torch.manual_seed(0)
+    layer = (
+        rnnlab.nn.LSTM(F, H, backend=backend).double() if backend != "fused" else rnnlab.nn.LSTM(F, H, backend=backend)
+    )
+    x = rows(T, B, F).to(layer.weight_hh_l0.dtype)
+    upstream = rows(T, B, H).to(x.dtype)
+    (flow,) = flows(layer, x, upstream)
+
+    cell = nn.LSTMCell(F, H, dtype=x.dtype)
+    cell.load_state_dict({name.removesuffix("_l0"): value for name, value in layer.state_dict().items()})
+    h, c, states = torch.zeros(B, H, dtype=x.dtype), torch.zeros(B, H, dtype=x.dtype), []
+    for t in range(T):
+        h, c = cell(x[t], (h, c))
+        states.append((h, c))
+    loss = sum((h * u).sum() for (h, _), u in zip(states, upstream, strict=True))
+    loss = loss + math.cos(1) * states[-1][0].sum() + math.cos(2) * states[-1][1].sum()
+    for name, k in (("h", 0), ("c", 1)):
+        grads = torch.autograd.grad(loss, [state[k] for state in states], retain_graph=True)
+        right = torch.stack(grads).norm(dim=-1)
+        assert (flow.state[name] - right).abs().max() <= 2e-6 * right.max()
+    # What step t hands back to h by R is what h_{t-1} got from later steps.
+    share = flow.direct_share()
+    assert share.shape == (T,) and bool(((share >= 0) & (share <= 1)).all())
+    assert flow.over_batch("gate")["f"].shape == (T,)
+
+
+def test_windows_are_put_together():
+    torch.manual_seed(0)
+    whole = Recurrent(rnnlab.nn.GRUCell(F, H), bidirectional=True)
+    parts = Recurrent(rnnlab.nn.GRUCell(F, H), bidirectional=True, checkpoint_steps=3)
+    parts.load_state_dict(whole.state_dict())
+    x, upstream = rows(T, B, F).float(), rows(T, B, 2 * H).float()
+    expected = flows(whole, x, upstream)
+    assert_same(flows(parts, x, upstream), expected, tolerance=1e-6)
+
+
+def test_a_second_pass_replaces_the_first():
+    layer = rnnlab.nn.GRU(F, H)
+    with layer.record() as recording:
+        output, _ = layer(rows(T, B, F).float())
+    output.sum().backward(retain_graph=True)
+    first = recording[0].state["h"]
+    output.sum().backward()
+    assert torch.equal(recording[0].state["h"], first) and recording[0].values == {}
+
+
+def test_a_cell_without_gate_maths_tells_its_states():
+    class Leaky(nn.Module):
+        input_size, hidden_size = F, H
+
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(F, H)
+
+        def initial_state(self, batch_size, device=None, dtype=None):
+            return (torch.zeros(batch_size, H, device=device, dtype=dtype),)
+
+        def forward(self, x_t, state):
+            new = 0.5 * state[0] + self.linear(x_t)
+            return new, (new,)
+
+    layer = Recurrent(Leaky())
+    with layer.record() as recording:
+        layer(rows(T, B, F).float())[0][-1].sum().backward()
+    expected = 0.5 ** torch.arange(T - 1, -1, -1) * H**0.5
+    torch.testing.assert_close(recording[0].state["0"][:, 0], expected)
+    assert recording[0].gate == {}
+
+
+def test_what_records_nothing_says_so():
+    x = rows(T, B, F).float()
+    layer = rnnlab.nn.LSTM(F, H, backend="aten")
+    with layer.record() as recording, pytest.raises(RuntimeError, match="know no recording of gradients"):
+        layer(x)
+    assert len(recording) == 0
+    layer = rnnlab.nn.LSTM(F, H, candidate_dropout=0.2)
+    with layer.record():
+        assert "reference" in str(explain_backend(layer, x))
+        layer(x)[0].sum().backward()
+    layer = rnnlab.nn.LSTM(F, H)
+    with layer.record() as recording:
+        layer(x)
+    with pytest.raises(RuntimeError, match="no gradient has come"):
+        recording[0]
+
+
+def test_outside_the_context_nothing_changes():
+    torch.manual_seed(0)
+    layer = rnnlab.nn.LSTM(F, H)
+    x = rows(T, B, F).float()
+    before = str(explain_backend(layer, x))
+    with layer.record():
+        layer(x)[0].sum().backward()
+    grads = [parameter.grad.clone() for parameter in layer.parameters()]
+    layer.zero_grad()
+    layer(x)[0].sum().backward()
+    for parameter, grad in zip(layer.parameters(), grads, strict=True):
+        torch.testing.assert_close(parameter.grad, grad)
+    assert str(explain_backend(layer, x)) == before and layer.recording is None
