@@ -1,4 +1,4 @@
-"""How much of a training step it costs to record gradients: python experiments/011_gradient_flow/recording.py recording.csv
+"""What recording gradients costs a training step: python experiments/011_gradient_flow/recording.py recording.csv
 
 One thread; steps with and without it take turns, and the ratio is the median of those of pairs.
 """

@@ -3,6 +3,7 @@
 from rnnlab.callbacks.char_pictures import CharPictures
 from rnnlab.callbacks.checkpoint import LastAndBest
 from rnnlab.callbacks.clip_rate import ClipRate
+from rnnlab.callbacks.gradient_flow import GradientFlow
 from rnnlab.callbacks.heart_beats import HeartBeats
 from rnnlab.callbacks.ledger import Ledger
 from rnnlab.callbacks.pairs import PairReport, PairSamples
@@ -24,6 +25,7 @@ __all__ = [
     "ClipRate",
     "EpochProgress",
     "Forecasts",
+    "GradientFlow",
     "HeartBeats",
     "LastAndBest",
     "LearningCurves",

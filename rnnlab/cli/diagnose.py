@@ -59,7 +59,8 @@ def diagnose(
     it takes for which, and so a classifier with classes. A model of pairs: learning curves, and what it looks at while
     it answers. A model of sounds trained by CTC: learning curves, and how likely each symbol is to it over time. A
     delineator: learning curves, and the beats it finds in stretches of a record, beside the annotated ones if there are
-    any. A generator: learning curves, and waves beside what it writes. Any other run: learning curves.
+    any. A generator: learning curves, and waves beside what it writes. Any other run: learning curves. Any run with
+    callback `gradient_flow`: how gradients went back through its layers.
 
     Args:
         run_dir: an existing run.
@@ -74,9 +75,11 @@ def diagnose(
     Raises:
         UsageError: no such run, checkpoint, file or setting, or an option that means nothing for this kind of run.
     """
+    from rnnlab.analysis.gradient_flow import gradient_flow
     from rnnlab.analysis.plots import learning_curves
     from rnnlab.analysis.text_plots import learning_curve_bits
     from rnnlab.callbacks.console import console
+    from rnnlab.callbacks.gradient_flow import FILE, read_numbers
     from rnnlab.callbacks.ledger import read_rows
     from rnnlab.cli import rundir
     from rnnlab.cli.build import load
@@ -127,6 +130,8 @@ def diagnose(
                 figures["waves"] = _waves(data, task, name)
             else:
                 console.print(f"{name}: learning curves are all there is for this task", markup=False)
+        if (run_dir / FILE).is_file():
+            figures["gradient_flow"] = gradient_flow(read_numbers(run_dir / FILE), f"Gradient flow of {name}")
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
     if source is not None:

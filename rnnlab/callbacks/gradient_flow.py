@@ -1,0 +1,193 @@
+"""How gradients flow back through the recurrent layers while a run trains: a picture, and the numbers in it.
+
+Letters: T time, B batch, H hidden_size, P width of what R multiplies.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from rnnlab.callbacks.figures import run_name, save_figure
+from rnnlab.callbacks.files import write_atomically
+from rnnlab.nn.recording import Flow, Recordable, Recording
+
+FILE = "gradient_flow.csv"
+_GATES = ("i", "f", "o", "r", "z")  # those between 0 and 1
+_KEEPS = ("f", "z")  # the gate that a state before is multiplied with
+_CLOSED, _OPEN = 0.05, 0.95
+
+
+class Number(NamedTuple):
+    """A row of gradient_flow.csv.
+
+    Attributes:
+        epoch: counted from 0.
+        layer: 'rnn, layer 1' or 'rnn, layer 1, backwards'; empty for what is of the whole run.
+        kind: 'state' and 'gate', norms over the batch by step; 'direct', the share of the squared gradient that goes
+            back element by element, by step; 'closed' and 'open', the share of a gate's activations below 0.05 and
+            above 0.95; 'time_constant', steps after which 1/e is kept of a state, by quantile of the units;
+            'spectral_radius' and 'largest_singular_value' of the block of R of a gate; 'clip_rate'.
+        name: of the state, gate or quantile.
+        back: steps before the last one of the batch; None where there is one number for all.
+        value: the number.
+    """
+
+    epoch: int
+    layer: str
+    kind: str
+    name: str
+    back: int | None
+    value: float
+
+
+class GradientFlow(pl.Callback):
+    """Record the first training batch of every epoch, as `rnnlab.nn.LSTM.record` does, and draw what it tells.
+
+    gradient_flow.csv has a row for each number, see `Number`; figures/gradient_flow.png is drawn from it when the run
+    ends, and by `rnnlab diagnose`. Of a layer that is called several times in a step the last call counts, of one in
+    windows all of them. Nothing that is trained changes but by rounding: while it is recorded, a layer runs on a
+    backend that records.
+
+    Args:
+        every_epochs: epochs from one recorded batch to the next.
+
+    Raises:
+        ValueError: `every_epochs` is no positive integer.
+    """
+
+    def __init__(self, every_epochs: int = 1) -> None:
+        if not isinstance(every_epochs, int) or isinstance(every_epochs, bool) or every_epochs < 1:
+            raise ValueError(f"every_epochs must be a positive integer, got {every_epochs!r}")
+        self.every_epochs = every_epochs
+        self.rows: list[Number] = []
+        self._open: ExitStack | None = None
+        self._recordings: dict[str, tuple[Any, Recording]] = {}
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx or trainer.current_epoch % self.every_epochs:
+            return
+        self._open, self._recordings = ExitStack(), {}
+        for name, module in pl_module.named_modules():
+            if isinstance(module, Recordable):
+                short = name.removeprefix("model.")
+                self._recordings[short] = (module, self._open.enter_context(module.record(values=True)))
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._open is None:
+            return
+        self._open.close()
+        self._open = None
+        for name, (module, recording) in self._recordings.items():
+            for k in range(len(recording)):
+                self.rows += _numbers(trainer.current_epoch, _side(name, module, k), module, k, recording)
+        self._recordings = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rate = trainer.callback_metrics.get("train/clip_rate")
+        if rate is not None:
+            self.rows.append(Number(trainer.current_epoch, "", "clip_rate", "", None, float(rate)))
+        if self.rows:
+            _write(Path(trainer.default_root_dir) / FILE, self.rows)
+
+    def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
+        from rnnlab.analysis.gradient_flow import gradient_flow
+
+        if any(row.layer for row in self.rows):
+            save_figure(trainer, "gradient_flow", gradient_flow(self.rows, f"Gradient flow of {run_name(trainer)}"))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": [tuple(row) for row in self.rows]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = [Number(*row) for row in state_dict["rows"]]
+
+
+def read_numbers(path: Path) -> list[Number]:
+    """Return the rows of a gradient_flow.csv.
+
+    Raises:
+        ValueError: it is none.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.reader(file)
+        if tuple(next(reader, ())) != Number._fields:
+            raise ValueError(f"{path}: expected the columns {', '.join(Number._fields)}")
+        try:
+            return [Number(int(e), *words, int(b) if b else None, float(v)) for e, *words, b, v in reader]
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}:{reader.line_num}: {error}") from error
+
+
+def _write(path: Path, rows: list[Number]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Number._fields)
+    for row in rows:
+        writer.writerow([*row[:4], "" if row.back is None else row.back, f"{row.value:.6g}"])
+    write_atomically(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8"))
+
+
+def _side(name: str, module: Any, k: int) -> str:
+    layer, direction = divmod(k, module.num_directions)
+    return f"{name}, layer {layer + 1}{', backwards' if direction else ''}"
+
+
+def _numbers(epoch: int, side: str, module: Any, k: int, recording: Recording) -> Iterator[Number]:
+    try:
+        flow = recording[k]
+    except RuntimeError:  # nothing came back through it
+        return
+    series = [(kind, name, norms) for kind in ("state", "gate") for name, norms in flow.over_batch(kind).items()]
+    for kind, name, values in [*series, ("direct", "", flow.direct_share())]:
+        for back, value in enumerate(values.flip(0).tolist()):
+            yield Number(epoch, side, kind, name, back, value)
+    for kind, name, value in [*_of_gates(flow), *_of_weights(module, k)]:
+        yield Number(epoch, side, kind, name, None, value)
+
+
+def _of_gates(flow: Flow) -> Iterator[tuple[str, str, float]]:
+    """Yield the saturation of gates and the time constants of the states they keep."""
+    reached = torch.stack(list(flow.state.values())).sum(0) > 0  # (T, B), not beyond a row's end
+    for name, values in flow.values.items():
+        if name in _GATES:
+            gate = values[reached].float()  # (rows, H)
+            yield "closed", name, float((gate < _CLOSED).float().mean())
+            yield "open", name, float((gate > _OPEN).float().mean())
+        if name in _KEEPS and reached.any():
+            constants = -1 / values[reached].float().mean(0).clamp(1e-6, 1 - 1e-6).log()
+            for quantile in (0.1, 0.5, 0.9):
+                yield "time_constant", f"{quantile:g}", float(constants.quantile(quantile))
+
+
+def _of_weights(module: Any, k: int) -> Iterator[tuple[str, str, float]]:
+    """Yield spectral radius and largest singular value of each square block of R."""
+    weight, names = _recurrent_weight(module, k)
+    if weight is None or weight.dim() != 2 or weight.shape[0] % weight.shape[1]:
+        return
+    blocks = weight.detach().double().cpu().split(weight.shape[1])
+    for number, block in enumerate(blocks):
+        name = names[number] if len(names) == len(blocks) else str(number)
+        yield "spectral_radius", name, float(torch.linalg.eigvals(block).abs().max())
+        yield "largest_singular_value", name, float(torch.linalg.matrix_norm(block, 2))
+
+
+def _recurrent_weight(module: Any, k: int) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Return R (G*H, P) of a layer and direction, if it is known, and the names of its blocks."""
+    layer, direction = divmod(k, module.num_directions)
+    names = {"LSTM": ("i", "f", "g", "o"), "GRU": ("r", "z", "n")}
+    if hasattr(module, "mode"):
+        weight = getattr(module, f"weight_hh_l{layer}{'_reverse' if direction else ''}")
+        return weight, names.get(module.mode, ("h",))
+    weight = getattr(module.cells[k], "weight_hh", None)
+    return weight, tuple(getattr(module.cells[k], "gates", ()))

@@ -1,0 +1,102 @@
+"""Runs whose gradients are recorded: what stands in the file, what is drawn, and that nothing else changes."""
+
+import csv
+
+import pytest
+import torch
+
+from rnnlab.analysis.gradient_flow import gradient_flow
+from rnnlab.callbacks import GradientFlow
+from rnnlab.callbacks.gradient_flow import Number, read_numbers
+from rnnlab.cli.main import main
+from tests.covering import few
+
+WORDS = [
+    "logger=csv",
+    "data.digits=2",
+    "data.num_questions=400",
+    "data.num_test=50",
+    "data.batch_size=64",
+    "rnn.hidden_size=8",
+    "trainer.max_epochs=3",
+    "trainer.accelerator=cpu",
+    "callbacks.samples.num_samples=1",
+]
+
+
+def train(path, *words):
+    assert main(["train", "--debug", f"run_dir={path}", *WORDS, *words]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "recorded"
+    return train(path, "callbacks=[addition,gradient_flow]", "callbacks.gradient_flow.every_epochs=2")
+
+
+def test_the_file_has_every_number_of_the_recorded_epochs(run_dir):
+    rows = read_numbers(run_dir / "gradient_flow.csv")
+    assert {row.epoch for row in rows if row.layer} == {0, 2}
+    assert {row.epoch for row in rows if row.kind == "clip_rate"} == {0, 1, 2}
+    assert {row.layer for row in rows} == {"", "encoder, layer 1", "decoder, layer 1"}
+    own = [row for row in rows if row.layer == "encoder, layer 1" and row.epoch == 0]
+    assert {row.name for row in own if row.kind == "gate"} == {"i", "f", "g", "o"}
+    assert sorted(row.back for row in own if (row.kind, row.name) == ("state", "c")) == [0, 1, 2, 3, 4]
+    assert all(0 <= row.value <= 1 for row in rows if row.kind in ("open", "closed", "direct"))
+    radius = {row.name: row.value for row in own if row.kind == "spectral_radius"}
+    largest = {row.name: row.value for row in own if row.kind == "largest_singular_value"}
+    assert all(radius[gate] <= largest[gate] for gate in "ifgo")
+    assert (run_dir / "figures" / "gradient_flow.png").stat().st_size > 10_000
+
+
+def test_what_is_trained_is_what_is_trained_without_it(run_dir, tmp_path):
+    plain = train(tmp_path / "plain")
+    for one, other in zip(*(_weights(path) for path in (run_dir, plain)), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def _weights(path):
+    return torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"].values()
+
+
+def test_a_finished_run_is_drawn_again(run_dir, capsys):
+    picture = run_dir / "figures" / "gradient_flow.png"
+    picture.unlink()
+    assert main(["diagnose", f"run_dir={run_dir}"]) == 0
+    assert str(picture) in capsys.readouterr().out and picture.exists()
+    path = run_dir / "gradient_flow.csv"
+    kept = path.read_text()
+    path.write_text(kept.splitlines()[0] + "\n0,encoder,state,h,x,1\n")
+    assert main(["diagnose", f"run_dir={run_dir}"]) == 2
+    assert "gradient_flow.csv:2" in capsys.readouterr().err
+    path.write_text(kept)
+
+
+def test_rows_outlive_a_checkpoint():
+    callback, other = GradientFlow(), GradientFlow()
+    callback.rows = [Number(0, "rnn, layer 1", "state", "h", 0, 0.5), Number(0, "", "clip_rate", "", None, 0.1)]
+    other.load_state_dict(callback.state_dict())
+    assert other.rows == callback.rows
+
+
+@pytest.mark.parametrize(
+    "rnn", few(["gru", "rnn", "cells/layer_norm_lstm", "cells/min_gru", "cells/lru"], ["cells/lru"])
+)
+def test_every_cell_can_be_drawn(tmp_path, rnn):
+    train(tmp_path / "run", "callbacks=[addition,gradient_flow]", f"rnn={rnn}", "trainer.max_epochs=1")
+    rows = read_numbers(tmp_path / "run" / "gradient_flow.csv")
+    assert {"state", "direct"} <= {row.kind for row in rows}
+
+
+def test_bad_arguments_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="every_epochs must be a positive integer, got 0"):
+        GradientFlow(0)
+    with pytest.raises(ValueError, match="no layer was recorded"):
+        gradient_flow([], "")
+    (tmp_path / "other.csv").write_text("a,b\n")
+    with pytest.raises(ValueError, match="expected the columns epoch, layer"):
+        read_numbers(tmp_path / "other.csv")
+    with (tmp_path / "empty.csv").open("w", newline="") as file:
+        csv.writer(file).writerow(Number._fields)
+    assert read_numbers(tmp_path / "empty.csv") == []
