@@ -38,7 +38,7 @@ def test_results_are_what_the_comments_say(names):
     assert [array.shape for array in names["keras"]] == [(8, 192), (64, 192), (2, 192)]
     assert abs(float((names["gru"].weight_hh_l0 == 0).float().mean()) - 0.8) < 1e-4
     assert names["exponents"].shape == (3,) and names["ln_sigma"].shape == (40, 32)
-    assert names["flow"].direct_share().shape == (50,)
+    assert names["back"].direct_share().shape == (50,)
     assert len(names["points"]) == 1 and names["points"][0].is_stable
     x, cell = names["x"], names["Leaky"](8, 64)
     h = torch.zeros(4, 64)

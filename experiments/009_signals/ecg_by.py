@@ -1,6 +1,7 @@
-"""What delineators find by level of noise or by heart rate, and Pan-Tompkins beside them.
+r"""What delineators find by level of noise or by heart rate, and Pan-Tompkins beside them.
 
-python experiments/009_signals/ecg_by.py noise ecg_by_noise.csv ecg_by_noise.png runs/009_signals/[dc]*-seed*
+python experiments/009_signals/ecg_by.py noise ecg_by_noise.csv ecg_by_noise.png runs/009_signals/[dc]*-seed* \
+    runs/009_signals/onwards_longer-seed*
 python experiments/009_signals/ecg_by.py rate ecg_by_rate.csv ecg_by_rate.png runs/009_signals/slow*-seed*
 """
 
@@ -36,6 +37,7 @@ NAMES = {
     "convolution": "convolution that sees 400 ms",
     "slow_convolution": "convolution that sees 400 ms",
     "onwards": "LSTM onwards",
+    "onwards_longer": "LSTM onwards",
     "pan_tompkins": "Pan-Tompkins",
 }
 COLOURS = {"BiLSTM": PALETTE[0], "convolution that sees 400 ms": PALETTE[1], "LSTM onwards": PALETTE[2]}

@@ -1,6 +1,6 @@
 """Record 100 of MIT-BIH, of which no network here has seen a sample: what runs and Pan-Tompkins find, and how fast.
 
-python experiments/009_signals/mitbih.py mitbih_100.csv runs/009_signals/{delineation,convolution,onwards}-seed*
+python experiments/009_signals/mitbih.py mitbih_100.csv runs/009_signals/{delineation,convolution,onwards_longer}-seed*
 
 Needs the extra ecg, and mitbih/100.{hea,dat,atr} below RNNLAB_DATA.
 """

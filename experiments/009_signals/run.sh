@@ -12,3 +12,7 @@ for seed in 0 1 2; do
     run slow_convolution "$seed" experiment=ecg/convolution data.min_rate=60 data.max_rate=90 data.num_train=2500
 done
 run onwards 0 experiment=ecg/delineation rnn.bidirectional=false rnn.hidden_size=64 model.delay_ms=400
+for seed in 0 1 2; do
+    run onwards_longer "$seed" experiment=ecg/delineation rnn.bidirectional=false rnn.hidden_size=96 model.delay_ms=240 \
+        trainer.max_epochs=24
+done
