@@ -20,3 +20,6 @@ for which in both input recurrent; do
     pruned tagger "$which" 0 tagging experiment=pos_tagging/generated optim.lr=1e-3 \
         callbacks.prune.start=15 callbacks.prune.every_epochs=3 trainer.max_epochs=36
 done
+# As many epochs at the same rate, and nothing pruned.
+run char_lm_none 0 experiment=char_lm/stdlib schedule=constant optim.lr=1e-3 trainer.max_epochs=13
+run tagger_none 0 experiment=pos_tagging/generated schedule=constant optim.lr=1e-3 trainer.max_epochs=36
