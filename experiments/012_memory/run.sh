@@ -21,8 +21,9 @@ for language in anbn anbncn dyck2 parity; do
             "data.language=$language"
     done
 done
-# The same six minutes of training for each.
-run images_gru 0 experiment=memory/images rnn=gru rnn.hidden_size=64 +trainer.limit_train_batches=100 \
-    trainer.max_epochs=20 +trainer.max_time=00:00:06:00
-run images_lstm 0 experiment=memory/images rnn=lstm rnn.hidden_size=128 +trainer.limit_train_batches=30 \
-    trainer.max_epochs=15 +trainer.max_time=00:00:06:00
+# The same half hour of training for each, with a core to itself.
+for layer in "gru 64" "lstm 128"; do
+    set -- $layer
+    run "images_$1_30" 0 experiment=memory/images "rnn=$1" "rnn.hidden_size=$2" schedule=constant \
+        +trainer.limit_train_batches=100 trainer.max_epochs=200 +trainer.max_time=00:00:30:00
+done
