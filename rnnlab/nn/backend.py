@@ -119,7 +119,7 @@ def is_torchs_step(backend: str, is_plain: bool) -> bool:
         backend: as the module asks for it.
         is_plain: whether one step is torch's: one of its cells, no projection, nothing added.
     """
-    return is_plain and backend == "auto" and not _is_transformed()
+    return is_plain and backend == "auto" and not is_transformed()
 
 
 def schedule(backend: str) -> Callable[..., Any]:
@@ -164,7 +164,7 @@ def obstacle_of(backend: str, call: Call) -> str:
         drops = noise is not None and noise.training and noise.candidate > 0
         if call.chain is not None and (missing := obstacle_to_recording(call.chain, drops)):
             return missing
-    if _is_transformed():
+    if is_transformed():
         return "functorch transforms and forward-mode differentiation need the reference or aten backend"
     if call.dtype.is_complex:
         return "complex numbers need the reference or aten backend"
@@ -200,14 +200,14 @@ def _unplanned(backend: str, call: Call) -> str:
     return "" if tiles is not None else reason
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """Return whether a vmap, grad, jvp... transform or a forward-mode level is active."""
     return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 def _prefer(call: Call) -> Choice:
     """Return the fastest route that can take the call, by the committed measurements."""
-    if _is_transformed():
+    if is_transformed():
         return Choice("reference", "functorch transforms and forward-mode differentiation take the plain loop")
     if call.layout == "step":
         if call.unlike_torch:
@@ -297,7 +297,7 @@ def _obstacle_for_cell(backend: str, call: Call) -> str:
         return f"{call.mode} {call.why}"
     if backend == "aten":
         return "torch's own kernels run whole layers of its own cells; use rnnlab.nn.LSTM, GRU or RNN"
-    if call.kind == "scan" and not _is_transformed():
+    if call.kind == "scan" and not is_transformed():
         possible, reason = supports(scan_method(backend, call.device), call.device, call.dtype)
         return "" if possible else reason
     return obstacle_of(backend, call)
@@ -309,7 +309,7 @@ def _prefer_for_cell(call: Call) -> Choice:
     if call.layout == "step":
         return Choice("reference", "a single step has nothing to hoist")
     if call.kind == "scan":
-        if _is_transformed():
+        if is_transformed():
             return Choice("reference", "functorch transforms and forward-mode differentiation take the plain loop")
         method, reason = choose_method(call.device, call.dtype)
         backend = {"numba": "fused", "triton": "triton"}.get(method, "eager")

@@ -338,7 +338,7 @@ class Layer(Stack, nn.RNNBase):
     ) -> tuple[Tensor, Tensors]:
         """Run layers and directions one by one: x (T, B, I), states (L*D, B, width)."""
         options, view, names, given = self.regularisation, self._view, self._names, iter(weights)
-        recorders = self.recorders(len(seeds), len(x), self.num_directions)
+        recorders = self.recorders(len(seeds), len(x))
         sides = []
         for k, seed in enumerate(seeds):
             state, side_weights = tuple(part[k] for part in states), {name: next(given) for name in names}

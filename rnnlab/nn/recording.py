@@ -9,13 +9,14 @@ Letters: T time, B batch, H hidden_size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rnnlab.nn.backend import is_transformed
 from rnnlab_kernels.schedules.recording import Flow as Squares
 
 
@@ -69,10 +70,14 @@ class Recording:
         self.values = values
         self._sides: list[_Side] = []
 
-    def of_call(self, num_sides: int, num_steps: int, num_directions: int) -> list[_Side]:
-        """Return what records each layer and direction of a call."""
-        self._sides = [_Side(self.values, num_steps, k % num_directions == 1) for k in range(num_sides)]
+    def of_call(self, backwards: Sequence[bool], num_steps: int) -> list[_Side]:
+        """Return what records each layer and direction of a call, by whether they start at the end."""
+        self._sides = [_Side(self.values, num_steps, reverse) for reverse in backwards]
         return self._sides
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """Become None in copies: nothing would end the recording of a copied layer."""
+        return type(None), ()
 
     def __len__(self) -> int:
         return len(self._sides)
@@ -115,6 +120,8 @@ class Recordable:
     """What can record the gradients that flow back through it."""
 
     recording: Recording | None = None
+    num_directions: int
+    go_backwards: bool
 
     @contextmanager
     def record(self, values: bool = False) -> Iterator[Recording]:
@@ -127,7 +134,8 @@ class Recordable:
             values: keep what the gate maths kept, the activated gates among it, too.
 
         Raises:
-            RuntimeError: in calls, where a backend asked for by name records nothing, or under torch.compile.
+            RuntimeError: in calls, where a backend asked for by name records nothing, under torch.compile, or within
+                transforms of torch.func.
         """
         before, self.recording = self.recording, Recording(values)
         try:
@@ -135,10 +143,13 @@ class Recordable:
         finally:
             self.recording = before
 
-    def recorders(self, num_sides: int, num_steps: int, num_directions: int) -> list[_Side | None]:
+    def recorders(self, num_sides: int, num_steps: int) -> list[_Side | None]:
         """Return what records each layer and direction of a call, None where nothing does."""
-        if self.recording is None:
+        if self.recording is None or not torch.is_grad_enabled():
             return [None] * num_sides
         if torch.compiler.is_compiling():
             raise RuntimeError("compiled programs record no gradients: leave torch.compile or layer.record()")
-        return [*self.recording.of_call(num_sides, num_steps, num_directions)]
+        if is_transformed():
+            raise RuntimeError("transforms of torch.func record no gradients: leave them or layer.record()")
+        backwards = [self.go_backwards or k % self.num_directions == 1 for k in range(num_sides)]
+        return [*self.recording.of_call(backwards, num_steps)]

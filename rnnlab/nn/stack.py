@@ -247,7 +247,7 @@ class CellStack(Stack, Carrying):
         training, backend, is_random = self.training, "", False
         for each in options if training else ():
             is_random = is_random or each != NOTHING and each.is_random(True)
-        recorders = self.recorders(len(self.cells), len(x), self.num_directions)
+        recorders = self.recorders(len(self.cells), len(x))
         sides: list[Side] = []
         for k, (module, state) in enumerate(zip(self.cells, states, strict=True)):
             cell, weights, seed = view(module), None, draw_seed() if is_random else 0

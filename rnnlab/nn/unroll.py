@@ -283,7 +283,7 @@ def _run_scan(
     if mask is not None:
         a, b = torch.where(mask, a, held), zero_padding(b, mask)
     if additions.recorder is not None:
-        b = b.expand(len(b), *state[0].shape) + 0
+        b = b.expand(len(b), *state[0].shape) + torch.zeros((), requires_grad=True, device=b.device)
         b.register_hook(partial(_record_scan, additions, mask, a.detach(), update))
     if additions.clip is None and backend != "reference":
         h = linear_scan(a.expand_as(b), b, start, reverse=reverse, method=scan_method(backend, x.device))

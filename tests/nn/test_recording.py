@@ -1,6 +1,8 @@
 """What a layer's backward pass tells of its gradients, against autograd, by every backend that tells it."""
 
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -110,10 +112,11 @@ def test_the_reference_itself_by_gradients_of_states(backend):
     assert flow.over_batch("gate")["f"].shape == (T,)
 
 
-def test_windows_are_put_together():
+@pytest.mark.parametrize("way", [{}, {"bidirectional": True}, {"go_backwards": True}])
+def test_windows_are_put_together(way):
     torch.manual_seed(0)
-    whole = Recurrent(rnnlab.nn.GRUCell(F, H), bidirectional=True)
-    parts = Recurrent(rnnlab.nn.GRUCell(F, H), bidirectional=True, checkpoint_steps=3)
+    whole = Recurrent(rnnlab.nn.GRUCell(F, H), **way)
+    parts = Recurrent(rnnlab.nn.GRUCell(F, H), **way, checkpoint_steps=3)
     parts.load_state_dict(whole.state_dict())
     x, upstream = rows(T, B, F).float(), rows(T, B, 2 * H).float()
     expected = flows(whole, x, upstream)
@@ -183,3 +186,37 @@ def test_outside_the_context_nothing_changes():
     for parameter, grad in zip(layer.parameters(), grads, strict=True):
         torch.testing.assert_close(parameter.grad, grad)
     assert str(explain_backend(layer, x)) == before and layer.recording is None
+
+
+@pytest.mark.parametrize("cell", [rnnlab.nn.LSTMCell, rnnlab.nn.SelectiveLRUCell])
+def test_calls_that_are_not_differentiated_leave_the_recording_alone(cell):
+    layer = Recurrent(cell(F, H))
+    x = rows(T, B, F).float()
+    with layer.record() as recording:
+        layer(x)[0].sum().backward()
+        before = recording[0].state
+        with torch.no_grad():
+            layer(x[:3])
+        assert all(torch.equal(recording[0].state[name], value) for name, value in before.items())
+        layer.requires_grad_(False)
+        assert not layer(x)[0].isnan().any()  # no gradient, nothing to record, no error
+
+
+def test_a_copy_of_a_layer_that_records_does_not():
+    layer = rnnlab.nn.LSTM(F, H)
+    with layer.record() as recording:
+        layer(rows(T, B, F).float())[0].sum().backward()
+        copies = copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))
+        assert layer.recording is recording
+    assert [one.recording for one in copies] == [None, None]
+
+
+def test_transforms_say_that_they_record_nothing():
+    layer = rnnlab.nn.LSTM(F, H, backend="reference")
+    x = rows(T, B, F).float()
+
+    def loss(weights):
+        return torch.func.functional_call(layer, weights, (x,))[0].sum()
+
+    with layer.record(), pytest.raises(RuntimeError, match="transforms of torch.func record no gradients"):
+        torch.func.grad(loss)(dict(layer.named_parameters()))
