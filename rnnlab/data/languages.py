@@ -152,6 +152,8 @@ class LanguageData(StepData):
         self.rules = LANGUAGES[language]
         numbers = (num_train, num_val, num_test, corpus_seed, batch_steps, eval_batch_steps, seed)
         super().__init__(self.rules.symbols, self.rules.tags, None, *numbers)
+        if isinstance(length_bounds, str) or not isinstance(length_bounds, Sequence):
+            raise ValueError(f"length_bounds must be a list of steps, such as [60, 120], got {length_bounds!r}")
         bounds = [check_integer("length_bounds", bound, self.rules.step) for bound in length_bounds]
         if len(bounds) < 2 or any(high - low < self.rules.step for low, high in zip(bounds, bounds[1:], strict=False)):
             raise ValueError(

@@ -156,6 +156,8 @@ def test_bad_lines_are_refused(tmp_path, kind, line, message):
         (LanguageData, {"language": "dyck3"}, "language must be one of anbn, anbncn, dyck2, parity, got 'dyck3'"),
         (LanguageData, {"length_bounds": [60]}, r"length_bounds must be two or more that ascend by 2 .* got \[60\]"),
         (LanguageData, {"length_bounds": [60, 61]}, "that ascend by 2 at least"),
+        (LanguageData, {"length_bounds": 60}, r"length_bounds must be a list of steps, such as \[60, 120\], got 60"),
+        (LanguageData, {"length_bounds": "60"}, "length_bounds must be a list of steps, .* got '60'"),
         (BinaryAdditionData, {"max_bits": 0}, "max_bits must be an integer of at least 1, got 0"),
         (CopyData, {"length": 0}, "length must be an integer of at least 1, got 0"),
         (CopyData, {"batch_size": 0}, "batch_size must be an integer of at least 1, got 0"),
