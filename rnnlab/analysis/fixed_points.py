@@ -76,7 +76,7 @@ def fixed_points(
     q = residual.square().sum(1) / 2
     found: list[FixedPoint] = []
     for place in q.argsort().tolist():
-        if q[place] > tolerance:
+        if not q[place] <= tolerance:  # NaN, of starts that are none, comes last
             break
         if all((h[place] - point.state).norm() > apart for point in found):
             values = torch.linalg.eigvals(flow.jacobian(h[place][None], x)[0])

@@ -57,3 +57,11 @@ def test_they_are_where_a_gated_network_comes_to_rest():
     rest = flow.run(torch.zeros(2000, 2))[-1]
     found = fixed_points(flow, starts(10, 12))
     assert any((point.state - rest).norm() < 1e-6 and point.is_stable for point in found)
+
+
+def test_a_start_that_is_not_a_number_is_left_out():
+    flow = elman(0.5 * torch.eye(2))
+    begun = starts(3, 2)
+    begun[1] = math.nan
+    (point,) = fixed_points(flow, begun)
+    torch.testing.assert_close(point.state, torch.zeros(2).double(), rtol=0, atol=1e-9)
