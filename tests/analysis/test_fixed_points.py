@@ -63,5 +63,6 @@ def test_a_start_that_is_not_a_number_is_left_out():
     flow = elman(0.5 * torch.eye(2))
     begun = starts(3, 2)
     begun[1] = math.nan
+    assert fixed_points(flow, begun[1:2]) == []
     (point,) = fixed_points(flow, begun)
     torch.testing.assert_close(point.state, torch.zeros(2).double(), rtol=0, atol=1e-9)
