@@ -18,11 +18,11 @@ from torch import Tensor
 
 from rnnlab.callbacks.figures import run_name, save_figure
 from rnnlab.callbacks.files import write_atomically
+from rnnlab.nn import MinGRUCell, Recurrent
 from rnnlab.nn.recording import Flow, Recordable, Recording
 
 FILE = "gradient_flow.csv"
 _GATES = ("i", "f", "o", "r", "z")  # those between 0 and 1
-_KEEPS = ("f", "z")  # the gate that a state before is multiplied with
 _CLOSED, _OPEN = 0.05, 0.95
 
 
@@ -152,11 +152,11 @@ def _numbers(epoch: int, side: str, module: Any, k: int, recording: Recording) -
     for kind, name, values in [*series, ("direct", "", flow.direct_share())]:
         for back, value in enumerate(values.flip(0).tolist()):
             yield Number(epoch, side, kind, name, back, value)
-    for kind, name, value in [*_of_gates(flow), *_of_weights(module, k)]:
+    for kind, name, value in [*_of_gates(flow, module, k), *_of_weights(module, k)]:
         yield Number(epoch, side, kind, name, None, value)
 
 
-def _of_gates(flow: Flow) -> Iterator[tuple[str, str, float]]:
+def _of_gates(flow: Flow, module: Any, k: int) -> Iterator[tuple[str, str, float]]:
     """Yield the saturation of gates and the time constants of the states they keep."""
     reached = torch.stack(list(flow.state.values())).sum(0) > 0  # (T, B), not beyond a row's end
     for name, values in flow.values.items():
@@ -164,10 +164,20 @@ def _of_gates(flow: Flow) -> Iterator[tuple[str, str, float]]:
             gate = values[reached].float()  # (rows, H)
             yield "closed", name, float((gate < _CLOSED).float().mean())
             yield "open", name, float((gate > _OPEN).float().mean())
-        if name in _KEEPS and reached.any():
-            constants = -1 / values[reached].float().mean(0).clamp(1e-6, 1 - 1e-6).log()
-            for quantile in (0.1, 0.5, 0.9):
-                yield "time_constant", f"{quantile:g}", float(constants.quantile(quantile))
+    kept = _kept(flow, module, k)
+    if kept is not None and reached.any():
+        constants = -1 / kept[reached].float().mean(0).clamp(1e-6, 1 - 1e-6).log()
+        for quantile in (0.1, 0.5, 0.9):
+            yield "time_constant", f"{quantile:g}", float(constants.quantile(quantile))
+
+
+def _kept(flow: Flow, module: Any, k: int) -> Tensor | None:
+    """Return what a state before is multiplied with (T, B, H), if a gate says so."""
+    if "f" in flow.values:
+        return flow.values["f"]
+    z = flow.values.get("z")
+    takes = z is not None and isinstance(module, Recurrent) and isinstance(module.cells[k], MinGRUCell)
+    return 1 - z if takes and z is not None else z  # minGRU's z is the share of what is new, GRU's of what was
 
 
 def _of_weights(module: Any, k: int) -> Iterator[tuple[str, str, float]]:

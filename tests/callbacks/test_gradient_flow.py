@@ -7,8 +7,9 @@ import torch
 
 from rnnlab.analysis.gradient_flow import gradient_flow
 from rnnlab.callbacks import GradientFlow
-from rnnlab.callbacks.gradient_flow import Number, read_numbers
+from rnnlab.callbacks.gradient_flow import Number, _numbers, read_numbers
 from rnnlab.cli.main import main
+from rnnlab.nn import GRUCell, MinGRUCell, Recurrent
 from tests.covering import few
 
 WORDS = [
@@ -100,3 +101,17 @@ def test_bad_arguments_are_refused(tmp_path):
     with (tmp_path / "empty.csv").open("w", newline="") as file:
         csv.writer(file).writerow(Number._fields)
     assert read_numbers(tmp_path / "empty.csv") == []
+
+
+@pytest.mark.parametrize(("cell", "bias"), [(GRUCell, 3.0), (MinGRUCell, -3.0)])
+def test_time_constants_are_of_what_is_kept(cell, bias):
+    """GRU keeps z of a state, minGRU 1 - z."""
+    layer = Recurrent(cell(2, 4))
+    for parameter in layer.parameters():
+        torch.nn.init.zeros_(parameter)
+    rows = 4 if cell is MinGRUCell else 8
+    layer.cells[0].bias_ih.data[rows - 4 : rows] = bias  # of z
+    with layer.record(values=True) as recording:
+        layer(torch.randn(5, 3, 2))[0].sum().backward()
+    found = [row.value for row in _numbers(0, "rnn", layer, 0, recording) if row.kind == "time_constant"]
+    assert found == pytest.approx(3 * [-1 / torch.tensor(3.0).sigmoid().log().item()], rel=1e-4)
