@@ -17,7 +17,7 @@ PREFIX = "rnnlab_kernels."
 FLOORS = [
     {"launch", "cells", "cache"},
     {"schedules.layout", "schedules.noise"},
-    {"schedules.additions"},
+    {"schedules.additions", "schedules.recording"},
     {"schedules.engines", "schedules.reference"},
     {"ops"},
     {"schedules.node"},

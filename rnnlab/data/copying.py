@@ -37,6 +37,8 @@ class CopyData(StepData):
         ValueError: an argument is out of range.
     """
 
+    size_names = ("batch_size", "eval_batch_size")
+
     def __init__(
         self,
         length: int = 500,

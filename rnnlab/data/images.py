@@ -38,6 +38,8 @@ class ImageData(ClassData):
         ValueError: an argument is out of range; in `setup`: a file is missing or broken.
     """
 
+    size_names = ("batch_size", "eval_batch_size")
+
     def __init__(
         self,
         path: str | Path = "fashion-mnist",

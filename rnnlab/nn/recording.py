@@ -143,13 +143,13 @@ class Recordable:
         finally:
             self.recording = before
 
-    def recorders(self, num_sides: int, num_steps: int) -> list[_Side | None]:
-        """Return what records each layer and direction of a call, None where nothing does."""
+    def recorders(self, num_sides: int, x: Tensor) -> list[_Side] | None:
+        """Return what records each layer and direction of a call on x (T, B, I); None if nothing does."""
         if self.recording is None or not torch.is_grad_enabled():
-            return [None] * num_sides
+            return None
         if torch.compiler.is_compiling():
             raise RuntimeError("compiled programs record no gradients: leave torch.compile or layer.record()")
         if is_transformed():
             raise RuntimeError("transforms of torch.func record no gradients: leave them or layer.record()")
         backwards = [self.go_backwards or k % self.num_directions == 1 for k in range(num_sides)]
-        return [*self.recording.of_call(backwards, num_steps)]
+        return self.recording.of_call(backwards, len(x))

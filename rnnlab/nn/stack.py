@@ -247,13 +247,13 @@ class CellStack(Stack, Carrying):
         training, backend, is_random = self.training, "", False
         for each in options if training else ():
             is_random = is_random or each != NOTHING and each.is_random(True)
-        recorders = self.recorders(len(self.cells), len(x))
+        recorders = None if self.recording is None else self.recorders(len(self.cells), x)
         sides: list[Side] = []
         for k, (module, state) in enumerate(zip(self.cells, states, strict=True)):
             cell, weights, seed = view(module), None, draw_seed() if is_random else 0
             how, chain = kind(cell)
             additions = PLAIN if options[k] == NOTHING else options[k].additions(seed, training, self.step_clips)
-            if recorders[k] is not None:
+            if recorders is not None:
                 additions = additions._replace(recorder=recorders[k])
             if k % self.num_directions == 0:
                 call = self._call(module, how, chain, options[k], x, x.shape[1], layout)

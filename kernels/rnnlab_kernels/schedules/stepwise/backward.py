@@ -250,8 +250,9 @@ class _Backward(Gradients):
         super().__init__(frame)
         self.memories = memories
         self.grads: dict[str, Tensor] = {}
-        self.tape = None if frame.call.additions.recorder is None else Tape()
-        self.handed = {f"{name}_prev": name for name in frame.chain.states}
+        self.tape, self.handed = None, dict[str, str]()
+        if frame.call.additions.recorder is not None:
+            self.tape, self.handed = Tape(), {f"{name}_prev": name for name in frame.chain.states}
         for name in frame.chain.constants:
             shape = (frame.batch, frame.width[name])
             self.dconstants[name] = torch.zeros(shape, dtype=frame.work, device=frame.given.device)
