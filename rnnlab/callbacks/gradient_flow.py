@@ -93,6 +93,11 @@ class GradientFlow(pl.Callback):
                 self.rows += _numbers(trainer.current_epoch, _side(name, module, k), module, k, recording)
         self._recordings = {}
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rate = trainer.callback_metrics.get("train/clip_rate")
         if rate is not None:

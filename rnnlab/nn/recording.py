@@ -55,7 +55,7 @@ class Flow(NamedTuple):
 
 
 class Recording:
-    """What `layer.record()` gives: a `Flow` for each layer and direction, of the last call that was differentiated.
+    """What `layer.record()` gives: a `Flow` for each layer and direction, of the last call of `forward` with gradients.
 
     Example:
         >>> import torch, rnnlab.nn

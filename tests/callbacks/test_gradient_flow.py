@@ -1,10 +1,12 @@
 """Runs whose gradients are recorded: what stands in the file, what is drawn, and that nothing else changes."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+import rnnlab.nn
 from rnnlab.analysis.gradient_flow import gradient_flow
 from rnnlab.callbacks import GradientFlow
 from rnnlab.callbacks.gradient_flow import Number, _numbers, read_numbers
@@ -72,6 +74,14 @@ def test_a_finished_run_is_drawn_again(run_dir, capsys):
     assert main(["diagnose", f"run_dir={run_dir}"]) == 2
     assert "gradient_flow.csv:2" in capsys.readouterr().err
     path.write_text(kept)
+
+
+def test_a_step_that_fails_leaves_no_layer_recording():
+    callback, layer = GradientFlow(), rnnlab.nn.GRU(2, 3)
+    callback.on_train_batch_start(SimpleNamespace(current_epoch=0), layer, None, 0)
+    assert layer.recording is not None
+    callback.on_exception(None, layer, ValueError())
+    assert layer.recording is None
 
 
 def test_rows_outlive_a_checkpoint():
