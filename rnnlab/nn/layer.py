@@ -338,13 +338,10 @@ class Layer(Stack, nn.RNNBase):
     ) -> tuple[Tensor, Tensors]:
         """Run layers and directions one by one: x (T, B, I), states (L*D, B, width)."""
         options, view, names, given = self.regularisation, self._view, self._names, iter(weights)
-        recorders = None if self.recording is None else self.recorders(len(seeds), x)
         sides = []
         for k, seed in enumerate(seeds):
             state, side_weights = tuple(part[k] for part in states), {name: next(given) for name in names}
             additions, reverse = options.additions(seed, self.training, self.step_clips), k % self.num_directions == 1
-            if recorders is not None:
-                additions = additions._replace(recorder=recorders[k])
             sides.append(Side(view, "chain", backend, state, view.chain, side_weights, additions, reverse, seed))
         outputs, results = self._run(x, sides, options, mask, reset)
         return outputs[0], tuple(map(torch.stack, zip(*(final for _, final, _ in results), strict=True)))

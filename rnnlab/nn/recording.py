@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rnnlab.nn.backend import is_transformed
 from rnnlab_kernels.schedules.recording import Flow as Squares
+
+if TYPE_CHECKING:
+    from rnnlab.nn.unroll import Side
 
 
 class Flow(NamedTuple):
@@ -68,11 +71,11 @@ class Recording:
 
     def __init__(self, values: bool) -> None:
         self.values = values
-        self._sides: list[_Side] = []
+        self._sides: list[_Direction] = []
 
-    def of_call(self, backwards: Sequence[bool], num_steps: int) -> list[_Side]:
+    def of_call(self, backwards: Sequence[bool], num_steps: int) -> list[_Direction]:
         """Return what records each layer and direction of a call, by whether they start at the end."""
-        self._sides = [_Side(self.values, num_steps, reverse) for reverse in backwards]
+        self._sides = [_Direction(self.values, num_steps, reverse) for reverse in backwards]
         return self._sides
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -92,7 +95,7 @@ class Recording:
         return self._sides[index].flow()
 
 
-class _Side:
+class _Direction:
     """What records one layer and direction of a call, piece by piece where it runs in windows."""
 
     def __init__(self, values: bool, num_steps: int, reverse: bool) -> None:
@@ -100,28 +103,32 @@ class _Side:
         self._pieces: list[Squares] = []
 
     def __call__(self, flow: Squares) -> None:
-        steps = len(next(iter(flow.values()))) if flow else 0
-        if sum(len(next(iter(piece.values()))) for piece in self._pieces) + steps > self.num_steps:
+        if sum(map(_steps_of, self._pieces)) + _steps_of(flow) > self.num_steps:
             self._pieces = []  # of an earlier pass through the same graph
         self._pieces.append(flow)
 
     def flow(self) -> Flow:
         if not self._pieces:
             raise RuntimeError("no gradient has come through this call: call backward on what the layer gave")
-        pieces = self._pieces if self.reverse else self._pieces[::-1]  # the last window comes first
+        missing = self.num_steps - sum(map(_steps_of, self._pieces))  # of windows that no gradient came to
         kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in ("state", "gate", "direct", "recurrent", "value")}
-        for kind, name in pieces[0]:
-            whole = torch.cat([piece[kind, name] for piece in pieces])
+        for kind, name in self._pieces[0]:
+            parts = [piece[kind, name] for piece in self._pieces]
+            # The window that comes last in a call comes first in its backward pass.
+            parts.insert(0, parts[0].new_full((missing, *parts[0].shape[1:]), torch.nan if kind == "value" else 0.0))
+            whole = torch.cat(parts if self.reverse else parts[::-1])
             kinds[kind][name] = whole if kind == "value" else whole.sqrt()
         return Flow(*kinds.values())
+
+
+def _steps_of(flow: Squares) -> int:
+    return len(next(iter(flow.values()))) if flow else 0
 
 
 class Recordable:
     """What can record the gradients that flow back through it."""
 
     recording: Recording | None = None
-    num_directions: int
-    go_backwards: bool
 
     @contextmanager
     def record(self, values: bool = False) -> Iterator[Recording]:
@@ -143,13 +150,21 @@ class Recordable:
         finally:
             self.recording = before
 
-    def recorders(self, num_sides: int, x: Tensor) -> list[_Side] | None:
-        """Return what records each layer and direction of a call on x (T, B, I); None if nothing does."""
-        if self.recording is None or not torch.is_grad_enabled():
-            return None
-        if torch.compiler.is_compiling():
-            raise RuntimeError("compiled programs record no gradients: leave torch.compile or layer.record()")
-        if is_transformed():
-            raise RuntimeError("transforms of torch.func record no gradients: leave them or layer.record()")
-        backwards = [self.go_backwards or k % self.num_directions == 1 for k in range(num_sides)]
-        return self.recording.of_call(backwards, len(x))
+
+def recorded(recording: Recording, sides: Sequence[Side], x: Tensor) -> Sequence[Side]:
+    """Return the directions of the layers of a call on x (T, B, I), so that their backward passes are recorded.
+
+    Raises:
+        RuntimeError: the call is being compiled or transformed.
+    """
+    if not torch.is_grad_enabled():
+        return sides
+    if torch.compiler.is_compiling():
+        raise RuntimeError("compiled programs record no gradients: leave torch.compile or layer.record()")
+    if is_transformed():
+        raise RuntimeError("transforms of torch.func record no gradients: leave them or layer.record()")
+    recorders = recording.of_call([side.reverse for side in sides], len(x))
+    return [
+        side._replace(additions=side.additions._replace(recorder=recorder))
+        for side, recorder in zip(sides, recorders, strict=True)
+    ]

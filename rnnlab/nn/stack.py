@@ -27,7 +27,7 @@ from rnnlab.nn.options import (
     variational_dropout,
     zoneout_rates,
 )
-from rnnlab.nn.recording import Recordable
+from rnnlab.nn.recording import Recordable, recorded
 from rnnlab.nn.state import autocast_dtype, autocast_to
 from rnnlab.nn.unroll import Result, Side, Tensors, hold, run_directions, run_step
 from rnnlab_kernels.schedules.additions import PLAIN
@@ -71,6 +71,8 @@ class Stack(Recordable):
         Returns:
             output (T, B, F), one or, with merge "none", two; and what each layer and direction gave.
         """
+        if self.recording is not None:
+            sides = recorded(self.recording, sides, x)
         results: list[Result] = []
         outputs: list[Tensor] = []
         for layer in range(self.num_layers):
@@ -247,14 +249,11 @@ class CellStack(Stack, Carrying):
         training, backend, is_random = self.training, "", False
         for each in options if training else ():
             is_random = is_random or each != NOTHING and each.is_random(True)
-        recorders = None if self.recording is None else self.recorders(len(self.cells), x)
         sides: list[Side] = []
         for k, (module, state) in enumerate(zip(self.cells, states, strict=True)):
             cell, weights, seed = view(module), None, draw_seed() if is_random else 0
             how, chain = kind(cell)
             additions = PLAIN if options[k] == NOTHING else options[k].additions(seed, training, self.step_clips)
-            if recorders is not None:
-                additions = additions._replace(recorder=recorders[k])
             if k % self.num_directions == 0:
                 call = self._call(module, how, chain, options[k], x, x.shape[1], layout)
                 backend = choose(self.backend, call).backend

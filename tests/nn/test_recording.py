@@ -220,3 +220,17 @@ def test_transforms_say_that_they_record_nothing():
 
     with layer.record(), pytest.raises(RuntimeError, match="transforms of torch.func record no gradients"):
         torch.func.grad(loss)(dict(layer.named_parameters()))
+
+
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_windows_that_no_gradient_comes_to_are_zero(go_backwards):
+    torch.manual_seed(0)
+    layer = Recurrent(rnnlab.nn.GRUCell(F, H), checkpoint_steps=3, go_backwards=go_backwards)
+    early = T - 2 if go_backwards else 1  # in the first window that is run
+    with layer.record(values=True) as recording:
+        layer(rows(T, B, F).float())[0][early].sum().backward()
+    flow = recording[0]
+    steps = torch.arange(T)
+    comes = steps >= early if go_backwards else steps <= early
+    assert ((flow.state["h"] > 0).all(1) == comes).all() and flow.gate["z"].shape == (T, B)
+    assert flow.values["z"].shape == (T, B, H)

@@ -13,8 +13,8 @@ from rnnlab_kernels.schedules.compiled.ragged import back_from, in_order, rows_o
 from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import as_bytes, zero_padding
 from rnnlab_kernels.schedules.recording import Key, without_reset
-from rnnlab_kernels.schedules.stepwise.backward import Gradients
 from rnnlab_kernels.schedules.stepwise.frame import Frame
+from rnnlab_kernels.schedules.stepwise.gradients import Gradients
 
 _FLOW = "flow "  # how names of sums of squares begin
 MAX_ROWS = 64  # of a tile

@@ -4,7 +4,7 @@ Outside the loop, as single large products over T*B rows: the input part of the 
 gradients after it. Inside, a forward step runs the stages of the chain; a backward step runs them in reverse and only
 writes gate gradients and what carries them to the states before. Who computes the gate maths is the `kit` argument:
 torch's operators (kit_torch.py) or a Triton kernel (kit_triton.py), in a loop over time in Python (forward.py,
-backward.py); or the loop and all in it are one compiled call (compiled/).
+backward.py, gradients.py); or the loop and all in it are one compiled call (compiled/).
 
 T time, B batch, I inputs, N columns of the input part, W width of a state. Saved for backward:
 
