@@ -57,6 +57,7 @@ LAYERS = {
         F, H, recurrent_dropout=0.3, zoneout={"c": 0.3}, clip_grad_step=0.1, **k
     ),
     "peephole": lambda **k: Recurrent(rnnlab.nn.PeepholeLSTMCell(F, H), **k),
+    "coupled gates": lambda **k: Recurrent(rnnlab.nn.CIFGCell(F, H), **k),
     "layer norm": lambda **k: Recurrent(rnnlab.nn.LayerNormLSTMCell(F, H), **k),
     "minGRU": lambda **k: Recurrent(rnnlab.nn.MinGRUCell(F, H), **k),
 }
@@ -234,3 +235,26 @@ def test_windows_that_no_gradient_comes_to_are_zero(go_backwards):
     comes = steps >= early if go_backwards else steps <= early
     assert ((flow.state["h"] > 0).all(1) == comes).all() and flow.gate["z"].shape == (T, B)
     assert flow.values["z"].shape == (T, B, H)
+
+
+@pytest.mark.parametrize("make", [rnnlab.nn.LRUCell, rnnlab.nn.SelectiveLRUCell, rnnlab.nn.MinGRUCell])
+def test_a_scan_by_gradients_of_states(make):
+    """Against torch.autograd.grad with respect to the states of a cell unrolled by hand, complex ones too."""
+    torch.manual_seed(0)
+    cell = make(F, H).double()
+    layer = Recurrent(cell, backend="eager")
+    x, weights = rows(T, B, F), rows(T, B, cell.output_size)
+    with layer.record() as recording:
+        (layer(x)[0] * weights).sum().backward()
+    state, states, loss = cell.initial_state(B, dtype=x.dtype), [], 0.0
+    for x_t, w_t in zip(x, weights, strict=True):
+        y_t, state = cell(x_t, state)
+        states.append(state[0])
+        loss = loss + (y_t * w_t).sum()
+    right = torch.stack(torch.autograd.grad(loss, states))
+    norms = right.abs().square().sum(-1).sqrt()
+    torch.testing.assert_close(recording[0].state["h"], norms, rtol=1e-9, atol=1e-12)
+    # What is handed back directly is all that an earlier state gets from later ones: at the last step, all it gets.
+    alone = torch.autograd.grad((cell(x[-1], (states[-2],))[0] * weights[-1]).sum(), states[-2])[0]
+    handed = alone.abs().square().sum(-1).sqrt()
+    torch.testing.assert_close(recording[0].direct["h"][-1], handed, rtol=1e-9, atol=1e-12)
