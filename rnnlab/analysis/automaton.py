@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _ROUNDS = 50  # of k-means, at most
@@ -152,7 +153,9 @@ def automaton_picture(
     return figure
 
 
-def _draw_machine(axis, machine: Automaton, symbols: Sequence[str], answers: Sequence[str], colours: list[str]) -> None:  # type: ignore[no-untyped-def]
+def _draw_machine(
+    axis: Axes, machine: Automaton, symbols: Sequence[str], answers: Sequence[str], colours: list[str]
+) -> None:
     number = len(machine.following)
     angle = np.pi - 2 * np.pi * np.arange(number) / number
     spots = np.column_stack([np.cos(angle), np.sin(angle)]) if number > 1 else np.zeros((1, 2))

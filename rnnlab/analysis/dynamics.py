@@ -64,8 +64,17 @@ class Dynamics:
         return _unpack(self._template, iter(h.split(_widths(self._template), dim=1)))
 
     def step(self, h: Tensor, x: Tensor | None = None) -> Tensor:
-        """Return F(h, x) for rows h (B, N) and x (B, I) or (I,), zeros if None."""
+        """Return F(h, x) for rows h (B, N) and x (B, I) or (I,), zeros if None.
+
+        Raises:
+            ValueError: states or inputs of another width.
+        """
         x = h.new_zeros(self.input_size) if x is None else x.to(h)
+        if h.dim() != 2 or h.shape[1] != self.size or x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"a step takes states (B, {self.size}) and inputs (B, {self.input_size}) or ({self.input_size},), got "
+                f"{tuple(h.shape)} and {tuple(x.shape)}"
+            )
         _, state = self._layer.step(x.expand(len(h), self.input_size), self.unpack(h))
         return _pack(state)
 

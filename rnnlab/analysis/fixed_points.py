@@ -55,7 +55,12 @@ def fixed_points(
         tolerance: the largest q of what is returned.
         max_iterations: steps of each search; one costs S N rows of a batch.
         apart: points nearer to each other than this, |h - h'|, are one.
+
+    Raises:
+        ValueError: starts or input of another width, or no start.
     """
+    if not len(starts):
+        raise ValueError("a search needs a state to start from, got none")
     h = starts.detach().double().clone()
     residual = flow.step(h, x) - h
     damping = h.new_full((len(h), 1, 1), _DAMPING)

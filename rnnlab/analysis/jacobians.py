@@ -86,7 +86,12 @@ def leading_singular_values(
         h: state before the first step (N,); None for the initial one.
         iterations: there and back; each costs 2 T steps for 2 count rows.
         seed: of the vectors to start from.
+
+    Raises:
+        ValueError: more values than N are asked for, or none.
     """
+    if not 1 <= count <= flow.size:
+        raise ValueError(f"count must be from 1 to {flow.size}, the numbers of the state, got {count}")
     states = flow.run(inputs, h)
     width = min(flow.size, 2 * count)  # more than asked for, that the last of them converges too
     generator = torch.Generator().manual_seed(seed)

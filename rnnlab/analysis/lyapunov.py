@@ -36,6 +36,8 @@ def lyapunov_exponents(
     count = flow.size if count is None else count
     if not 1 <= count <= flow.size:
         raise ValueError(f"count must be from 1 to {flow.size}, the numbers of the state, got {count}")
+    if not len(inputs):
+        raise ValueError("exponents are rates over steps, and inputs has none")
     if not 0 <= warm_up < len(inputs):
         raise ValueError(f"warm_up must be from 0 to {len(inputs) - 1}, one less than the steps, got {warm_up}")
     generator = torch.Generator().manual_seed(seed)

@@ -19,6 +19,7 @@ from torch import Tensor
 from rnnlab.callbacks.figures import run_name, save_figure
 from rnnlab.callbacks.files import write_atomically
 from rnnlab.nn import MinGRUCell, Recurrent
+from rnnlab.nn.backend import choose
 from rnnlab.nn.recording import Flow, Recordable, Recording
 
 FILE = "gradient_flow.csv"
@@ -72,16 +73,25 @@ class GradientFlow(pl.Callback):
         self._open: ExitStack | None = None
         self._recordings: dict[str, tuple[Any, Recording]] = {}
 
+    def check_task(self, task: pl.LightningModule) -> None:
+        """Raise ValueError where a layer's backend, asked for by name, records nothing."""
+        for name, module in _layers_of(task):
+            with module.record():
+                calls = module.backend_calls() if hasattr(module, "backend_calls") else [module.backend_call()]
+                try:
+                    for call in calls:
+                        choose(module.backend, call)
+                except RuntimeError as error:
+                    raise ValueError(f"{name}: {error}") from error
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if batch_idx or trainer.current_epoch % self.every_epochs:
             return
         self._open, self._recordings = ExitStack(), {}
-        for name, module in pl_module.named_modules():
-            if isinstance(module, Recordable):
-                short = name.removeprefix("model.")
-                self._recordings[short] = (module, self._open.enter_context(module.record(values=True)))
+        for name, module in _layers_of(pl_module):
+            self._recordings[name] = (module, self._open.enter_context(module.record(values=True)))
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._open is None:
@@ -141,6 +151,13 @@ def _write(path: Path, rows: list[Number]) -> None:
     for row in rows:
         writer.writerow([*row[:4], "" if row.back is None else row.back, f"{row.value:.6g}"])
     write_atomically(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8"))
+
+
+def _layers_of(task: pl.LightningModule) -> Iterator[tuple[str, Any]]:
+    """Yield name and module of each recurrent layer."""
+    for name, module in task.named_modules():
+        if isinstance(module, Recordable):
+            yield name.removeprefix("model."), module
 
 
 def _side(name: str, module: Any, k: int) -> str:

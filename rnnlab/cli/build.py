@@ -83,7 +83,7 @@ def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[
     extras = [_made_callback(name, callback) for name, callback in config["callbacks"].items()]
     callbacks = [Reseed(seed), ledger, *extras, keeper]
     trainer = _trainer(config, callbacks, _loggers(config, run_dir), run_dir)
-    check_callbacks(extras, trainer)
+    check_callbacks(extras, trainer, task)
     task.optim = _fitting(task.optim, trainer)
     rehearse_step(task, data, trainer)
     rehearse_update(task, trainer)

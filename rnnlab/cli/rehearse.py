@@ -70,13 +70,18 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def check_callbacks(callbacks: list[pl.Callback], trainer: pl.Trainer) -> None:
-    """Refuse callbacks of Lightning's that would stop the run for want of a logger.
+def check_callbacks(callbacks: list[pl.Callback], trainer: pl.Trainer, task: pl.LightningModule) -> None:
+    """Refuse callbacks of Lightning's that would stop the run for want of a logger, and those that refuse the task.
 
     Raises:
-        UsageError: there is such a callback, and no logger.
+        UsageError: there is such a callback and no logger, or a callback's `check_task` raises ValueError.
     """
     for callback in callbacks:
+        if hasattr(callback, "check_task"):
+            try:
+                callback.check_task(task)
+            except ValueError as error:
+                raise UsageError(f"{type(callback).__name__}: {error}") from error
         if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor | ThroughputMonitor) and not trainer.loggers:
             raise UsageError(f"{type(callback).__name__} among the callbacks needs a logger: logger=wandb")
 

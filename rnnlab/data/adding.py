@@ -96,8 +96,8 @@ class AddingData(InMemoryData):
         given = {"train": num_train, "val": num_val, "test": num_test}
         self.num_rows = {part: check_integer(f"num_{part}", number, 2) for part, number in given.items()}
         growing_epochs = check_integer("growing_epochs", growing_epochs, 0)
-        if growing_epochs:
-            check_integer("start_length", start_length, 2, length)
+        # A length that does not count may be any.
+        check_integer("start_length", start_length, 2, length if growing_epochs else None)
         grown = [start_length + (length - start_length) * epoch // growing_epochs for epoch in range(growing_epochs)]
         self.lengths = [*grown, length]
         self.corpus_seed = check_integer("corpus_seed", corpus_seed, 0)

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from rnnlab.data.batches import InMemoryData
+from rnnlab.data.batches import InMemoryData, Queries
 from rnnlab.data.checks import check_integer
 
 
@@ -229,6 +229,17 @@ class BucketData(InMemoryData):
             trained = remembered.get(name, self.former.get(name, given))
             if given != trained:
                 raise ValueError(f"{name} is {trained!r} in the run, and cannot be {given!r} afterwards")
+
+    @property
+    def epoch_size(self) -> int:
+        return len(self.splits["train"])
+
+    def query_batches(self, queries: Queries) -> Any:
+        """Return the sequences that are asked about in batches, from the shortest to the longest.
+
+        The last part of the context of `queries` are the numbers of each batch.
+        """
+        return [queries.inputs[indices] for indices in queries.context[-1]]
 
     def rehearsal_batch(self) -> Any:
         return self.splits["train"][[0, len(self.splits["train"]) - 1]]

@@ -179,10 +179,6 @@ class ClassData(BucketData):
         self._keep(state_dict)
         self._know(state_dict)
 
-    @property
-    def epoch_size(self) -> int:
-        return len(self.splits["train"])
-
     def class_counts(self) -> Tensor:
         """Return how many sequences are trained on of each class, int64 (K,)."""
         return torch.bincount(self.splits["train"].labels, minlength=len(self.classes))
@@ -232,10 +228,6 @@ class ClassData(BucketData):
         rows = self._rows([one._replace(label=None) for one in series])
         names = [one.name for one in series]
         return Queries(rows, (names, self._fixed_batches(rows, self.eval_max_tokens)), notes)
-
-    def query_batches(self, queries: Queries) -> list[ClassBatch]:
-        """Return the sequences in batches, from the shortest to the longest."""
-        return [queries.inputs[indices] for indices in queries.context[1]]
 
     def write_answers(self, queries: Queries, outputs: Sequence[Tensor]) -> str:
         """Return a line "name<TAB>class<TAB>probability" a sequence, in the order of the questions.

@@ -253,11 +253,6 @@ class PairData(BucketData):
         context = [line.strip() for line in lines], self._fixed_batches(rows, self.eval_max_tokens)
         return Queries(rows, context, self._strange_sources(str(file), sources))
 
-    def query_batches(self, queries: Queries) -> list[PairBatch]:
-        """Return the sources in batches, from the shortest to the longest."""
-        _, batches = queries.context
-        return [queries.inputs[indices] for indices in batches]
-
     def write_answers(self, queries: Queries, outputs: Sequence[Sequence[Sequence[Any]]]) -> str:
         """Return a line "source<TAB>answer" a source, in the order of their file.
 

@@ -262,8 +262,9 @@ class PanelData(InMemoryData):
         Raises:
             ValueError: another table was read, and taken for the one to train on; or windows are scaled otherwise.
         """
+        remembered = state_dict.get("settings", {})  # none of a run that is older than they
         for name, given in self._settings().items():
-            if given != (trained := state_dict["settings"][name]):
+            if given != (trained := remembered.get(name, given)):
                 raise ValueError(f"data.{name} is {trained!r} in the run, and cannot be {given!r} afterwards")
         if self._state and self._state["sha256"] != state_dict["sha256"]:
             raise ValueError(

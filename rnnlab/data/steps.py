@@ -123,10 +123,6 @@ class StepData(BucketData):
             for stream, part in enumerate(self.num_sequences)
         }
 
-    @property
-    def epoch_size(self) -> int:
-        return len(self.splits["train"])
-
     def parse(self, line: str, place: str) -> list[int]:
         """Return the numbers of the symbols that a line of a question means.
 
@@ -151,10 +147,6 @@ class StepData(BucketData):
         sequences = [Steps(np.array(one, dtype=np.uint8), np.zeros(len(one), dtype=np.uint8)) for one in parsed]
         rows = StepRows(sequences, self.features)
         return Queries(rows, (lines, self._fixed_batches(rows, self.eval_max_tokens)))
-
-    def query_batches(self, queries: Queries) -> list[StepBatch]:
-        """Return the sequences in batches, from the shortest to the longest."""
-        return [queries.inputs[indices] for indices in queries.context[1]]
 
     def write_answers(self, queries: Queries, outputs: Sequence[Any]) -> str:
         """Return a line "question<TAB>answer" a sequence, in the order of the questions.

@@ -17,7 +17,7 @@ from rnnlab.data.buckets import BucketData
 from rnnlab.data.checks import check_encoding, check_integer
 from rnnlab.data.conllu_text import Sentence, check_column, fill_column, from_plain_text, is_conllu, parse_sentences
 from rnnlab.data.files import read_as_it_is
-from rnnlab.data.sentences import Symbols, TaggedBatch, TaggedSentences
+from rnnlab.data.sentences import Symbols, TaggedSentences
 from rnnlab.data.treebanks import read_treebank, treebank_paths
 from rnnlab.data.vectors import read_vectors
 
@@ -188,11 +188,6 @@ class SentenceData(BucketData):
                 raise ValueError(f"{file}: is empty, a sentence a line is expected")
         inputs = TaggedSentences(sentences, self._symbols)
         return Queries(inputs, (text, sentences, self._fixed_batches(inputs, self.eval_max_tokens)))
-
-    def query_batches(self, queries: Queries) -> list[TaggedBatch]:
-        """Return the sentences in batches, from the shortest to the longest."""
-        _, _, batches = queries.context
-        return [queries.inputs[indices] for indices in batches]
 
     def write_answers(self, queries: Queries, outputs: Sequence[Tensor]) -> str:
         """Return the file of the questions as CoNLL-U, the column of the tags filled and nothing else changed.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Flow(NamedTuple):
     """The gradients of one layer and direction in a backward pass: norms over its units, each (T, B), by name.
 
-    They are zero outside a row's length, and of gradients as they are before `clip_grad_step`. Of a linear recurrence
+    All are zero outside a row's length, and of gradients as they are before `clip_grad_step`. Of a linear recurrence
     that runs as a scan there is no `gate` and no `recurrent`; of a cell that states no gate maths only `state`.
 
     Attributes:

@@ -26,7 +26,7 @@ from rnnlab_kernels.cells.chain import Chain, giving
 from rnnlab_kernels.schedules.additions import PLAIN, Additions, clip_gradient, draw_masks, take_part
 from rnnlab_kernels.schedules.layout import step_order, unread_states, walked, work, zero_padding
 from rnnlab_kernels.schedules.library.aten import chain_step
-from rnnlab_kernels.schedules.recording import Hooks, squares, without_reset
+from rnnlab_kernels.schedules.recording import Hooks, squares, within
 from rnnlab_kernels.schedules.reference import one_step
 from rnnlab_kernels.schedules.scan.linear_scan import linear_scan
 
@@ -181,8 +181,7 @@ def _run_chain(
         gates_x, weights = x, cast(Mapping[str, Tensor], side.weights)
         if cast_to is not None:
             gates_x, state, weights = _cast(cast_to, x, state, weights)
-        one_launch = backend == "triton" and additions.recorder is None and takes_one_launch(chain, additions)
-        run = schedule("sequence" if one_launch else backend)
+        run = schedule("sequence" if backend == "triton" and takes_one_launch(chain, additions) else backend)
         y, final = run(chain, gates_x, state, weights, mask, reverse=reverse, additions=additions)
         states: Tensors = ()
         if collect:
@@ -237,7 +236,7 @@ def _both_ways(side: Any, back: Any, x: Tensor, mask: Tensor | None) -> list[Res
 
 def takes_one_launch(chain: Any, additions: Additions) -> bool:
     """Return whether Triton runs a chain on its own in one launch for all of time, since no unit waits for another."""
-    if not chain.is_one_update:
+    if not chain.is_one_update or additions.recorder is not None:
         return False
     from rnnlab_kernels.schedules.persistent.tiles import obstacle_of
 
@@ -304,7 +303,7 @@ def _record_scan(
         ("state", "h"): squares(grad if update is None else grad * update),
         ("direct", "h"): squares(a.conj() * grad),
     }
-    additions.recorder(without_reset(flow, additions.reset))
+    additions.recorder(within(flow, mask, additions.reset))
 
 
 def _plain_scan(
@@ -338,7 +337,7 @@ def _run_loop(
     cell = side.cell
     hooks = None
     if additions.recorder is not None:
-        hooks = Hooks(additions.recorder, additions.reset, len(x), x, *state)
+        hooks = Hooks(additions, mask, len(x), x, *state)
         x, *state = hooks.inputs
     updates = _updates(additions, state, x.shape[0])
     like = cell.initial_state(1, device=x.device, dtype=x.dtype)

@@ -68,3 +68,9 @@ def test_what_does_not_run_onwards_is_refused():
         Dynamics(rnn.GRU(3, 4, bidirectional=True))
     with pytest.raises(TypeError, match="no recurrent cell"):
         Dynamics(torch.nn.Linear(3, 4))
+
+
+@pytest.mark.parametrize(("h", "x"), [((2, 3), (3,)), ((2, 4), (1,)), ((4,), (3,))])
+def test_other_widths_are_refused(h, x):
+    with pytest.raises(ValueError, match=r"a step takes states \(B, 4\) and inputs \(B, 3\) or \(3,\)"):
+        Dynamics(rnn.GRU(3, 4)).step(torch.zeros(h), torch.zeros(x))

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 
 import rnnlab.nn as rnn
@@ -66,3 +67,9 @@ def test_a_start_that_is_not_a_number_is_left_out():
     assert fixed_points(flow, begun[1:2]) == []
     (point,) = fixed_points(flow, begun)
     torch.testing.assert_close(point.state, torch.zeros(2).double(), rtol=0, atol=1e-9)
+
+
+def test_a_search_needs_a_start():
+    flow = Dynamics(rnn.GRU(3, 4))
+    with pytest.raises(ValueError, match="needs a state to start from"):
+        fixed_points(flow, torch.zeros(0, 4))

@@ -100,6 +100,13 @@ def test_every_cell_can_be_drawn(tmp_path, rnn):
     assert {"state", "direct"} <= {row.kind for row in rows}
 
 
+def test_a_backend_that_records_nothing_is_refused_before_anything_is_written(tmp_path, capsys):
+    words = [f"run_dir={tmp_path / 'run'}", *WORDS, "callbacks=[addition,gradient_flow]", "rnn.backend=aten"]
+    assert main(["train", *words]) == 2
+    assert 'GradientFlow: encoder: backend="aten" cannot run this call' in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_bad_arguments_are_refused(tmp_path):
     with pytest.raises(ValueError, match="every_epochs must be a positive integer, got 0"):
         GradientFlow(0)

@@ -10,8 +10,8 @@ A recorder is called once for each pass, with tensors by (kind, name):
 | recurrent | (T, B) | what it hands back through products |
 | value | (T, B, H) | what gate maths kept, activated gates among it; by their names, memory that others read |
 
-Those of (T, B) are sums of squares over the units: zero outside a row's length, direct and recurrent ones zero where a
-row is reset, all before gradients are clipped.
+Those of (T, B) are sums of squares over the units, before gradients are clipped. All are zero outside a row's length,
+direct and recurrent ones where a row is reset.
 """
 
 from collections.abc import Callable, Mapping
@@ -81,11 +81,16 @@ def squares(grad: Tensor) -> Tensor:
     return work(grad.abs() if grad.is_complex() else grad).square().sum(-1)
 
 
-def without_reset(flow: dict[Key, Tensor], reset: Tensor | None) -> dict[Key, Tensor]:
-    """Return a flow that hands nothing back where `reset` (T, B, 1) says that a row begins anew."""
-    if reset is None:
-        return flow
-    return {key: value.masked_fill(reset[..., 0], 0) if key[0] in _BACK else value for key, value in flow.items()}
+def within(flow: dict[Key, Tensor], mask: Tensor | None, reset: Tensor | None) -> dict[Key, Tensor]:
+    """Return a flow with kept values of the steps in `mask` (T, B, 1) alone, and nothing handed back where `reset`
+    (T, B, 1) says that a row begins anew."""
+    found = dict(flow)
+    for (kind, name), value in flow.items():
+        if mask is not None and kind == "value":
+            found[kind, name] = value.masked_fill(~mask, 0)
+        if reset is not None and kind in _BACK:
+            found[kind, name] = value.masked_fill(reset[..., 0], 0)
+    return found
 
 
 _BACK = ("direct", "recurrent")
@@ -97,8 +102,9 @@ class Hooks:
     `inputs` are all that the loop reads, to be read in their place: when their gradients are complete, so is the tape.
     """
 
-    def __init__(self, recorder: Any, reset: Tensor | None, num_steps: int, *inputs: Tensor) -> None:
-        self.tape, self.kept, self.recorder, self.reset, self.num_steps = Tape(), Tape(), recorder, reset, num_steps
+    def __init__(self, additions: Any, mask: Tensor | None, num_steps: int, *inputs: Tensor) -> None:
+        self.tape, self.kept, self.recorder, self.num_steps = Tape(), Tape(), additions.recorder, num_steps
+        self.mask, self.reset = mask, additions.reset
         leaf = torch.zeros((), requires_grad=True)  # so that autograd comes by, whatever needs a gradient
         _, *self.inputs = _WhenDone.apply(self._tell, leaf, *inputs)
 
@@ -118,7 +124,8 @@ class Hooks:
             self.kept.add("value", name, t, value.detach())
 
     def _tell(self) -> None:
-        self.recorder(without_reset(self.tape.flow(self.num_steps) | self.kept.flow(self.num_steps), self.reset))
+        flow = self.tape.flow(self.num_steps) | self.kept.flow(self.num_steps)
+        self.recorder(within(flow, self.mask, self.reset))
         self.tape = Tape()  # of the next backward pass through the same graph
 
 

@@ -32,7 +32,7 @@ def reference(
     before = [f"{name}_prev" for name in chain.states]
     hooks = None
     if additions.recorder is not None:
-        hooks = Hooks(additions.recorder, additions.reset, len(x), x, *state_0, *named.values())
+        hooks = Hooks(additions, mask, len(x), x, *state_0, *named.values())
         x, *rest = hooks.inputs
         state_0, named = tuple(rest[: len(state_0)]), dict(zip(named, rest[len(state_0) :], strict=True))
     constants = {name: named[name] for name in chain.constants}

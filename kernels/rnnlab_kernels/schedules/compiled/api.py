@@ -3,8 +3,8 @@
 Rows of a batch never meet inside a recurrence, so that each of torch's threads takes a tile of rows through all of time
 without waiting for another: products, gates, norms, masks and what else a step has, in one call each way. Backward
 writes gradients of pre-activations; those of weights and of the input are large products over T*B rows after it
-(stepwise/gradients.py). What a step does is a list of instructions (machine.py), put together for each call (forward.py,
-backward.py); compiled are the instructions alone, a cell's two when it is first used.
+(stepwise/gradients.py). What a step does is a list of instructions (machine.py), put together for each call
+(forward.py, backward.py); compiled are the instructions alone, a cell's two when it is first used.
 
 T time, B batch, H units, S saved values, W width of a value. Saved for backward: as in stepwise/run.py, but for
 

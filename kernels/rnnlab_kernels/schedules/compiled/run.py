@@ -12,7 +12,7 @@ from rnnlab_kernels.schedules.compiled.program import Recipe
 from rnnlab_kernels.schedules.compiled.ragged import back_from, in_order, rows_of
 from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import as_bytes, zero_padding
-from rnnlab_kernels.schedules.recording import Key, without_reset
+from rnnlab_kernels.schedules.recording import Key, within
 from rnnlab_kernels.schedules.stepwise.frame import Frame
 from rnnlab_kernels.schedules.stepwise.gradients import Gradients
 
@@ -205,7 +205,7 @@ def run_backward(
     gradients.dweights |= {name: own[0] if len(own) == 1 else torch.cat(own, 1) for name, own in parts.items()}
     gradients.dinput = memory.get("dinput")
     if call.additions.recorder is not None:
-        call.additions.recorder(without_reset(_flow(frame, memory, order), call.additions.reset))
+        call.additions.recorder(_flow(frame, memory, order))
     if call.additions.counter is not None and call.additions.clip is not None:
         _count(frame, memory, needed)
     named: dict[str, Tensor] = {}
@@ -236,6 +236,7 @@ def _flow(frame: Frame, memory: dict[str, Tensor], order: Tensor | None) -> dict
         for number, step in enumerate(frame.plan.steps):
             for k, own in enumerate(() if step is None else step.cell.saved):
                 found["value", own] = memory[f"kept {number}"][:, k]
+    found = within(found, frame.call.mask, frame.call.additions.reset)  # rows of all in the order of the pass
     return found if order is None else {key: value.index_select(1, back_from(order)) for key, value in found.items()}
 
 

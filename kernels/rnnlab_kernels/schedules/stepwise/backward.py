@@ -15,7 +15,7 @@ from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.additions import clamped
 from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import step_order, zero_padding
-from rnnlab_kernels.schedules.recording import Key, Tape, squares, without_reset
+from rnnlab_kernels.schedules.recording import Key, Tape, squares, within
 from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, Tensors
 from rnnlab_kernels.schedules.stepwise.gradients import Gradients
 from rnnlab_kernels.schedules.stepwise.products import bind_product
@@ -92,7 +92,7 @@ def run_backward(
                 grad = clamped(grad, limit, call.additions.counter, None if mask is None else mask[t])
             dstate.append(grad)
     if back.tape is not None:
-        call.additions.recorder(without_reset(back.flow(), reset))
+        call.additions.recorder(within(back.flow(), mask, reset))
     found = back.finish(named, needed)
     for grad in dstate:
         found.append(grad.to(frame.x.dtype))
