@@ -21,6 +21,7 @@ for language in anbn anbncn dyck2 parity; do
             "data.language=$language"
     done
 done
+run images 0 experiment=memory/images
 # The same half hour of training for each, with a core to itself.
 for layer in "gru 64" "lstm 128"; do
     set -- $layer

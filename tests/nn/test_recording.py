@@ -56,6 +56,7 @@ LAYERS = {
         F, H, recurrent_dropout=0.3, zoneout={"c": 0.3}, clip_grad_step=0.1, **k
     ),
     "peephole": lambda **k: Recurrent(rnnlab.nn.PeepholeLSTMCell(F, H), **k),
+    "dense peephole": lambda **k: Recurrent(rnnlab.nn.PeepholeLSTMCell(F, H, dense=True), **k),
     "coupled gates": lambda **k: Recurrent(rnnlab.nn.CIFGCell(F, H), **k),
     "layer norm": lambda **k: Recurrent(rnnlab.nn.LayerNormLSTMCell(F, H), **k),
     "minGRU": lambda **k: Recurrent(rnnlab.nn.MinGRUCell(F, H), **k),
