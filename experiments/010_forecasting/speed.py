@@ -101,7 +101,7 @@ def speeds(path: Path, network: torch.nn.Module, scale: str) -> dict[str, float]
 
 def peak(path: Path | None) -> float:
     """Return the peak memory in MiB of a process that reads and windows a table, or only imports what does."""
-    import pandas  # noqa: F401
+    import pandas  # noqa: F401  what it takes itself is not counted
     import pyarrow.csv  # noqa: F401
 
     from rnnlab.data import PanelData
