@@ -24,9 +24,10 @@ ALLOWED = {
     "rnnlab.analysis": {"rnnlab.nn"},
     "rnnlab.studies": {"rnnlab.analysis", "rnnlab.nn", "rnnlab.data"},
     "rnnlab.callbacks": {"rnnlab.analysis", "rnnlab.decoding", "rnnlab.nn"},
+    "rnnlab.sweeps": set(),
     "rnnlab.cli": {
         *("rnnlab", "rnnlab.nn", "rnnlab.models", "rnnlab.data", "rnnlab.tasks", "rnnlab.callbacks"),
-        *("rnnlab.analysis", "rnnlab.decoding", "rnnlab.studies"),
+        *("rnnlab.analysis", "rnnlab.decoding", "rnnlab.studies", "rnnlab.sweeps"),
         "rnnlab_kernels",  # where compiled kernels are kept is a matter of the process
     },
 }
@@ -41,6 +42,7 @@ FORBIDDEN = {
     "rnnlab.tasks": {"hydra", "omegaconf", "wandb"},
     "rnnlab.callbacks": {"hydra", "omegaconf"},
     "rnnlab.studies": {"lightning", "hydra", "omegaconf", "wandb"},
+    "rnnlab.sweeps": {"torch", "lightning", "hydra", "wandb", "matplotlib"},
 }
 FILES = sorted([*(ROOT / "rnnlab").rglob("*.py"), *(ROOT / "kernels" / "rnnlab_kernels").rglob("*.py")])
 

@@ -204,7 +204,7 @@ def _write(path: Path, rows: list[dict[str, Any]], rounds: int) -> None:
     import torch
 
     from rnnlab.callbacks.files import write_json
-    from rnnlab.cli.rundir import provenance
+    from rnnlab.cli.provenance import provenance
 
     machine = {"processor": _processor(), "threads": torch.get_num_threads(), "system": platform.system()}
     write_json(path, {"machine": machine, "provenance": provenance(), "rounds": rounds, "rows": rows})

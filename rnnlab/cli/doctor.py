@@ -35,7 +35,7 @@ def main(words: list[str]) -> int:
 
 def _versions() -> Iterator[Finding]:
     import rnnlab
-    from rnnlab.cli.rundir import package_versions
+    from rnnlab.cli.provenance import package_versions
 
     yield "rnnlab", rnnlab.__version__, True
     yield "python", platform.python_version(), True

@@ -20,6 +20,7 @@ from rnnlab.cli.errors import UsageError
 from rnnlab.cli.measure import compare, interruptible, measure
 from rnnlab.cli.memory import keep_freed_memory, peak_memory_mib
 from rnnlab.cli.naming import name_of
+from rnnlab.cli.provenance import provenance
 from rnnlab.cli.resume import last_checkpoint, stored_config
 from rnnlab.cli.stopping import sigterm_as_interrupt
 from rnnlab.cli.threads import use_threads
@@ -45,7 +46,7 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
     with sigterm_as_interrupt():
         if not config["resume"]:
             use_threads(config["threads"])
-            config = {**config, "provenance": {**rundir.provenance(), "overrides": given, "sweep": _sweep()}}
+            config = {**config, "provenance": {**provenance(), "overrides": given, "sweep": _sweep()}}
             with rundir.claim(config) as run_dir:
                 return _train(build(config, run_dir), run_dir, None)
         run_dir, config, is_longer = stored_config(config, given, whole=_sweep() is not None)

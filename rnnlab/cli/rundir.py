@@ -5,26 +5,19 @@ from __future__ import annotations
 import datetime
 import itertools
 import os
-import platform
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-import rnnlab
 from rnnlab.callbacks.files import is_empty, write_text
 from rnnlab.cli.errors import UsageError, nearest
 from rnnlab.cli.lock import locked
 
 CONFIG = "config.yaml"
-VERSIONED = ("torch", "triton", "lightning", "hydra-core", "wandb", "numpy", "numba")
 
 
 @contextmanager
@@ -127,50 +120,6 @@ def _remove_empty(directories: Iterable[Path]) -> None:
             directory.rmdir()
         except OSError:
             return
-
-
-def provenance() -> dict[str, Any]:
-    """Return what a result depends on besides its configuration, as plain data."""
-    commit, is_dirty = _git_state()
-    return {
-        "id": secrets.token_hex(4),
-        "started": datetime.datetime.now().isoformat(timespec="seconds"),
-        "command": ["rnnlab", *sys.argv[1:]],
-        "git_commit": commit,
-        "git_dirty": is_dirty,
-        "versions": {"rnnlab": rnnlab.__version__, "python": platform.python_version(), **package_versions()},
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
-    }
-
-
-def package_versions() -> dict[str, str | None]:
-    """Return the installed version of each package that results depend on, None if it is missing."""
-
-    def find(package: str) -> str | None:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return None
-
-    return {package: find(package) for package in VERSIONED}
-
-
-def _git_state() -> tuple[str | None, bool | None]:
-    """Return commit and dirty flag of the clone this code runs from; None outside a clone."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    root = Path(rnnlab.__file__).parents[1]
-    if not (root / ".git").exists():
-        return None, None
-    try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain"))
-    except (OSError, subprocess.SubprocessError):
-        return None, None
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
