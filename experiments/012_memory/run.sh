@@ -4,11 +4,12 @@
 set -eu
 runs="${RUNS:-runs/012_memory}"
 . "$(dirname "$0")/../run.sh"
-run adding_gru 0 experiment=memory/adding
-run copy_lru 0 experiment=memory/copy rnn=cells/lru rnn.hidden_size=128 +rnn.cell.r_min=0.99 +rnn.cell.r_max=0.9999 \
-    data.num_train=10000 trainer.max_epochs=12 optim.lr=3e-3 +trainer.max_time=00:00:04:00
-run copy_lstm_chrono 0 experiment=memory/copy rnn=lstm rnn.hidden_size=128 "model.init={chrono:520}" \
-    data.num_train=2500 trainer.max_epochs=14 optim.lr=3e-3 +trainer.max_time=00:00:04:00
+for seed in 0 1 2; do
+    run adding_gru "$seed" experiment=memory/adding
+    run copy_lru "$seed" experiment=memory/copy rnn=cells/lru rnn.hidden_size=128 \
+        +rnn.cell.r_min=0.99 +rnn.cell.r_max=0.9999 \
+        data.num_train=10000 trainer.max_epochs=12 optim.lr=3e-3 +trainer.max_time=00:00:04:00
+done
 for seed in 0 1 2 3 4; do
     for layer in rnn gru lstm; do
         run "binary_addition_$layer" "$seed" experiment=memory/binary_addition "rnn=$layer"
@@ -17,11 +18,18 @@ for seed in 0 1 2 3 4; do
 done
 for language in anbn anbncn dyck2 parity; do
     for layer in lstm gru rnn cells/min_gru; do
-        run "languages_${language}_${layer##*/}" 0 experiment=memory/languages "rnn=$layer" rnn.hidden_size=16 \
-            "data.language=$language"
+        for seed in 0 1 2; do
+            run "languages_${language}_${layer##*/}" "$seed" experiment=memory/languages "rnn=$layer" \
+                rnn.hidden_size=16 "data.language=$language"
+        done
     done
 done
 run images 0 experiment=memory/images
+run images_permuted 0 experiment=memory/images data.permute_seed=0
+for seed in 0 1 2; do
+    run copy_lstm_chrono "$seed" experiment=memory/copy rnn=lstm rnn.hidden_size=128 "model.init={chrono:520}" \
+        data.num_train=2500 trainer.max_epochs=14 optim.lr=3e-3 +trainer.max_time=00:00:04:00
+done
 # The same half hour of training for each, with a core to itself.
 for layer in "gru 64" "lstm 128"; do
     set -- $layer
