@@ -93,6 +93,7 @@ def run_python(code: str) -> None:
     [
         ("rnnlab", ["torch", "lightning", "hydra", "wandb", "matplotlib", "statsmodels"]),
         ("rnnlab.cli.main", ["torch", "lightning", "hydra", "wandb", "matplotlib", "rich"]),
+        ("rnnlab.callbacks.figures", ["torch", "lightning", "hydra", "wandb", "matplotlib"]),
         ("rnnlab.nn", ["lightning", "hydra", "wandb", "matplotlib", "statsmodels", "torchmetrics"]),
         ("rnnlab.nn, rnnlab_kernels.plan", ["torch._dynamo", "torch._inductor", "triton", "numba"]),
         ("rnnlab_kernels", ["rnnlab", "lightning", "hydra", "wandb", "matplotlib"]),

@@ -1,46 +1,41 @@
-"""What a run records and shows while it trains."""
+"""What a run records and shows while it trains.
 
-from rnnlab.callbacks.char_pictures import CharPictures
-from rnnlab.callbacks.checkpoint import LastAndBest
-from rnnlab.callbacks.clip_rate import ClipRate
-from rnnlab.callbacks.gradient_flow import GradientFlow
-from rnnlab.callbacks.heart_beats import HeartBeats
-from rnnlab.callbacks.ledger import Ledger
-from rnnlab.callbacks.pairs import PairReport, PairSamples
-from rnnlab.callbacks.pictures import Forecasts, LearningCurves
-from rnnlab.callbacks.progress import EpochProgress
-from rnnlab.callbacks.prune import Prune
-from rnnlab.callbacks.reseed import Reseed, reseed
-from rnnlab.callbacks.samples import Samples
-from rnnlab.callbacks.series_forecasts import SeriesForecasts
-from rnnlab.callbacks.sounds import Posteriors, SoundSamples
-from rnnlab.callbacks.steps import StepReport
-from rnnlab.callbacks.tagging import ClassReport, TagReport
-from rnnlab.callbacks.text_samples import TextSamples
-from rnnlab.callbacks.waves import Waves
+Callbacks are imported when they are first asked for: what writes files and tables needs neither torch nor Lightning.
+"""
 
-__all__ = [
-    "CharPictures",
-    "ClassReport",
-    "ClipRate",
-    "EpochProgress",
-    "Forecasts",
-    "GradientFlow",
-    "HeartBeats",
-    "LastAndBest",
-    "LearningCurves",
-    "Ledger",
-    "PairReport",
-    "PairSamples",
-    "Posteriors",
-    "Prune",
-    "Reseed",
-    "Samples",
-    "SeriesForecasts",
-    "SoundSamples",
-    "StepReport",
-    "TagReport",
-    "TextSamples",
-    "Waves",
-    "reseed",
-]
+from importlib import import_module
+
+_PLACES = {
+    "CharPictures": "char_pictures",
+    "ClassReport": "tagging",
+    "ClipRate": "clip_rate",
+    "EpochProgress": "progress",
+    "Forecasts": "pictures",
+    "GradientFlow": "gradient_flow",
+    "HeartBeats": "heart_beats",
+    "LastAndBest": "checkpoint",
+    "LearningCurves": "pictures",
+    "Ledger": "ledger",
+    "PairReport": "pairs",
+    "PairSamples": "pairs",
+    "Posteriors": "sounds",
+    "Prune": "prune",
+    "Reseed": "reseed",
+    "Samples": "samples",
+    "SeriesForecasts": "series_forecasts",
+    "SoundSamples": "sounds",
+    "StepReport": "steps",
+    "TagReport": "tagging",
+    "TextSamples": "text_samples",
+    "Waves": "waves",
+}
+
+__all__ = list(_PLACES)
+
+
+def __getattr__(name: str) -> type:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    globals()[name] = found
+    return found

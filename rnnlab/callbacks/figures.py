@@ -8,12 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lightning.pytorch as pl
-
 from rnnlab.callbacks.console import say
 from rnnlab.callbacks.files import write_atomically
 
 if TYPE_CHECKING:
+    import lightning.pytorch as pl
     from lightning.pytorch.loggers import WandbLogger
     from matplotlib.figure import Figure
 

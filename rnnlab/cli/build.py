@@ -14,7 +14,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 
-from rnnlab.callbacks import LastAndBest, Ledger, Reseed, reseed
+from rnnlab.callbacks import LastAndBest, Ledger
+from rnnlab.callbacks.reseed import Reseed, reseed
 from rnnlab.cli import checkpoints, naming, plugins, rundir
 from rnnlab.cli.compose import override
 from rnnlab.cli.errors import UsageError
