@@ -1,12 +1,15 @@
 """Recurrent layers go to the models that are made of them."""
 
+import warnings
 from functools import partial
 
 import pytest
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 
 from rnnlab.cli.build import build_model
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.main import main
+from tests.cli.conftest import TINY
 
 
 def recurrent(rnn, size, width=1):
@@ -57,3 +60,13 @@ def test_layers_that_are_not_wanted_or_are_missing_are_refused():
 def test_settings_of_what_is_not_there(words, message, tmp_path, capsys):
     assert main(["train", *words, f"run_dir={tmp_path / 'run'}"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_nobody_is_warned_of_a_slurm_that_is_not_used(tmp_path, monkeypatch):
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(srun.parent), prepend=":")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PossibleUserWarning)
+        assert main(["train", *TINY, "logger=csv", "trainer.max_epochs=1", f"run_dir={tmp_path / 'run'}"]) == 0
