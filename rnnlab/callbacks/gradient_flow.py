@@ -18,8 +18,8 @@ from torch import Tensor
 
 from rnnlab.callbacks.figures import run_name, save_figure
 from rnnlab.callbacks.files import write_atomically
-from rnnlab.nn import MinGRUCell, Recurrent
 from rnnlab.nn.backend import choose
+from rnnlab.nn.init import keeping_gate
 from rnnlab.nn.recording import Flow, Recordable, Recording
 
 FILE = "gradient_flow.csv"
@@ -195,11 +195,11 @@ def _of_gates(flow: Flow, module: Any, k: int) -> Iterator[tuple[str, str, float
 
 def _kept(flow: Flow, module: Any, k: int) -> Tensor | None:
     """Return what a state before is multiplied with (T, B, H), if a gate says so."""
-    if "f" in flow.values:
-        return flow.values["f"]
-    z = flow.values.get("z")
-    takes = z is not None and isinstance(module, Recurrent) and isinstance(module.cells[k], MinGRUCell)
-    return 1 - z if takes and z is not None else z  # minGRU's z is the share of what is new, GRU's of what was
+    keeping = keeping_gate(module if hasattr(module, "mode") else module.cells[k])
+    if keeping is None or keeping[0] not in flow.values:
+        return None
+    name, sign = keeping
+    return flow.values[name] if sign > 0 else 1 - flow.values[name]
 
 
 def _of_weights(module: Any, k: int) -> Iterator[tuple[str, str, float]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from rnnlab.decoding.symbols import PADDING, START
+from rnnlab.nn import Recurrent
 from rnnlab.nn.init import initialise, recurrent_modules
 
 # `rnn(input_size=...)` gives a recurrent layer: a class of rnnlab.nn with everything else bound.
@@ -92,12 +93,18 @@ def initialise_all(layers: list[nn.Module], head: nn.Linear | None, init: Mappin
         head: read-out; Glorot-uniform weight and zero bias if `init` names glorot, else left as constructed.
         init: arguments of `rnnlab.nn.init.initialise`; None leaves everything as constructed. So is a layer without
             weights of torch's names, such as a linear recurrent unit, which has a start of its own.
+
+    Raises:
+        ValueError: as `rnnlab.nn.init.initialise` has it; or `chrono` for a layer that is left as constructed.
     """
     if init is None:
         return
     for layer in layers:
         if any(recurrent_modules(layer)):
             initialise(layer, **init)
+        elif init.get("chrono") is not None:
+            name = type(layer.cells[0] if isinstance(layer, Recurrent) else layer).__name__
+            raise ValueError(f"chrono needs a gate that keeps the past, with a bias: {name} has none")
     if head is not None and "glorot" in (init.get("input"), init.get("recurrent")):
         nn.init.xavier_uniform_(head.weight)
         nn.init.zeros_(head.bias)

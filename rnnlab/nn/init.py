@@ -100,16 +100,19 @@ def initialise(
         bias: torch or zeros, also by gate.
         forget_bias: the forget gates, those called f, get this sum of biases: `bias_ih` is set to it and `bias_hh` to 0
             in their rows (Gers et al., 2000). None leaves them alone; cells without one ignore it.
-        chrono: T_max, the longest dependency expected, in steps. Forget gates get biases of log U(1, T_max - 1) and
-            input gates, those called i, their negatives (Tallec & Ollivier, 2018); a GRU's z, which keeps the
-            past as f does, gets the former. Written as `forget_bias` is; other cells ignore it.
+        chrono: T_max, the longest dependency expected, in steps. The gate that keeps the past, see `keeping_gate`,
+            gets biases b = log U(1, T_max - 1), so that it keeps sigmoid(b) of a state and forgets it within 2 to
+            T_max steps; one that lets it go gets their negatives, and so do input gates, those called i (Tallec &
+            Ollivier, 2018). A minLSTM then keeps sigmoid(b) / (sigmoid(b) + sigmoid(-b)), which is sigmoid(b).
+            Written as `forget_bias` is. In a module, layers without such a gate are left alone.
 
     Returns:
         The module.
 
     Raises:
         ValueError: an unknown name, option or gate, "identity" for weights that are not square per gate, `chrono` of 2
-            or less or beside `forget_bias`, or nothing recurrent inside.
+            or less, beside `forget_bias`, or where no layer has biases of a gate that keeps the past, or nothing
+            recurrent inside.
 
     Example:
         >>> import rnnlab.nn
@@ -130,12 +133,28 @@ def initialise(
         raise ValueError(
             f"expected a recurrent layer or cell, or a module with one inside, got: {type(module).__name__}"
         )
+    if chrono is not None and not any(any(_keeping_biases(layer)) for layer in layers):
+        names = ", ".join(dict.fromkeys(type(layer).__name__ for layer in layers))
+        raise ValueError(f"chrono needs a gate that keeps the past, with a bias: {names} has none")
     with torch.no_grad():
         for layer in layers:
             _initialise_one(layer, *plans, forget_bias)
             if chrono is not None:
                 _chrono(layer, chrono)
     return module
+
+
+def keeping_gate(layer: nn.Module) -> tuple[str, int] | None:
+    """Return which gate of a layer or cell keeps its state, and 1 if it is the share that is kept, -1 if that let go.
+
+    It is what the cell says itself, `keeps = ("z", -1)`; else f, or the z of a GRU. None if there is none.
+    """
+    own = getattr(layer, "keeps", None)
+    if own is not None:
+        return own
+    named = layer.named_parameters(recurse=False)
+    gates = next((_gates(layer, weight) for name, weight in named if name.startswith("weight_ih")), None) or ()
+    return ("f", 1) if "f" in gates else ("z", 1) if gates == GRU_GATES else None
 
 
 def recurrent_modules(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -189,18 +208,23 @@ def _initialise_one(layer: nn.Module, input: Plan, recurrent: Plan, bias: Plan, 
                 _rows(parameter, hidden, gates.index("f")).fill_(0.0 if name.startswith("bias_hh") else forget_bias)
 
 
+def _keeping_biases(layer: nn.Module) -> Iterator[tuple[str, Tensor, tuple[str, ...], str, int]]:
+    """Yield name, parameter and gates of each bias with rows of the gate that keeps the past, and `keeping_gate`."""
+    keeping = keeping_gate(layer)
+    for name, parameter in layer.named_parameters(recurse=False):
+        if keeping is not None and _is_bias(name):
+            gates = _gates(layer, parameter)
+            if gates is not None and keeping[0] in gates:
+                yield name, parameter, gates, *keeping
+
+
 def _chrono(layer: nn.Module, longest: float) -> None:
     hidden = int(layer.hidden_size)  # type: ignore[arg-type]
-    biases = [(name, parameter) for name, parameter in layer.named_parameters(recurse=False) if _is_bias(name)]
-    for name, parameter in biases:
-        gates = _gates(layer, parameter)
-        keep = "z" if gates == GRU_GATES else "f"
-        if gates is None or keep not in gates:
-            continue
+    for name, parameter, gates, keep, sign in _keeping_biases(layer):
         value = torch.zeros_like(parameter[:hidden])
         if not name.startswith("bias_hh"):
             value.uniform_(1.0, longest - 1.0).log_()
-        _rows(parameter, hidden, gates.index(keep)).copy_(value)
+        _rows(parameter, hidden, gates.index(keep)).copy_(sign * value)
         if "i" in gates:
             _rows(parameter, hidden, gates.index("i")).copy_(-value)
 

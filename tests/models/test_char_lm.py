@@ -8,8 +8,10 @@ import torch
 import rnnlab.nn
 from rnnlab.models import CharLM
 from rnnlab.models.layers import LockedDropout
+from rnnlab.nn import LRUCell, Recurrent
 
 LSTM = partial(rnnlab.nn.LSTM, hidden_size=6)
+LRU = partial(Recurrent, partial(LRUCell, hidden_size=6))
 LAYERS = {
     "lstm": partial(LSTM, num_layers=2),
     "gru": partial(rnnlab.nn.GRU, hidden_size=6),
@@ -77,6 +79,7 @@ def test_initialisation_by_name():
         ({"tie_weights": True, "embedding_size": 5}, "tie_weights=true needs model.embedding_size=6, .* got 5"),
         ({"rnn": partial(LSTM, bidirectional=True)}, "needs rnn.bidirectional=false"),
         ({"dropout": 1.0}, r"model.dropout must lie in \[0, 1\), got 1.0"),
+        ({"rnn": LRU, "init": {"chrono": 9.0}}, "chrono needs a gate .* LRUCell has none"),
     ],
 )
 def test_arguments_are_checked(arguments, message):

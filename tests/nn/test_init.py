@@ -121,15 +121,58 @@ def test_chrono_spreads_time_constants_up_to_the_longest(library):
     assert not torch.equal(layer.bias_ih_l0, layer.bias_ih_l0_reverse)
 
 
-def test_chrono_of_a_gru_is_in_z_and_other_cells_ignore_it():
+def test_chrono_of_a_gru_is_in_z():
     layer = initialise(rnnlab.nn.GRU(3, 50), bias="zeros", chrono=100.0)
     r, z, n = layer.bias_ih_l0.detach().chunk(3)
     assert not r.any() and not n.any() and not layer.bias_hh_l0.any()
     assert (z >= 0).all() and z.max() > 3
-    plain = rnnlab.nn.RNN(3, 4)
-    before = [parameter.detach().clone() for parameter in plain.parameters()]
-    initialise(plain, chrono=100.0)
-    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        rnnlab.nn.LSTMCell,
+        rnnlab.nn.GRUCell,
+        rnnlab.nn.GatedLSTMCell,
+        rnnlab.nn.CIFGCell,
+        rnnlab.nn.PeepholeLSTMCell,
+        rnnlab.nn.LayerNormLSTMCell,
+        rnnlab.nn.GatedGRUCell,
+        rnnlab.nn.LayerNormGRUCell,
+        rnnlab.nn.MinGRUCell,
+        rnnlab.nn.MinLSTMCell,
+    ],
+)
+def test_chrono_is_how_much_of_a_state_a_step_keeps(make):
+    """By what an input of zeros leaves of a state: time constants 1 / (1 - kept) are U(2, T_max)."""
+    torch.manual_seed(0)
+    hidden = 400
+    cell = initialise(make(3, hidden), input="zeros", recurrent="zeros", bias="zeros", chrono=100.0).double()
+    for name, parameter in cell.named_parameters():
+        if name.startswith("peephole"):
+            nn.init.zeros_(parameter)
+    layer = rnnlab.nn.Recurrent(cell, backend="reference")
+    (state,) = layer.initial_state(1)
+    kept = layer(torch.zeros(1, 1, 3, dtype=torch.float64), (type(state)(*map(torch.ones_like, state)),))[1][0][-1]
+    constants = 1 / (1 - kept.detach())
+    assert 2 - 1e-9 <= constants.min() < 6 and 96 < constants.max() <= 100 + 1e-9
+    assert abs(float(constants.mean()) - 51) < 4 * 28.3 / math.sqrt(hidden)
+
+
+def test_chrono_of_a_cell_of_ones_own_that_says_what_keeps():
+    class Leaky(CoupledCell):
+        keeps = ("f", -1)
+
+    cell = initialise(Leaky(3, 50, ("bias",)), bias="zeros", chrono=100.0)
+    assert (cell.bias[:50] <= 0).all() and cell.bias[:50].min() < -3
+
+
+def test_chrono_leaves_layers_without_such_a_gate_alone_beside_one():
+    model = nn.Sequential(rnnlab.nn.RNN(3, 4), rnnlab.nn.GRU(3, 4))
+    before = [parameter.detach().clone() for parameter in model[0].parameters()]
+    initialise(model, chrono=100.0)
+    assert all(torch.equal(a, b) for a, b in zip(model[0].parameters(), before, strict=True))
+    assert (model[1].bias_ih_l0[4:8] >= 0).all()
 
 
 @pytest.mark.parametrize("names", [("bias",), ("bias_ih",), ("bias_ih", "bias_hh"), ()], ids="+".join)
@@ -142,7 +185,7 @@ def test_a_cell_that_names_its_gates(names):
     total = sum((getattr(cell, name).detach() for name in names), torch.zeros(12))
     assert total.tolist() == ([2.0] * 4 if names else [0.0] * 4) + [0.0] * 8
     assert cell.norm.weight.all()
-    initialise(cell, recurrent="zeros", chrono=10.0)
+    initialise(cell, recurrent="zeros", chrono=10.0 if names else None)
     assert not cell.weight_hh_depth.any()
     for name in names:
         bias = getattr(cell, name)
@@ -172,6 +215,8 @@ def test_recurrent_modules_are_found_by_name():
         (rnnlab.nn.GRU(3, 4), {"recurrent": "normal(x)"}),
         (rnnlab.nn.GRU(3, 4), {"recurrent": "normal(-1)"}),
         (rnnlab.nn.GRU(3, 4), {"chrono": 2.0}),
+        (rnnlab.nn.RNN(3, 4), {"chrono": 9.0}),
+        (rnnlab.nn.GRU(3, 4, bias=False), {"chrono": 9.0}),
         (rnnlab.nn.LSTM(3, 4), {"chrono": 9.0, "forget_bias": 1.0}),
     ],
     ids=str,

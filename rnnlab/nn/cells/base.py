@@ -123,6 +123,8 @@ class GatedCell(ChainCell):
     Attributes:
         constants: names of learnable vectors (H,), one number a unit, the same at every step, as peepholes are. Each is
             a parameter of that name, and comes to `gates_fwd` after the carried states.
+        keeps: which gate keeps the past, ("z", 1) if it is the share that is kept, ("z", -1) if 1 minus it is; unless
+            said, f does. Chrono initialisation sets its bias, and time constants are read from it.
 
     Args:
         bias: True for torch's two vectors, "single" for one, False for none.

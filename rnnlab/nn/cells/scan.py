@@ -5,7 +5,7 @@ whose gates see the state. Letters: T time, B batch, I inputs, H units, O output
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +98,7 @@ class _MinCell(ScanCell):
     """Gates that see the input alone: weight_ih (G*H, I), bias_ih (G*H,); "single" is True."""
 
     maths: Cell
+    gates: ClassVar[tuple[str, ...]]
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool | str = True, device: Any = None, dtype: Any = None
@@ -136,7 +137,7 @@ class MinGRUCell(_MinCell):
     h_t = (1 - z) * h_{t-1} + z * n                     z is 1 - z of GRUCell
     """
 
-    maths = MIN_GRU
+    maths, gates, keeps = MIN_GRU, MIN_GRU.gates, ("z", -1)
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z, n = self.pre_activations(x).chunk(2, -1)
@@ -150,7 +151,7 @@ class MinLSTMCell(_MinCell):
     h_t = f / (f + i) * h_{t-1} + i / (f + i) * n
     """
 
-    maths = MIN_LSTM
+    maths, gates = MIN_LSTM, MIN_LSTM.gates
 
     def coefficients(self, x: Tensor) -> tuple[Tensor, Tensor]:
         f, i, n = self.pre_activations(x).chunk(3, -1)
