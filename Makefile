@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 PINS := pyproject.toml constraints.txt
 
-.PHONY: demo setup test test-all races test-gpu sanitize check bench gpu
+.PHONY: demo setup test test-all races test-gpu test-cluster sanitize check bench gpu
 
 demo: $(VENV)/.runtime
 	$(BIN)/rnnlab train
@@ -20,12 +20,12 @@ PYTEST := $(BIN)/python -m pytest -q -n 2
 # it catches.
 ON_TRITON := tests/nn/test_launch_backends.py tests/nn/test_backends.py
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(PYTEST) --dist loadfile --short -m "not interpret and not gpu"
+	OMP_NUM_THREADS=1 $(PYTEST) --dist loadfile --short -m "not interpret and not gpu and not cluster"
 	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(PYTEST) --short -m "interpret and not gpu" tests/kernels $(ON_TRITON)
 	$(BIN)/python -m rnnlab_kernels.aot --only "bwd lstm bf16 64x512"
 
 test-all: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(PYTEST) --dist loadfile -m "not interpret"
+	OMP_NUM_THREADS=1 $(PYTEST) --dist loadfile -m "not interpret and not cluster"
 	OMP_NUM_THREADS=1 TRITON_INTERPRET=1 $(PYTEST) -m interpret tests/kernels tests/nn
 	$(BIN)/python -m rnnlab_kernels.aot
 
@@ -42,6 +42,10 @@ WITH_PATH := PYTHONPATH=.:kernels
 # A barrier that is never passed takes a minute to give up: ten failures are enough.
 test-gpu: $(GPU_READY)
 	$(WITH_PATH) $(PY) -m pytest -q -n 4 --maxfail=10 -m gpu $(GPU_TESTS)
+
+# Sweeps on a SLURM of one node, which the tests start and stop: Debian's slurm-wlm and munge, no service running.
+test-cluster: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m cluster tests/cluster
 
 # Needs CUDA's compute-sanitizer. Without torch's allocator every tensor ends where its memory ends.
 SANITIZER := $(WITH_PATH) PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 1

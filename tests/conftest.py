@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.cluster import slurm
 from tests.covering import covering, options_of
 
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
@@ -35,7 +36,10 @@ def pytest_configure() -> None:
 @pytest.hookimpl(trylast=True)  # after -m and -k have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine or this process cannot run. Interpreted kernels cannot be compiled in the same process."""
+    lacks = slurm.missing()
     for item in items:
+        if item.get_closest_marker("cluster") and lacks:
+            item.add_marker(pytest.mark.skip(reason=f"needs SLURM, {lacks[0]} is not installed"))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="torch sees no CUDA device"))
         if item.get_closest_marker("interpret") and not INTERPRETING:
