@@ -8,7 +8,7 @@ for seed in 0 1 2; do
     run adding_gru "$seed" experiment=memory/adding
     run copy_lru "$seed" experiment=memory/copy rnn=cells/lru rnn.hidden_size=128 \
         +rnn.cell.r_min=0.99 +rnn.cell.r_max=0.9999 \
-        data.num_train=10000 trainer.max_epochs=12 optim.lr=3e-3 +trainer.max_time=00:00:04:00
+        data.num_train=10000 trainer.max_epochs=6 optim.lr=3e-3
 done
 for seed in 0 1 2 3 4; do
     for layer in rnn gru lstm; do
@@ -28,7 +28,7 @@ run images 0 experiment=memory/images
 run images_permuted 0 experiment=memory/images data.permute_seed=0
 for seed in 0 1 2; do
     run copy_lstm_chrono "$seed" experiment=memory/copy rnn=lstm rnn.hidden_size=128 "model.init={chrono:520}" \
-        data.num_train=2500 trainer.max_epochs=14 optim.lr=3e-3 +trainer.max_time=00:00:04:00
+        data.num_train=2500 trainer.max_epochs=14 optim.lr=3e-3
 done
 # The same half hour of training for each, with a core to itself.
 for layer in "gru 64" "lstm 128"; do
