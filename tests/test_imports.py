@@ -23,7 +23,7 @@ ALLOWED = {
     "rnnlab.tasks": {"rnnlab.models", "rnnlab.nn", "rnnlab.data", "rnnlab.baselines", "rnnlab.decoding"},
     "rnnlab.analysis": {"rnnlab.nn"},
     "rnnlab.studies": {"rnnlab.analysis", "rnnlab.nn", "rnnlab.data"},
-    "rnnlab.callbacks": {"rnnlab.analysis", "rnnlab.decoding", "rnnlab.nn"},
+    "rnnlab.callbacks": {"rnnlab.analysis", "rnnlab.decoding", "rnnlab.nn", "rnnlab.sweeps"},
     "rnnlab.sweeps": set(),
     "rnnlab.cli": {
         *("rnnlab", "rnnlab.nn", "rnnlab.models", "rnnlab.data", "rnnlab.tasks", "rnnlab.callbacks"),

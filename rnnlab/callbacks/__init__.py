@@ -25,6 +25,7 @@ _PLACES = {
     "SeriesForecasts": "series_forecasts",
     "SoundSamples": "sounds",
     "StepReport": "steps",
+    "SweepStory": "sweep_story",
     "TagReport": "tagging",
     "TextSamples": "text_samples",
     "Waves": "waves",

@@ -14,7 +14,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 
-from rnnlab.callbacks import LastAndBest, Ledger
+from rnnlab.callbacks import LastAndBest, Ledger, SweepStory
 from rnnlab.callbacks.reseed import Reseed, reseed
 from rnnlab.cli import checkpoints, naming, plugins, rundir
 from rnnlab.cli.compose import override
@@ -82,7 +82,9 @@ def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[
         raise UsageError(str(error)) from error
     keeper = LastAndBest(run_dir / "checkpoints", task.monitor, payload={"config": config})
     extras = [_made_callback(name, callback) for name, callback in config["callbacks"].items()]
-    callbacks = [Reseed(seed), ledger, *extras, keeper]
+    sweep = config["paths"].get("sweep_dir")
+    story = [SweepStory(Path(sweep), run_dir.name)] if sweep else []
+    callbacks = [Reseed(seed), ledger, *story, *extras, keeper]
     trainer = _trainer(config, callbacks, _loggers(config, run_dir), run_dir)
     check_callbacks(extras, trainer, task)
     task.optim = _fitting(task.optim, trainer)

@@ -1,40 +1,37 @@
-"""Hydra, and what its complaints mean: composing `conf/` for one job or a sweep."""
+"""Hydra, and what its complaints mean: composing `conf/`."""
 
 from __future__ import annotations
 
 import os
-import platform
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import hydra
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from rnnlab.cli.errors import JobFailed, UsageError, nearest
+from rnnlab.cli import plugins
+from rnnlab.cli.errors import UsageError, nearest
 from rnnlab.cli.groups import conf_dir, groups, options
 from rnnlab.cli.words import read
 
 
-def run_jobs(words: list[str], job: Callable[[dict[str, Any]], None]) -> list[Exception]:
-    """Let Hydra compose the configuration from command-line words and call `job` for each one, once or in a sweep.
+def run(words: list[str], job: Callable[[dict[str, Any]], None]) -> None:
+    """Let Hydra compose the configuration from command-line words and call `job` for it.
 
     Args:
-        words: everything after the verb, readable; Hydra's own flags (`-m`, `--cfg job`, ...) work too.
+        words: everything after the verb, readable; Hydra's own flags (`--cfg job`, `--config-dir`, ...) work too.
         job: takes the resolved configuration as plain data.
-
-    Returns:
-        What jobs raised, each one's error. Of jobs that a launcher runs in other processes it is the first that Hydra
-        hands back.
 
     Raises:
         UsageError: an option, group or override does not exist or cannot be read.
     """
-    here = platform.node(), os.getpid()
     failures: list[Exception] = []
 
     def task(config: DictConfig) -> None:
@@ -42,25 +39,48 @@ def run_jobs(words: list[str], job: Callable[[dict[str, Any]], None]) -> list[Ex
         try:
             job(composed(config))
         except Exception as error:
-            if (platform.node(), os.getpid()) != here:
-                raise  # the only way back through a launcher; all jobs that run beside this one are finished first
             failures.append(error)  # kept from Hydra, which would print lines of its own about it
 
     argv, sys.argv = sys.argv, ["rnnlab train", *words]  # what Hydra parses, and calls itself in its messages
     full_error, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"  # raise, print nothing
     try:
-        hydra.main(config_path=str(conf_dir()), config_name="train", version_base="1.3")(task)()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise UsageError(explain(error, words)) from error
-    except JobFailed as error:
-        failures.append(error)
+        with _explained(words):
+            hydra.main(config_path=str(conf_dir()), config_name="train", version_base="1.3")(task)()
     finally:
         sys.argv = argv
         if full_error is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = full_error
-    return failures
+    for failure in failures:
+        raise failure
+
+
+def compose(words: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what `run` would call its job with, and Hydra's own part of the configuration.
+
+    Raises:
+        UsageError: as `run`.
+    """
+    plugins.open_conf(next((read(word) for word in reversed(words) if word.startswith("plugins=")), None))
+    with _explained(words), hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = hydra.compose("train", overrides=words, return_hydra_config=True)
+        HydraConfig.instance().set_config(config)  # which `${hydra:...}` asks
+        own = OmegaConf.to_container(config.hydra, resolve=False)
+        with open_dict(config):
+            del config["hydra"]
+        return composed(config), own
+
+
+@contextmanager
+def _explained(words: list[str]) -> Iterator[None]:
+    """Turn Hydra's complaints into one line."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise UsageError(explain(error, words)) from error
 
 
 def composed(config: DictConfig) -> dict[str, Any]:

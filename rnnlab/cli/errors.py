@@ -13,22 +13,6 @@ class UsageError(ValueError):
         super().__init__(" ".join(message.split()))
 
 
-class JobFailed(Exception):
-    """A job of a sweep failed: the message names it, its directory and the reason.
-
-    Args:
-        message: one line.
-        code: exit code of a single run that fails so.
-    """
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message, code)  # both, so that it can be pickled by a launcher
-        self.code = code
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return ", did you mean 'a' or 'b'?" for the valid names nearest to a wrong one, or an empty string."""
     names = list(names)

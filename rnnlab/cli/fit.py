@@ -46,10 +46,13 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
     with sigterm_as_interrupt():
         if not config["resume"]:
             use_threads(config["threads"])
-            config = {**config, "provenance": {**provenance(), "overrides": given, "sweep": _sweep()}}
+            config = {
+                **config,
+                "provenance": {**provenance(), "overrides": given, "sweep": config["paths"].get("sweep_dir")},
+            }
             with rundir.claim(config) as run_dir:
                 return _train(build(config, run_dir), run_dir, None)
-        run_dir, config, is_longer = stored_config(config, given, whole=_sweep() is not None)
+        run_dir, config, is_longer = stored_config(config, given, whole=config["paths"].get("sweep_dir") is not None)
         if (run_dir / METRICS).exists() and not is_longer:
             console.print(f"run {run_dir} is finished already, nothing to resume", markup=False)
             console.print(str(run_dir), markup=False)
@@ -98,15 +101,6 @@ def _train(run: Run, run_dir: Path, resume_from: Path | None) -> Path:
         handler.close()
     console.print(str(run_dir), markup=False)
     return run_dir
-
-
-def _sweep() -> str | None:
-    """Return the directory of the sweep that this run is a job of, if it is one."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    is_job = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    return HydraConfig.get().sweep.dir if is_job else None
 
 
 def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:

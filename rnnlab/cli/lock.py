@@ -16,8 +16,8 @@ LOCK = ".lock"
 
 
 @contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Hold the lock of a directory. The system lets go of it when the process ends, however it ends.
+def locked(directory: Path, name: str = LOCK) -> Iterator[None]:
+    """Hold a lock of a directory, by name. The system lets go of it when the process ends, however it ends.
 
     On a system or file system without such locks nothing is held.
 
@@ -25,7 +25,7 @@ def locked(run_dir: Path) -> Iterator[None]:
         BlockingIOError: another process holds it.
         OSError: the directory cannot be written.
     """
-    path = run_dir / LOCK
+    path = directory / name
     while True:
         file = path.open("a")
         try:

@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 
 from rnnlab import __version__
-from rnnlab.cli.errors import JobFailed, UsageError, nearest
+from rnnlab.cli.errors import UsageError, nearest
 from rnnlab.cli.groups import questions
 from rnnlab.cli.stopping import Terminated
 from rnnlab.cli.threads import let_threads_sleep
@@ -19,6 +19,10 @@ from rnnlab_kernels.cache import use_node_local_cache
 # What a verb does, and its options.
 VERBS = {
     "train": ("train a model", "[experiment=NAME] [key=value ...] [run_dir=DIR [resume=true]] [-m] [--cfg job]"),
+    "sweep": (
+        "go on with a sweep: what is not finished, from where it was",
+        "resume DIR [max_jobs=N] [retry_failed=true] [hydra/launcher=NAME] [hydra.launcher.KEY=VALUE]",
+    ),
     "evaluate": ("measure a trained run again", "run_dir=DIR [ckpt=best|last|FILE] [backtest.folds=N] [key=value ...]"),
     "predict": (
         "answer the lines of a file, or sounds",
@@ -54,7 +58,7 @@ usage: rnnlab VERB [key=value ...] [--debug]
   rnnlab VERB --help                 the options of a verb
   rnnlab train experiment=addition/lstm rnn.hidden_size=256 seed=0
   rnnlab train --cfg job             show the whole configuration
-  rnnlab train -m seed=0,1,2         sweep
+  rnnlab train -m seed=0:3 sweep_dir=DIR   sweep; the same again goes on with it
   rnnlab train run_dir=DIR resume=true   go on with a run that was killed
   --debug                            full traceback when something fails
 """
@@ -115,8 +119,6 @@ def explain(error: Exception) -> tuple[str, int]:
     """Return one line about an error, and the exit code it means."""
     if isinstance(error, UsageError):
         return str(error), 2
-    if isinstance(error, JobFailed):
-        return str(error), error.code
     return f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows the traceback)", 1
 
 

@@ -33,7 +33,8 @@ def readable(word: str, sweeps: bool = False) -> str:
 
     Args:
         word: as typed; one without `=`, and an option of Hydra's own as `--config-dir=DIR`, stays as it is.
-        sweeps: commas part the values of a sweep, and `glob(...)` becomes the names of the files that it means.
+        sweeps: commas part the values of a sweep, `glob(...)` becomes the names of the files that it means, and
+            `seed=0:5` five seeds from 0.
 
     Raises:
         UsageError: it cannot be read, with the way to quote it; or a `glob(...)` means nothing.
@@ -41,6 +42,8 @@ def readable(word: str, sweeps: bool = False) -> str:
     key, separator, value = word.partition("=")
     if not separator or not re.match(r"[\w+~]", key):
         return word
+    if sweeps and key == "seed":
+        word = f"{key}={','.join(map(_range, value.split(',')))}"
     override = _parse(word)
     if override is not None:
         is_glob = sweeps and isinstance(override.value(), Glob)
@@ -51,6 +54,17 @@ def readable(word: str, sweeps: bool = False) -> str:
     if value.startswith(_STRUCTURE) or (len(parts) > 1 and any(mark in value for mark in "[](){}'\"")):
         raise UsageError(f"{key}: {value!r} cannot be read; {_advice(key, value)}")
     return f"{key}={','.join(_text(part) for part in parts)}"
+
+
+def _range(value: str) -> str:
+    """Return '2,3,4' for '2:5', and everything else as it is."""
+    bounds = re.fullmatch(r"(\d+):(\d+)", value)
+    if not bounds:
+        return value
+    numbers = range(int(bounds[1]), int(bounds[2]))
+    if not numbers:
+        raise UsageError(f"seed={value} is no seed: it ends before it begins, as 0:5 are five seeds from 0")
+    return ",".join(map(str, numbers))
 
 
 def read(word: str) -> Any:

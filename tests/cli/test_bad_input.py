@@ -88,7 +88,9 @@ REFUSED = [
     ("+logger.entety=red", "logger has no option 'entety', did you mean 'entity'"),
     ("~seed", "seed cannot be left out: give seed=VALUE"),
     ("hydra.run.dir=here", "run_dir=DIR says where a run goes"),
-    ("hydra.sweep.dir=here", "goes with -m"),
+    ("hydra.sweep.dir=here", "sweep_dir=DIR says where a sweep goes"),
+    ("sweep_dir=here", "goes with -m: a single run has run_dir=DIR"),
+    ("max_jobs=2", "goes with -m"),
     ("-sc=install=bash", "there is no tab completion"),
 ]
 
@@ -377,9 +379,3 @@ def test_predict_refuses_bad_lines(content, expected, capsys, addition_run, tmp_
     words = ["predict", f"run_dir={addition_run}", f"input={source}", f"output={tmp_path / 'out.txt'}"]
     refuse(capsys, words, expected)
     assert [path.name for path in tmp_path.iterdir()] == (["in.txt"] if content is not None else [])
-
-
-def test_a_sweep_refuses_one_directory_for_all_jobs(capsys, tmp_path):
-    assert main(["train", "-m", "seed=0,1", f"run_dir={tmp_path / 'one'}"]) == 2
-    assert "a directory for each job" in capsys.readouterr().err
-    assert not (tmp_path / "one").exists()

@@ -98,6 +98,9 @@ def test_command_runs(
         run, words = table_run, [small.get(word, word) for word in words]
     if "label=NAME" in words:
         run, words = labelled_run, [word.replace("NAME", "loud") for word in words]
+    if verb == "sweep":
+        (ready / "SWEEP").mkdir()
+        (ready / "SWEEP" / "sweep.yaml").write_text("words: []\nhow: []\n")  # tests/cli/test_sweep.py has one with jobs
     run = shutil.copytree(run, ready / "DIR")
     words = [word.replace("run_dir=DIR", f"run_dir={run}").replace("column=xpos", "column=upos") for word in words]
     words = [word.replace("output=FILE", "output=ANSWERS") for word in words]

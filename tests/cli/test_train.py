@@ -1,16 +1,13 @@
 """What a run leaves behind."""
 
 import csv
-import itertools
 import json
 import math
-import pickle
 
 import pytest
 import torch
 import yaml
 
-from rnnlab.cli.errors import JobFailed
 from rnnlab.cli.main import main
 from tests.cli.conftest import TINY
 from tests.covering import few
@@ -133,46 +130,6 @@ def test_default_directory_is_named_after_experiment_and_time(tmp_path, capsys):
     assert main(["train", f"paths.root={root}", "logger=csv", "callbacks=none", *TINY]) == 0
     (run_dir,) = (root / "addition" / "lstm").iterdir()
     assert capsys.readouterr().out.splitlines()[-1] == str(run_dir)
-
-
-def test_sweep_makes_a_directory_each_and_outlives_a_failing_job(tmp_path, capsys):
-    words = ["-m", f"paths.root={tmp_path}", "logger=csv", "callbacks=none", *TINY, "data.batch_size=16,4000,32"]
-    assert main(["train", *words]) == 2
-    (sweep,) = (tmp_path / "addition" / "lstm").iterdir()
-    assert f"job 1 (data.batch_size=4000) in {sweep / '1'}: " in capsys.readouterr().err
-    sizes = {
-        path.parent.name: yaml.safe_load(path.read_text())["data"]["batch_size"] for path in sweep.glob("*/config.yaml")
-    }
-    assert sizes == {"0": 16, "2": 32}
-    jobs = [yaml.safe_load(path.read_text())["provenance"] for path in sweep.glob("*/config.yaml")]
-    assert [job["sweep"] for job in jobs] == [str(sweep)] * 2
-    assert len(list(sweep.glob("*/metrics.json"))) == 2
-
-
-def test_a_job_that_fails_in_another_process_fails_the_sweep(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("rnnlab.cli.compose.platform.node", itertools.count().__next__)  # every job elsewhere
-    monkeypatch.setattr("rnnlab.cli.fit._fit", lambda *_: None)
-    words = [f"hydra.sweep.dir={tmp_path}", "logger=csv", "callbacks=none", *TINY, "data.batch_size=4000,16"]
-    assert main(["train", "-m", *words]) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"rnnlab: job 0 (data.batch_size=4000) in {tmp_path / '0'}: ")
-    assert pickle.loads(pickle.dumps(JobFailed("why", 2))).code == 2
-    assert (tmp_path / "1" / "config.yaml").exists()
-
-
-def test_a_resumed_sweep_starts_what_it_had_not_and_takes_no_job_for_another(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("rnnlab.cli.fit._fit", lambda *_: None)
-    words = ["train", "-m", f"hydra.sweep.dir={tmp_path}", "logger=csv", "callbacks=none", *TINY]
-    assert main([*words, "seed=0"]) == 0
-    (tmp_path / "0" / "metrics.json").write_text("{}")
-    capsys.readouterr()
-    assert main([*words, "seed=0,1", "resume=true"]) == 0
-    assert capsys.readouterr().out.count("is finished already") == 1
-    assert (tmp_path / "1" / "config.yaml").exists()
-    assert main([*words, "seed=2", "resume=true"]) == 2
-    output = capsys.readouterr()
-    assert f"job 0 in {tmp_path / '0'}: data.seed is 0" in output.err
-    assert "finished" not in output.out
 
 
 def test_debug_group_shortens_the_run(tmp_path):

@@ -60,6 +60,9 @@ def test_items_of_a_plain_list_are_texts_where_hydra_cannot_read_them():
     ("word", "expected"),
     [
         ("seed=0,1", "seed=0,1"),
+        ("seed=0:3", "seed=0,1,2"),
+        ("seed=1:3,7", "seed=1,2,7"),
+        ("data.path=0:3", "data.path=0:3"),
         ("data.column=#a,b", r"data.column='#a',b"),
         ("data.path=é", "data.path='é'"),
         ("experiment=glob(addition/lstm*)", "experiment=addition/lstm,addition/lstm_10digits,addition/lstm_5digits"),

@@ -1,0 +1,67 @@
+"""One job of a sweep: an ordinary run in the sweep's directory, and its lines in the ledger."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from rnnlab.cli.compose import compose
+from rnnlab.cli.lock import locked
+from rnnlab.cli.main import explain
+from rnnlab.cli.stopping import Terminated
+from rnnlab.sweeps import directory, ledger
+from rnnlab.sweeps.jobs import Job
+from rnnlab.sweeps.local import BUSY
+
+LOCK = ".job.lock"
+
+
+def run_job(sweep_dir: Path, job: Job) -> int:
+    """Train a job of a sweep, or go on with it, and return the exit code it would have as a run of its own.
+
+    Nothing is done where another process is at it, or ended it after its launcher had looked: every job runs once.
+    """
+    run_dir = sweep_dir / job.name
+    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(run_dir, LOCK):
+            ended = [line for line in ledger.read(sweep_dir, job.told)[0] if line["job"] == job.name]
+            if directory.is_finished(sweep_dir, job.name) or (ended and ended[-1]["state"] in ledger.OVER):
+                return 0 if not ended else ended[-1].get("code", 0)
+            return _run(sweep_dir, job)
+    except BlockingIOError:
+        return BUSY
+    finally:
+        _remove_if_empty(run_dir)
+
+
+def _run(sweep_dir: Path, job: Job) -> int:
+    ledger.append(sweep_dir, job.name, "started")
+    sys.argv = ["rnnlab", "train", *job.overrides]  # the command that the run notes down
+    try:
+        from rnnlab.cli.fit import train
+
+        config, _ = compose(job.overrides)
+        config["paths"].update(run_dir=str(sweep_dir / job.name), sweep_dir=str(sweep_dir))
+        start = time.perf_counter()
+        train({**config, "resume": (sweep_dir / job.name / "config.yaml").exists()}, job.overrides)
+    except KeyboardInterrupt as stop:
+        reason, code = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("Ctrl-C", 130)
+        ledger.append(sweep_dir, job.name, "interrupted", reason=reason)
+        return code
+    except Exception as error:
+        text, code = explain(error)
+        traceback.print_exc()
+        ledger.append(sweep_dir, job.name, "failed", error=text, code=code)
+        return code
+    ledger.append(sweep_dir, job.name, "finished", seconds=round(time.perf_counter() - start, 3))
+    return 0
+
+
+def _remove_if_empty(run_dir: Path) -> None:
+    try:
+        run_dir.rmdir()
+    except OSError:
+        pass  # it holds a run

@@ -1,0 +1,206 @@
+"""A sweep is a thing on disk: it outlives its jobs, its launchers and their deaths."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+
+from rnnlab.cli.checkpoints import load_checkpoint
+from rnnlab.cli.main import main
+from rnnlab.sweeps.ledger import Story, read
+from tests.cli.conftest import TINY
+
+SMALL = ["logger=csv", "callbacks=none", *TINY]
+# Epochs that take a second in all, so that there is time to kill within them.
+LONGER = ["trainer.max_epochs=30", "schedule=constant"]
+
+
+def sweep(sweep_dir, *words):
+    return ["train", "-m", f"sweep_dir={sweep_dir}", *SMALL, *words]
+
+
+def weights(run_dir):
+    return load_checkpoint(run_dir / "checkpoints" / "last.ckpt")["state_dict"]
+
+
+def starts(sweep_dir):
+    return Story(sweep_dir).attempts
+
+
+def test_a_folder_for_each_job_and_a_failing_one_stops_no_other(tmp_path, capsys, addition_run):
+    assert main(sweep(tmp_path / "s", "data.batch_size=64,4000", "seed=0:2", "max_jobs=2")) == 1
+    captured, story = capsys.readouterr(), Story(tmp_path / "s")
+    names = [f"data.batch_size={size},seed={seed}" for size in (64, 4000) for seed in (0, 1)]
+    assert [story.state(name) for name in names] == ["finished", "finished", "failed", "failed"]
+    assert captured.out.splitlines()[-2:] == ["4 jobs: 2 finished, 2 failed", str(tmp_path / "s")]
+    for line, name in zip(captured.err.splitlines()[-2:], names[2:], strict=True):
+        log = tmp_path / "s" / "logs" / f"{name}.log"
+        assert line.startswith(f"rnnlab: {name} failed: ") and "batch_size must be at most" in line
+        assert line.endswith(f"; {log}") and "Traceback" in log.read_text()
+    assert not (tmp_path / "s" / names[2]).exists()
+    config = yaml.safe_load((tmp_path / "s" / names[1] / "config.yaml").read_text())
+    assert config["seed"] == 1 and config["provenance"]["sweep"] == str(tmp_path / "s")
+    assert f"{names[1]}" not in config["provenance"]["command"] and "seed=1" in config["provenance"]["command"]
+    first = weights(addition_run)  # the same words without a sweep
+    assert all(torch.equal(value, first[key]) for key, value in weights(tmp_path / "s" / names[0]).items())
+
+
+def test_the_same_command_runs_what_is_missing(tmp_path, capsys):
+    words = sweep(tmp_path / "s", "seed=0:2", "data.batch_size=64,4000")
+    assert main(words) == 1
+    assert main(words) == 1
+    assert set(starts(tmp_path / "s").values()) == {1}  # what failed is not tried again by itself
+    assert "2 finished, 2 failed" in capsys.readouterr().out
+    assert main(["sweep", "resume", str(tmp_path / "s"), "retry_failed=true", "max_jobs=2"]) == 1
+    expected = {f"data.batch_size={size},seed={seed}": tries for size, tries in ((64, 1), (4000, 2)) for seed in (0, 1)}
+    assert starts(tmp_path / "s") == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["seed=0,2"], "is the sweep of another command: it has seed=0,1; the command line has seed=0,2"),
+        (["seed=0,1", "rnn=lstm,grru"], "no rnn is called 'grru', did you mean 'gru'"),
+        (["seed=0,1", "rnn.hiden_size=1"], "did you mean 'rnn.hidden_size'"),
+        (["seed=3:1"], "it ends before it begins"),
+        (["seed=0,1", "run_dir=here"], "a directory for each job"),
+        (["seed=0,1", "paths.run_dir=here"], "a directory for each job"),
+        (["seed=0,1", "resume=true"], "the same command goes on with it"),
+        (["seed=0,1", "max_jobs=0"], "max_jobs must be an integer of at least 1, got 0"),
+        (["seed=0,1", "max_jobs=many"], "max_jobs"),
+        (["seed=0,1", "hydra.launcher.max_job=2"], "max_job"),
+        (["seed=0,1", "hydra/launcher=basic"], "rnnlab has its own"),
+        (["seed=0,1", "optim.lr=interval(0,1)"], "is a range without steps"),
+        (["seed=0,1", "retry_failed=yes"], "retry_failed must be true or false"),
+        (["seed=0,1", "--hydra-help"], "is not for a sweep"),
+        (["seed=0,1", "--config-dir=nowhere"], "there is no folder"),
+    ],
+)
+def test_bad_input_writes_nothing(tmp_path, capsys, words, expected):
+    (tmp_path / "s").mkdir()
+    text = yaml.safe_dump({"words": [*SMALL, "seed=0,1"], "how": []})
+    (tmp_path / "s" / "sweep.yaml").write_text(text)
+    assert main(sweep(tmp_path / "s", *words)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and expected in captured.err
+    assert read(tmp_path / "s")[0] == [] and (tmp_path / "s" / "sweep.yaml").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "give `rnnlab sweep resume DIR`"),
+        (["start", "DIR"], "give `rnnlab sweep resume DIR`"),
+        (["resume", "DIR"], "DIR holds no sweep: DIR/sweep.yaml is missing"),
+        (["resume", "SWEEP", "seed=1"], "the jobs of a sweep stay as they are"),
+        (["resume", "SWEEP", "word"], "expected key=value, got 'word'"),
+    ],
+)
+def test_resume_refuses(tmp_path, capsys, monkeypatch, words, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "SWEEP").mkdir()
+    (tmp_path / "SWEEP" / "sweep.yaml").write_text("words: []\nhow: []\n")
+    assert main(["sweep", *words]) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_a_directory_of_other_things_is_no_sweep(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(sweep(tmp_path, "seed=0,1")) == 2
+    assert f"sweep_dir={tmp_path} holds no sweep, but notes.txt" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_default_directory_is_named_after_experiment_and_time(tmp_path):
+    assert main(["train", "-m", f"paths.root={tmp_path}", *SMALL, "seed=0"]) == 0
+    (found,) = (tmp_path / "addition" / "lstm").iterdir()
+    assert found.name.startswith("sweep_20") and (found / "run" / "metrics.json").exists()
+
+
+@pytest.fixture
+def begin():
+    """Begin commands in processes of their own, and leave none behind."""
+    begun = []
+
+    def start(*words):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "rnnlab", *words]
+        begun.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come in time"
+        time.sleep(0.02)
+    return found
+
+
+def running(sweep_dir, epochs):
+    """Return the process of a job that has trained so many epochs and is not finished, None if there is none."""
+    for line in Story(sweep_dir).jobs.values():
+        if line["state"] == "epoch" and line["epoch"] >= epochs:
+            return line["pid"]
+    return None
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The last weights of two jobs that nobody disturbed, by their names."""
+    sweep_dir = tmp_path_factory.mktemp("undisturbed")
+    assert main(sweep(sweep_dir, *LONGER, "seed=0,1")) == 0
+    return {f"seed={seed}": weights(sweep_dir / f"seed={seed}") for seed in (0, 1)}
+
+
+def is_whole(sweep_dir, undisturbed):
+    for job, expected in undisturbed.items():
+        found = weights(sweep_dir / job)
+        assert all(torch.equal(value, found[key]) for key, value in expected.items())
+        rows = (sweep_dir / job / "metrics.csv").read_text().splitlines()
+        assert [row.split(",")[0] for row in rows[1:]] == [str(epoch) for epoch in range(30)]
+
+
+def test_a_job_that_is_killed_goes_on(tmp_path, begin, undisturbed):
+    launcher = begin(*sweep(tmp_path / "s", *LONGER, "seed=0,1"))
+    os.kill(wait_for(lambda: running(tmp_path / "s", 3)), signal.SIGKILL)
+    _, err = launcher.communicate(timeout=120)
+    assert launcher.returncode == 1 and b"rnnlab: seed=0 interrupted: killed by SIGKILL; " in err
+    assert main(["sweep", "resume", str(tmp_path / "s")]) == 0
+    assert starts(tmp_path / "s") == {"seed=0": 2, "seed=1": 1}
+    is_whole(tmp_path / "s", undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)],
+    ids=lambda value: str(value),
+)
+def test_jobs_end_with_their_launcher_and_go_on_with_the_next(tmp_path, begin, undisturbed, number, code):
+    launcher = begin(*sweep(tmp_path / "s", *LONGER, "seed=0,1", "max_jobs=2"))
+    job = wait_for(lambda: running(tmp_path / "s", 3))
+    launcher.send_signal(number)
+    _, err = launcher.communicate(timeout=60)
+    assert launcher.returncode == code
+    assert code < 0 or f"go on with: rnnlab sweep resume {tmp_path / 's'}".encode() in err
+    wait_for(lambda: not os.path.exists(f"/proc/{job}"))
+    assert main(["sweep", "resume", str(tmp_path / "s")]) == 0
+    is_whole(tmp_path / "s", undisturbed)
+
+
+def test_two_launchers_run_each_job_once(tmp_path, begin):
+    launchers = [begin(*sweep(tmp_path / "s", "seed=0:6", "data.batch_size=64,4000", "max_jobs=2")) for _ in range(2)]
+    for launcher in launchers:
+        out, _ = launcher.communicate(timeout=120)
+        assert launcher.returncode == 1 and b"12 jobs: 6 finished, 6 failed" in out
+    assert set(starts(tmp_path / "s").values()) == {1} and len(starts(tmp_path / "s")) == 12
