@@ -15,8 +15,8 @@ def conf_dir() -> Path:
 
 
 def groups() -> list[str]:
-    """Return the names of all groups."""
-    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
+    """Return the names of all groups; those of Hydra itself are not for a run to choose."""
+    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name != "hydra")
 
 
 def options(group: str) -> list[str]:
