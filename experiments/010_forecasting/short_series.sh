@@ -20,4 +20,4 @@ of nile_gru $plain rnn=gru "data.path=$runs/nile.csv" data.column=volume data.va
     data.window=10 "data.arima_order=[0,1,1]" data.batch_size=8
 of sunspots_gru $plain rnn=gru "data.path=$runs/sunspots.csv" data.column=SUNACTIVITY data.val_size=22 \
     data.test_size=59 data.window=22 data.arima_order=null
-for name in air_passengers nile sunspots; do python "$here/../collect.py" "$runs/${name}_gru" > "$here/${name}_gru.csv"; done
+for name in air_passengers nile sunspots; do rnnlab report "$runs/${name}_gru" rows=runs > "$here/${name}_gru.csv"; done

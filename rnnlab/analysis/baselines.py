@@ -19,6 +19,12 @@ def baselines_of(metrics: Mapping[str, float], key: str) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: item[1], reverse=_rises(key)))
 
 
+def compared(metrics: Mapping[str, float]) -> list[str]:
+    """Return the metrics of a run, as 'test/rmse', that it has baselines of, in the order of these."""
+    keys = [key.split("/", 2)[2] for key in metrics if key.startswith("baseline/") and key.count("/") == 3]
+    return [key for key in dict.fromkeys(keys) if key in metrics and baselines_of(metrics, key)]
+
+
 def verdict(metrics: Mapping[str, float], monitor: str) -> str | None:
     """Return one line, whether the best baseline was beaten and by which numbers; None if there is none to compare.
 
@@ -28,8 +34,7 @@ def verdict(metrics: Mapping[str, float], monitor: str) -> str | None:
         metrics: final numbers of a run, baselines among them.
         monitor: the metric that picks the best checkpoint, as 'val/accuracy'.
     """
-    compared = [key.split("/", 2)[2] for key in metrics if key.startswith("baseline/") and key.count("/") == 3]
-    keys = [key for key in dict.fromkeys(compared) if key in metrics and baselines_of(metrics, key)]
+    keys = compared(metrics)
     if not keys:
         return None
     wanted = monitor.partition("/")[2]

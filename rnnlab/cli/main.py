@@ -38,6 +38,11 @@ VERBS = {
         "draw what a run has learned",
         "run_dir=DIR [input=FILE [encoding=utf-8]] [length=1000] [ckpt=best|last|FILE]",
     ),
+    "report": (
+        "gather sweeps and runs into one table, seeds as mean and deviation",
+        "DIR... [by=KEY,KEY] [metric=test/NAME] [format=table|csv|md] [rows=configurations|runs] [output=FILE] "
+        "[picture=FILE.png|none]",
+    ),
     "study": (
         "measure what theory says of recurrent networks; without a name, list the studies",
         "[NAME out=DIR [seed=0]]",

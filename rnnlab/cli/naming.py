@@ -10,7 +10,7 @@ from typing import Any
 _SOURCES = ("data.path", "data.train")
 _NAMELESS = ("data", "input", "text", "train")
 # Settings that a reader of many runs does not look for: they say where records go, not what was done.
-_UNTOLD = ("name", "seed", "resume", "tags", "run_dir", "paths.", "logger", "debug", "hydra.")
+UNTOLD = ("name", "seed", "resume", "tags", "run_dir", "paths.", "logger", "debug", "hydra.")
 _MOST_CHARACTERS = 128  # of a name or group in W&B
 
 
@@ -34,7 +34,7 @@ def name_of(config: dict[str, Any], given: Sequence[str]) -> str:
 
 def title_of(config: dict[str, Any]) -> str:
     """Return 'addition/lstm seed=1 rnn.hidden_size=64': name, seed and what else the command line changed."""
-    words = [word for word in config["provenance"].get("overrides", ()) if not _key(word).startswith(_UNTOLD)]
+    words = [word for word in config["provenance"].get("overrides", ()) if not _key(word).startswith(UNTOLD)]
     told = [word for word in words if word != f"experiment={config['name']}"]
     return _cut(" ".join([config["name"], f"seed={config['seed']}", *told]))
 
