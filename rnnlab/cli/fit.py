@@ -21,7 +21,7 @@ from rnnlab.cli.measure import compare, interruptible, measure
 from rnnlab.cli.memory import keep_freed_memory, peak_memory_mib
 from rnnlab.cli.naming import name_of
 from rnnlab.cli.provenance import provenance
-from rnnlab.cli.resume import last_checkpoint, stored_config
+from rnnlab.cli.resume import last_checkpoint, starts_anew, stored_config
 from rnnlab.cli.stopping import sigterm_as_interrupt
 from rnnlab.cli.threads import use_threads
 
@@ -29,7 +29,7 @@ METRICS = "metrics.json"  # comes last and marks the end
 
 
 def train(config: dict[str, Any], given: list[str]) -> Path:
-    """Train one model and write its run directory.
+    """Train one model and write its run directory; with `resume`, go on with the run that is there.
 
     Args:
         config: the resolved configuration.
@@ -44,27 +44,49 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
     keep_freed_memory()
     config = {**config, "name": name_of(config, given)}
     with sigterm_as_interrupt():
-        if not config["resume"]:
-            use_threads(config["threads"])
-            config = {
-                **config,
-                "provenance": {**provenance(), "overrides": given, "sweep": config["paths"].get("sweep_dir")},
-            }
-            with rundir.claim(config) as run_dir:
-                return _train(build(config, run_dir), run_dir, None)
-        run_dir, config, is_longer = stored_config(config, given, whole=config["paths"].get("sweep_dir") is not None)
-        if (run_dir / METRICS).exists() and not is_longer:
-            console.print(f"run {run_dir} is finished already, nothing to resume", markup=False)
-            console.print(str(run_dir), markup=False)
+        if starts_anew(config):
+            try:
+                return _start(config, given)
+            except rundir.NotEmpty:
+                if config["resume"] != "auto":
+                    raise
+        return _go_on(config, given)
+
+
+def _start(config: dict[str, Any], given: list[str]) -> Path:
+    use_threads(config["threads"])
+    known = {**provenance(), "overrides": given, "sweep": config["paths"].get("sweep_dir")}
+    config = {**config, "resume": False, "provenance": known}
+    with rundir.claim(config) as run_dir:
+        return _train(build(config, run_dir), run_dir, None)
+
+
+def _go_on(config: dict[str, Any], given: list[str]) -> Path:
+    run_dir = Path(config["paths"]["run_dir"])
+    if _unfinished(run_dir, config, given) is None:  # which can be told where nothing can be written, too
+        return run_dir
+    with rundir.reopen(run_dir):
+        found = _unfinished(run_dir, config, given)  # once more: until now another process may have been at work here
+        if found is None:
             return run_dir
-        with rundir.reopen(run_dir):
-            checkpoint = last_checkpoint(config, run_dir)
-            run = build(config, run_dir)
-            _take_up(run, checkpoint)
-            if is_longer:  # from here on the run is unfinished
-                (run_dir / METRICS).unlink(missing_ok=True)
-                rundir.replace_config(run_dir, {**config, "resume": False})
-            return _train(run, run_dir, run.checkpoints.last_path if checkpoint else None)
+        config, is_longer = found
+        checkpoint = last_checkpoint(config, run_dir)
+        run = build(config, run_dir)
+        _take_up(run, checkpoint)
+        if is_longer:  # from here on the run is unfinished
+            (run_dir / METRICS).unlink(missing_ok=True)
+            rundir.replace_config(run_dir, {**config, "resume": False})
+        return _train(run, run_dir, run.checkpoints.last_path if checkpoint else None)
+
+
+def _unfinished(run_dir: Path, config: dict[str, Any], given: list[str]) -> tuple[dict[str, Any], bool] | None:
+    """Return configuration of the run to go on with and whether it is to be longer; None, and say so, if it is done."""
+    stored, is_longer = stored_config(run_dir, config, given, whole=config["resume"] == "auto")
+    if not (run_dir / METRICS).exists() or is_longer:
+        return stored, is_longer
+    console.print(f"run {run_dir} is finished already, nothing to resume", markup=False)
+    console.print(str(run_dir), markup=False)
+    return None
 
 
 def _take_up(run: Run, checkpoint: dict[str, Any] | None) -> None:

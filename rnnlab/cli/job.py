@@ -46,7 +46,7 @@ def _run(sweep_dir: Path, job: Job) -> int:
         config, _ = compose(job.overrides)
         config["paths"].update(run_dir=str(sweep_dir / job.name), sweep_dir=str(sweep_dir))
         start = time.perf_counter()
-        train({**config, "resume": (sweep_dir / job.name / "config.yaml").exists()}, job.overrides)
+        train({**config, "resume": "auto"}, job.overrides)
     except KeyboardInterrupt as stop:
         reason, code = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("Ctrl-C", 130)
         ledger.append(sweep_dir, job.name, "interrupted", reason=reason)

@@ -18,7 +18,7 @@ from rnnlab_kernels.cache import use_node_local_cache
 
 # What a verb does, and its options.
 VERBS = {
-    "train": ("train a model", "[experiment=NAME] [key=value ...] [run_dir=DIR [resume=true]] [-m] [--cfg job]"),
+    "train": ("train a model", "[experiment=NAME] [key=value ...] [run_dir=DIR [resume=true|auto]] [-m] [--cfg job]"),
     "sweep": (
         "go on with a sweep: what is not finished, from where it was",
         "resume DIR [max_jobs=N] [retry_failed=true] [hydra/launcher=NAME] [hydra.launcher.KEY=VALUE]",

@@ -18,38 +18,54 @@ _NAME_ALL = {"experiment", "debug", "machine"}  # groups that say something of e
 _ANY_LENGTH = "rnnlab.tasks.schedule.plateau"  # the one schedule that is not laid out over the whole training
 
 
-def stored_config(config: dict[str, Any], given: list[str], whole: bool) -> tuple[Path, dict[str, Any], bool]:
-    """Return directory and configuration of the run to resume, with the length that the command asks for.
+def starts_anew(config: dict[str, Any]) -> bool:
+    """Return whether a command starts a run: without `resume`, or with `resume=auto` where there is none yet.
+
+    Raises:
+        UsageError: `resume` is none of its values, or there is no directory to look into.
+    """
+    how = config["resume"]
+    if not isinstance(how, bool) and how != "auto":
+        raise UsageError(f"resume must be true, false or auto, got {how!r}")
+    if how and config["paths"]["run_dir"] is None:
+        needs = "the run to go on with" if how is True else "where the run is, or is to be"
+        raise UsageError(f"resume={str(how).lower()} needs run_dir=DIR, {needs}")
+    return not how or (how == "auto" and not (Path(config["paths"]["run_dir"]) / rundir.CONFIG).exists())
+
+
+def stored_config(run_dir: Path, config: dict[str, Any], given: list[str], whole: bool) -> tuple[dict[str, Any], bool]:
+    """Return the configuration of the run to resume, with the length that the command asks for.
 
     Args:
+        run_dir: the run.
         config: what the command line composes.
         given: its overrides. What they name has to be as it was, or longer; defaults of other keys say nothing.
-        whole: all keys have to be as they were: of a job of a sweep, which is not asked for by its directory.
+        whole: all keys have to be as they were, but for paths, provenance and length: of a command that might as well
+            have started the run, by `resume=auto`.
 
     Returns:
-        Directory, configuration, and whether its length is another one.
+        Configuration, and whether its length is another one.
 
     Raises:
         UsageError: there is no run, or the command asks for another one.
     """
-    if config["paths"]["run_dir"] is None:
-        raise UsageError("resume=true needs run_dir=DIR, the run to go on with")
-    run_dir = Path(config["paths"]["run_dir"])
     stored = rundir.read_config(run_dir)
     words = {word.lstrip("+~").partition("=")[0].partition("@")[0] for word in given}
     old, new, is_other = flatten(stored), flatten(config), False
+    advice = "another one needs another run_dir" if whole else "give run_dir and resume=true only"
     for key in sorted(old.keys() | new.keys()):
         is_named = whole or words & _NAME_ALL or any(key == word or key.startswith(f"{word}.") for word in words)
-        if key.startswith(_FREE) or not is_named or old.get(key) == new.get(key):
+        both = old.get(key), new.get(key)
+        if key.startswith(_FREE) or not is_named or both[0] == both[1] or all(value in (None, {}) for value in both):
             continue
-        if key not in _LENGTH or key not in words:
+        if key not in _LENGTH or not (whole or key in words):
             raise UsageError(
                 f"{key} is {old.get(key)!r} in {run_dir} and {new.get(key)!r} on the command line; "
-                "a resumed run keeps its configuration, but for its length: give run_dir and resume=true only"
+                f"a resumed run keeps its configuration, but for its length: {advice}"
             )
         stored["trainer"][key.removeprefix("trainer.")] = new.get(key)
         is_other = True
-    return run_dir, {**stored, "resume": True}, is_other
+    return {**stored, "resume": True}, is_other
 
 
 def last_checkpoint(config: dict[str, Any], run_dir: Path) -> dict[str, Any] | None:

@@ -20,6 +20,10 @@ from rnnlab.cli.lock import locked
 CONFIG = "config.yaml"
 
 
+class NotEmpty(UsageError):
+    """The directory of a new run holds something already."""
+
+
 @contextmanager
 def claim(config: dict[str, Any]) -> Iterator[Path]:
     """Make and lock the directory of a new run: `paths.run_dir`, or a fresh one named after experiment and time.
@@ -28,7 +32,8 @@ def claim(config: dict[str, Any]) -> Iterator[Path]:
     fails before it has written anything, what was made here is gone again.
 
     Raises:
-        UsageError: the directory holds something already, or cannot be made.
+        NotEmpty: the directory holds something already.
+        UsageError: another process is at work there, or it cannot be made.
     """
     given = config["paths"]["run_dir"]
     for run_dir in [Path(given)] if given is not None else _fresh_names(config):
@@ -40,8 +45,12 @@ def claim(config: dict[str, Any]) -> Iterator[Path]:
                 run_dir.mkdir(parents=True, exist_ok=True)
                 lock.enter_context(locked(run_dir))
                 _create_config(run_dir, config)
-            except (FileExistsError, BlockingIOError):
+            except FileExistsError:
                 continue
+            except BlockingIOError as error:
+                if given is None:
+                    continue
+                raise _busy(run_dir) from error
             except OSError as error:
                 lock.close()
                 _remove_empty(made)
@@ -55,7 +64,7 @@ def claim(config: dict[str, Any]) -> Iterator[Path]:
                     _remove_empty(made)
                 raise
             return
-    raise UsageError(f"run_dir={given} is not empty; add resume=true to go on with its run, or choose another")
+    raise NotEmpty(f"run_dir={given} is not empty; add resume=true to go on with its run, or choose another")
 
 
 @contextmanager
@@ -69,10 +78,14 @@ def reopen(run_dir: Path) -> Iterator[None]:
         try:
             lock.enter_context(locked(run_dir))
         except BlockingIOError as error:
-            raise UsageError(f"another process is training in run_dir={run_dir}") from error
+            raise _busy(run_dir) from error
         except OSError as error:
             raise UsageError(f"run_dir={run_dir} cannot be written: {error}") from error
         yield
+
+
+def _busy(run_dir: Path) -> UsageError:
+    return UsageError(f"another process is training in run_dir={run_dir}")
 
 
 def _fresh_names(config: dict[str, Any]) -> Iterator[Path]:
@@ -84,7 +97,7 @@ def _fresh_names(config: dict[str, Any]) -> Iterator[Path]:
 
 
 def _create_config(run_dir: Path, config: dict[str, Any]) -> None:
-    """Write config.yaml whole or not at all.
+    """Write config.yaml whole or not at all; parts that killed processes left are gone then.
 
     Raises:
         FileExistsError: there is one.
@@ -100,6 +113,8 @@ def _create_config(run_dir: Path, config: dict[str, Any]) -> None:
             if (run_dir / CONFIG).exists():
                 raise FileExistsError from None
             part.rename(run_dir / CONFIG)
+        for left in run_dir.glob(f".{CONFIG}.*.part"):  # one in use belongs to a process that comes too late
+            left.unlink(missing_ok=True)
     finally:
         part.unlink(missing_ok=True)
 
