@@ -22,7 +22,7 @@ def gradient_flow(rows: Sequence[Any], title: str) -> Figure:
     From the left: the norm of dL/dh_t, steps before the last one upwards, epochs to the right, in colours by powers of
     ten; the share of the squared gradient that goes back element by element, likewise; gates that are closed (below
     0.05) or open (above 0.95); time constants of what is kept, the median and the middle eighty percent of the units;
-    spectral radius and largest singular value of R.
+    spectral radius and largest singular value of R. Of one epoch alone, the first two are curves over the steps.
 
     Args:
         rows: with `epoch`, `layer`, `kind`, `name`, `back` and `value`, as `rnnlab.callbacks.gradient_flow.Number`.
@@ -59,6 +59,12 @@ def _heat(axis: Axes, rows: Iterable[Any], kind: str, name: str, title: str, log
     values = np.full((1 + max(row.back for row in found), len(epochs)), np.nan)
     for row in found:
         values[row.back, epochs.index(row.epoch)] = row.value
+    if len(epochs) == 1:
+        axis.plot(np.maximum(values, _FLOOR) if logarithmic else values, color=PALETTE[0], linewidth=1.3)
+        axis.set(title=title.replace(", log10", ""), xlabel="steps before the last")
+        axis.set_yscale("log") if logarithmic else axis.set_ylim(-0.03, 1.03)
+        axis.title.set_fontsize(9)
+        return
     if logarithmic:
         values = np.log10(np.maximum(values, _FLOOR))
     span = {} if logarithmic else {"vmin": 0, "vmax": 1}
@@ -78,7 +84,8 @@ def _lines(axis: Axes, rows: Sequence[Any], kinds: dict[str, str], label: str, t
         for kind, style in kinds.items():
             found = [(row.epoch + 1, row.value) for row in rows if (row.kind, row.name) == (kind, name)]
             text = name if style == "-" else None
-            axis.plot(*zip(*found, strict=True), style, color=colour, label=text, linewidth=1.3)
+            dot = {"marker": "o", "fillstyle": "full" if style == "-" else "none"} if len(found) == 1 else {}
+            axis.plot(*zip(*found, strict=True), style, color=colour, label=text, linewidth=1.3, **dot)
     _finish(axis, title, label, bool(names))
 
 
@@ -90,8 +97,11 @@ def _constants(axis: Axes, rows: Sequence[Any]) -> None:
     if found["0.5"]:
         epochs, median = zip(*found["0.5"], strict=True)
         low, high = ([value for _, value in found[name]] for name in ("0.1", "0.9"))
-        axis.plot(epochs, median, color=PALETTE[0], label="median")
-        axis.fill_between(epochs, low, high, color=PALETTE[0], alpha=0.2, linewidth=0, label="10 to 90% of units")
+        axis.plot(epochs, median, color=PALETTE[0], label="median", marker="o" if len(epochs) == 1 else None)
+        if len(epochs) == 1:
+            axis.vlines(epochs, low, high, color=PALETTE[0], alpha=0.4, label="10 to 90% of units")
+        else:
+            axis.fill_between(epochs, low, high, color=PALETTE[0], alpha=0.2, linewidth=0, label="10 to 90% of units")
         axis.set_ylim(bottom=0)
     _finish(axis, "time constants of the states", "steps", bool(found["0.5"]))
 

@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ class GradientFlow(pl.Callback):
 
     def check_task(self, task: pl.LightningModule) -> None:
         """Raise ValueError where a layer's backend, asked for by name, records nothing."""
-        for name, module in _layers_of(task):
+        for name, module in layers_of(task):
             with module.record():
                 calls = module.backend_calls() if hasattr(module, "backend_calls") else [module.backend_call()]
                 try:
@@ -90,7 +91,7 @@ class GradientFlow(pl.Callback):
         if batch_idx or trainer.current_epoch % self.every_epochs:
             return
         self._open, self._recordings = ExitStack(), {}
-        for name, module in _layers_of(pl_module):
+        for name, module in layers_of(pl_module):
             self._recordings[name] = (module, self._open.enter_context(module.record(values=True)))
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -128,6 +129,34 @@ class GradientFlow(pl.Callback):
         self.rows = [Number(*row) for row in state_dict["rows"]]
 
 
+class _OfABatch(GradientFlow):
+    """Keeps its numbers to itself."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pass
+
+
+def record_batch(
+    trainer: pl.Trainer, task: pl.LightningModule, data: pl.LightningDataModule, epoch: int
+) -> list[Number]:
+    """Return the numbers of the first training batch of an epoch, for the task as it is; no weight is changed.
+
+    Args:
+        trainer: of one training batch and no validation, without callbacks.
+
+    Raises:
+        ValueError: a layer's backend, asked for by name, records nothing.
+    """
+    callback = _OfABatch()
+    callback.check_task(task)
+    trainer.callbacks.append(callback)
+    trainer.fit_loop.epoch_progress.current.processed = epoch  # which decides what some data draw
+    trainer.fit_loop.max_epochs = epoch + 1
+    task.optim, task.schedule = partial(torch.optim.SGD, lr=0.0), None
+    trainer.fit(task, datamodule=data)
+    return callback.rows
+
+
 def read_numbers(path: Path) -> list[Number]:
     """Return the rows of a gradient_flow.csv.
 
@@ -153,7 +182,7 @@ def _write(path: Path, rows: list[Number]) -> None:
     write_atomically(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8"))
 
 
-def _layers_of(task: pl.LightningModule) -> Iterator[tuple[str, Any]]:
+def layers_of(task: pl.LightningModule) -> Iterator[tuple[str, Any]]:
     """Yield name and module of each recurrent layer."""
     for name, module in task.named_modules():
         if isinstance(module, Recordable):

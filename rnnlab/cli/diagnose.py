@@ -20,6 +20,12 @@ _MAPS = 6
 _SOUNDS = 4
 _STRIPS = 5
 _WAVES = 4
+_ONE_BATCH = {
+    "_target_": "lightning.pytorch.Trainer",
+    "accelerator": "cpu",
+    "limit_train_batches": 1,
+    "limit_val_batches": 0,
+}
 
 
 def main(words: list[str]) -> int:
@@ -59,8 +65,9 @@ def diagnose(
     it takes for which, and so a classifier with classes. A model of pairs: learning curves, and what it looks at while
     it answers. A model of sounds trained by CTC: learning curves, and how likely each symbol is to it over time. A
     delineator: learning curves, and the beats it finds in stretches of a record, beside the annotated ones if there are
-    any. A generator: learning curves, and waves beside what it writes. Any other run: learning curves. Any run with
-    callback `gradient_flow`: how gradients went back through its layers.
+    any. A generator: learning curves, and waves beside what it writes. Any other run: learning curves. Any run: how
+    gradients go back through its recurrent layers, by epoch with callback `gradient_flow`; without it, and without a
+    `source`, from the first training batch of the checkpoint's epoch, if the data can be read.
 
     Args:
         run_dir: an existing run.
@@ -75,11 +82,9 @@ def diagnose(
     Raises:
         UsageError: no such run, checkpoint, file or setting, or an option that means nothing for this kind of run.
     """
-    from rnnlab.analysis.gradient_flow import gradient_flow
     from rnnlab.analysis.plots import learning_curves
     from rnnlab.analysis.text_plots import learning_curve_bits
     from rnnlab.callbacks.console import console
-    from rnnlab.callbacks.gradient_flow import FILE, read_numbers
     from rnnlab.callbacks.ledger import read_rows
     from rnnlab.cli import rundir
     from rnnlab.cli.build import load
@@ -128,15 +133,15 @@ def diagnose(
                 figures["beats"] = _beats(data, task, name, source, encoding)
             elif hasattr(data, "longer"):
                 figures["waves"] = _waves(data, task, name)
-            else:
-                console.print(f"{name}: learning curves are all there is for this task", markup=False)
-        if (run_dir / FILE).is_file():
-            figures["gradient_flow"] = gradient_flow(read_numbers(run_dir / FILE), f"Gradient flow of {name}")
+        flow = _gradient_flow(run_dir, ckpt, overrides, name, records=source is None)
     except (ValueError, OSError) as error:
         raise UsageError(str(error)) from error
     if source is not None:
         name = re.sub(r"[^\w-]+", "-", Path(source).stem).strip("-")
         figures = {key if "curve" in key else f"{key}_{name}": figure for key, figure in figures.items()}
+    figures |= flow
+    if figures.keys() == {"learning_curves"}:
+        console.print(f"{name}: learning curves are all there is for this task", markup=False)
     paths = [_save(results, figure_name, figure) for figure_name, figure in sorted(figures.items())]
     for path in paths:
         console.print(str(path), markup=False)
@@ -224,6 +229,32 @@ def _waves(data: Any, task: Any, name: str) -> Figure:
 
     data.setup()
     return picture(data, task, name, _WAVES)
+
+
+def _gradient_flow(run_dir: Path, ckpt: str, overrides: list[str], name: str, records: bool) -> dict[str, Figure]:
+    """Draw what the run recorded of its gradients, or else record a batch, if that is wanted and can be done."""
+    from rnnlab.analysis.gradient_flow import gradient_flow
+    from rnnlab.callbacks.console import console
+    from rnnlab.callbacks.gradient_flow import FILE, layers_of, read_numbers, record_batch
+    from rnnlab.cli import rundir
+    from rnnlab.cli.compose import override
+    from rnnlab.cli.measure import interruptible, restored
+
+    if (run_dir / FILE).is_file():
+        return {"gradient_flow": gradient_flow(read_numbers(run_dir / FILE), f"Gradient flow of {name}")}
+    if not records:
+        return {}
+    config = override(rundir.read_config(run_dir), overrides)
+    try:
+        run, checkpoint, _ = restored({**config, "trainer": _ONE_BATCH}, run_dir, ckpt, says_notes=False)
+        if not any(layers_of(run.task)):
+            return {}
+        with interruptible(run.trainer):
+            rows = record_batch(run.trainer, run.task, run.data, checkpoint["epoch"])
+    except (UsageError, ValueError) as error:
+        console.print(f"{name}: no picture of gradient flow: {error}", markup=False)
+        return {}
+    return {"gradient_flow": gradient_flow(rows, f"Gradient flow of {name}, a training batch")}
 
 
 def _save(folder: Path, name: str, figure: Figure) -> Path:

@@ -1,6 +1,7 @@
 """Runs whose gradients are recorded: what stands in the file, what is drawn, and that nothing else changes."""
 
 import csv
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +10,11 @@ import torch
 import rnnlab.nn
 from rnnlab.analysis.gradient_flow import gradient_flow
 from rnnlab.callbacks import GradientFlow
-from rnnlab.callbacks.gradient_flow import Number, _numbers, read_numbers
+from rnnlab.callbacks.gradient_flow import Number, _numbers, read_numbers, record_batch
+from rnnlab.cli.build import build
+from rnnlab.cli.diagnose import _ONE_BATCH
 from rnnlab.cli.main import main
+from rnnlab.cli.rundir import read_config
 from rnnlab.nn import GRUCell, MinGRUCell, Recurrent
 from tests.covering import few
 
@@ -74,6 +78,35 @@ def test_a_finished_run_is_drawn_again(run_dir, capsys):
     assert main(["diagnose", f"run_dir={run_dir}"]) == 2
     assert "gradient_flow.csv:2" in capsys.readouterr().err
     path.write_text(kept)
+
+
+def test_a_run_without_the_callback_is_recorded_from_a_batch(run_dir, tmp_path, capsys):
+    copy = shutil.copytree(run_dir, tmp_path / "run")
+    (copy / "gradient_flow.csv").unlink()
+    picture = copy / "figures" / "gradient_flow.png"
+    picture.unlink()
+    assert main(["diagnose", f"run_dir={copy}"]) == 0
+    assert str(picture) in capsys.readouterr().out and picture.stat().st_size > 10_000
+    assert not (copy / "gradient_flow.csv").exists()
+    picture.unlink()
+    assert main(["diagnose", f"run_dir={copy}", "rnn.backend=aten"]) == 0
+    assert 'no picture of gradient flow: encoder: backend="aten" cannot run' in capsys.readouterr().out
+    assert not picture.exists() and (copy / "figures" / "learning_curves.png").exists()
+
+
+def test_a_batch_is_that_of_training_and_changes_no_weight(run_dir):
+    """Of the first epoch, before any update, as the callback met it."""
+    config = read_config(run_dir)
+    run = build({**config, "trainer": _ONE_BATCH})
+    before = [parameter.detach().clone() for parameter in run.task.parameters()]
+    found = record_batch(run.trainer, run.task, run.data, epoch=0)
+    assert all(torch.equal(a, b) for a, b in zip(run.task.parameters(), before, strict=True))
+    expected = [row for row in read_numbers(run_dir / "gradient_flow.csv") if row.epoch == 0 and row.layer]
+    assert [row[:-1] for row in found] == [row[:-1] for row in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.value == pytest.approx(other.value, rel=1e-4, abs=1e-6), one
+    later = record_batch(build({**config, "trainer": _ONE_BATCH}).trainer, run.task, run.data, epoch=7)
+    assert {row.epoch for row in later} == {7}
 
 
 def test_a_step_that_fails_leaves_no_layer_recording():

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from rnnlab.cli.diagnose import _gradient_flow
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.main import main
 from rnnlab.cli.sample import _read_prompts
@@ -142,6 +143,14 @@ def test_diagnose_draws_a_character_model(char_run, capsys, tmp_path, text_file)
         capsys, "diagnose", f"run_dir={char_run}", f"input={tmp_path / 'own.txt'}", "data.path=gone.txt", "length=100"
     )
     assert code == 0 and "'~'" in err
+
+
+def test_data_that_are_gone_cost_the_picture_of_gradient_flow_alone(char_run, capsys):
+    """A character model needs its text for nothing else, if it is given a passage."""
+    assert _gradient_flow(char_run, "best", ["data.path=gone.txt"], "mine", records=True) == {}
+    said = capsys.readouterr().out
+    assert said.startswith("mine: no picture of gradient flow: ") and "gone.txt" in said and said.count("\n") == 1
+    assert _gradient_flow(char_run, "best", ["data.path=gone.txt"], "mine", records=False) == {}
 
 
 def test_diagnose_of_another_task_draws_its_curves(addition_run, capsys, tmp_path):
