@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from rnnlab.data.batches import EpochSampler, InMemoryData, Queries, dataset_loader
+from rnnlab.data.batches import BatchLoader, EpochSampler, InMemoryData, Queries, SharedBatches
 from rnnlab.data.checks import check_batch_size, check_integer
 from rnnlab.data.csv_text import read_number
 from rnnlab.data.files import read_text
@@ -44,13 +44,9 @@ class FreshRows(Dataset):
     def __len__(self) -> int:
         return self.num_rows
 
-    def __getitems__(self, numbers: list[int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         epoch = min(numbers[0] // self.num_rows, len(self.lengths) - 1)
         return _drawn(self.lengths[epoch], self.seed, "train", numbers)
-
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        x, y = self.__getitems__([number])
-        return x[0], y[0]
 
 
 class NextRows(EpochSampler):
@@ -115,7 +111,8 @@ class AddingData(InMemoryData):
 
     def train_dataloader(self) -> DataLoader:
         rows = FreshRows(self.epoch_size, self.lengths, self.corpus_seed)
-        return dataset_loader(rows, self.batch_size, self.shuffle_seed, sampler=NextRows)
+        order = NextRows(len(rows), self.shuffle_seed)
+        return self.served(BatchLoader(rows, SharedBatches(order, self.batch_size, self.share)))
 
     def baselines(self) -> dict[str, float]:
         """Return what it costs to answer 1 always, 'baseline/chance/<part>/mse_last'."""

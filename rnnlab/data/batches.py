@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data.distributed import DistributedSampler
 
 from rnnlab.data.checks import check_integer
+from rnnlab.data.shares import ALONE, Borrowed, BorrowedRows, Share
 
 IGNORED = -100  # target that is not scored; torch's cross-entropy leaves it out
 
@@ -46,6 +49,39 @@ class EpochSampler(Sampler[int]):
         return self.num_items
 
 
+class SharedBatches(DistributedSampler[list[int]]):
+    """Cut an order of rows into batches, of which each process that trains together is given its `Share`.
+
+    The batches of all processes together are those of a single one whose `batch_size` is as many times as large. All
+    processes have the same number of them, the last of which may be smaller. Derived from torch's `DistributedSampler`
+    so that Lightning sets the epoch and leaves the sharing to it.
+
+    Args:
+        order: numbers of the rows, in the order of an epoch.
+        batch_size: rows of a batch in one process.
+        share: which process this is.
+    """
+
+    def __init__(self, order: EpochSampler | range, batch_size: int, share: Share = ALONE) -> None:
+        super().__init__(order, share.num_ranks, share.rank, shuffle=isinstance(order, EpochSampler))  # type: ignore[arg-type]
+        self.order, self.share = order, share
+        self.size = batch_size * share.num_ranks
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        if isinstance(self.order, EpochSampler):
+            self.order.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        # A generator, so that this runs with the first batch: Lightning asks for iterators before it sets the epoch.
+        rows = list(self.order)
+        for start in range(0, len(rows), self.size):
+            yield self.share.of(rows[start : start + self.size])
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.size)
+
+
 class TensorRows(Dataset):
     """Rows of tensors that share their first dimension; a list of indices is answered by one gather, as one batch."""
 
@@ -55,45 +91,54 @@ class TensorRows(Dataset):
     def __len__(self) -> int:
         return len(self.tensors[0])
 
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        return tuple(tensor[index] for tensor in self.tensors)
-
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
+    def __getitem__(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
         rows = torch.tensor(indices)
         return tuple(tensor.index_select(0, rows) for tensor in self.tensors)
 
 
-def batch_loader(tensors: Sequence[Tensor], batch_size: int, shuffle_seed: int | None = None) -> DataLoader:
+class BatchLoader(DataLoader):
+    """Serve `dataset[rows]` for the lists of rows that a sampler deals out, as `Borrowed` where they count for nothing.
+
+    In this process: data in memory are served in whole batches, and workers would only add copies.
+
+    Args:
+        dataset: answers a list of indices with a batch.
+        sampler: deals the lists, such as `SharedBatches`.
+    """
+
+    sampler: Any
+
+    def __init__(self, dataset: Dataset, sampler: Any) -> None:
+        super().__init__(dataset, batch_size=None, sampler=sampler)
+
+    def __iter__(self) -> Iterator[Any]:
+        for rows in self.sampler:
+            yield as_served(self.dataset[rows], rows)
+
+
+def as_served(batch: Any, rows: list[int]) -> Any:
+    """Return a batch of these rows, as `Borrowed` where they count for nothing."""
+    return Borrowed(batch) if isinstance(rows, BorrowedRows) else batch
+
+
+def batch_loader(
+    tensors: Sequence[Tensor], batch_size: int, shuffle_seed: int | None = None, share: Share = ALONE
+) -> BatchLoader:
     """Make a loader over rows of `tensors`; the last batch may be smaller.
 
     Args:
         tensors: one or more tensors with equal first dimension.
-        batch_size: rows a batch.
+        batch_size: rows a batch in one process.
         shuffle_seed: seed of an `EpochSampler`; None keeps the order.
+        share: of this process, where several train together.
     """
-    return dataset_loader(TensorRows(*tensors), batch_size, shuffle_seed)
+    rows = TensorRows(*tensors)
+    return BatchLoader(rows, SharedBatches(row_order(len(rows), shuffle_seed), batch_size, share))
 
 
-def dataset_loader(
-    rows: Dataset,
-    batch_size: int,
-    shuffle_seed: int | None = None,
-    kind: type[DataLoader] = DataLoader,
-    sampler: type[EpochSampler] = EpochSampler,
-) -> DataLoader:
-    """Make a loader over a data set whose `__getitems__` answers a list of indices with a batch, as `batch_loader`."""
-    return kind(
-        rows,
-        batch_size=batch_size,
-        sampler=None if shuffle_seed is None else sampler(len(rows), shuffle_seed),  # type: ignore[arg-type]
-        collate_fn=_identity,
-        # A loader draws one number from its generator per epoch; an own one leaves torch's global stream to the model.
-        generator=torch.Generator(),
-    )
-
-
-def _identity(batch: Any) -> Any:
-    return batch
+def row_order(num_rows: int, shuffle_seed: int | None = None) -> EpochSampler | range:
+    """Return the numbers of rows shuffled anew each epoch, or as they are where there is no seed."""
+    return range(num_rows) if shuffle_seed is None else EpochSampler(num_rows, shuffle_seed)
 
 
 def split_rows(tensors: Sequence[Tensor], sizes: Sequence[int]) -> dict[str, tuple[Tensor, ...]]:
@@ -121,7 +166,8 @@ class Queries(NamedTuple):
 class InMemoryData(pl.LightningDataModule):
     """Base of the data modules: splits of tensors, made once from arguments and seed.
 
-    A subclass checks its arguments in the constructor, sets `sizes` and writes `make_splits`.
+    A subclass checks its arguments in the constructor, sets `sizes` and writes `make_splits`. A loader of its own is
+    given `share`, so that processes that train together have each their rows of a batch.
 
     Attributes:
         sizes: constructor arguments of the models of this data, known after `setup`.
@@ -132,9 +178,10 @@ class InMemoryData(pl.LightningDataModule):
         unit: what `epoch_size` counts, in the plural.
         encoding: of text files, as Python names it.
         notes: what a user should be told of how the data were read, a line each; known after `setup`.
+        is_borrowed: whether the batch that is trained or measured on is that of another process and counts for nothing.
 
     Args:
-        batch_size: rows a batch, in every split.
+        batch_size: rows a batch, in every split and process.
         shuffle_seed: seed of the order of the training rows; any integer >= 0.
     """
 
@@ -143,6 +190,7 @@ class InMemoryData(pl.LightningDataModule):
     unit = "sequences"
     encoding = "utf-8"
     notes: Sequence[str] = ()
+    is_borrowed = False
 
     def __init__(self, batch_size: int, shuffle_seed: int) -> None:
         super().__init__()
@@ -168,14 +216,40 @@ class InMemoryData(pl.LightningDataModule):
         """Return a batch of two training rows, to try a model on."""
         return tuple(tensor[:2] for tensor in self.splits["train"])
 
+    @property
+    def share(self) -> Share:
+        """Return which of the processes that train together this is."""
+        return ALONE if self.trainer is None else Share(self.trainer.global_rank, self.trainer.world_size)
+
+    @property
+    def order_seed(self) -> int | None:
+        """Return the seed of the order of training, None where the same few batches are trained on again and again."""
+        return None if self._overfit else self.shuffle_seed
+
+    @property
+    def _overfit(self) -> int | float:
+        return 0 if self.trainer is None else self.trainer.overfit_batches
+
+    def served(self, loader: DataLoader) -> DataLoader:
+        """Return a loader, or where Lightning overfits one of fixed batches, whose sampler it need not replace."""
+        if not self._overfit:
+            return loader
+        count = self._overfit if isinstance(self._overfit, int) else None  # a share is of all batches
+        return DataLoader(list(islice(loader, count)), batch_size=None)  # type: ignore[arg-type]
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Note whether a batch counts, and hand on what a task knows."""
+        self.is_borrowed = isinstance(batch, Borrowed)
+        return batch.batch if self.is_borrowed else batch
+
     def train_dataloader(self) -> DataLoader:
-        return batch_loader(self.splits["train"], self.batch_size, self.shuffle_seed)
+        return self.served(batch_loader(self.splits["train"], self.batch_size, self.order_seed, self.share))
 
     def val_dataloader(self) -> DataLoader:
-        return batch_loader(self.splits["val"], self.batch_size)
+        return self.served(batch_loader(self.splits["val"], self.batch_size, share=self.share))
 
     def test_dataloader(self) -> DataLoader:
-        return batch_loader(self.splits["test"], self.batch_size)
+        return self.served(batch_loader(self.splits["test"], self.batch_size, share=self.share))
 
     def baselines(self) -> dict[str, float]:
         """Return what the network must beat, by metric name; empty where there is nothing sensible to compare with."""

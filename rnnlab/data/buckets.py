@@ -8,12 +8,12 @@ from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from rnnlab.data.batches import InMemoryData, Queries
+from rnnlab.data.batches import BatchLoader, InMemoryData, Queries
 from rnnlab.data.checks import check_integer
+from rnnlab.data.shares import Share
 
 
 class LengthBucketBatchSampler(DistributedSampler[list[int]]):
@@ -29,8 +29,8 @@ class LengthBucketBatchSampler(DistributedSampler[list[int]]):
     An `even` sampler cuts where the length changes, too, once a batch is half full: most batches then have no padding,
     which a recurrence on a CPU rewards.
 
-    Every rank has the same number of batches. Where they cannot be dealt evenly, the batches with most sequences are
-    cut in two until they can.
+    Processes that train together have each their `rnnlab.data.shares.Share` of every batch, which for all of them has
+    as many times `max_tokens`. Where its sequences cannot be dealt evenly, the first ones have one more.
 
     Order and content are a pure function of (seed, epoch), and a position in mid-epoch can be resumed: after
     `load_state_dict` the next iteration over the same epoch goes on behind it. Derived from torch's
@@ -38,18 +38,18 @@ class LengthBucketBatchSampler(DistributedSampler[list[int]]):
 
     Args:
         lengths: steps of each sequence, at least 1, (N,).
-        max_tokens: largest padded size of a batch.
+        max_tokens: largest padded size of a batch in one process.
         seed: any integer >= 0.
         shuffle: False for evaluation.
         num_replicas: processes that train together.
         rank: which of them this is.
-        max_sentences: largest number of sequences in a batch; None for no limit.
+        max_sentences: largest number of sequences in a batch of one process; None for no limit.
         even: whether a change of length ends a batch that is half full.
         ascending: so many epochs come from the shortest batch to the longest, before their order is drawn: a curriculum
             (Amodei et al., 2016, section 3.3).
 
     Raises:
-        ValueError: an argument is out of range, or there are too few sequences for every rank to have a batch.
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -74,14 +74,16 @@ class LengthBucketBatchSampler(DistributedSampler[list[int]]):
         if not len(exact) or exact.min() < 1:
             raise ValueError("lengths must be those of one sequence or more, each at least 1")
         self._keys = _rounded(exact) if shuffle else exact
-        self._cuts = _cuts(np.sort(self._keys), max_tokens, max_sentences or math.inf, num_replicas, even)
+        limits = max_tokens * num_replicas, (max_sentences or math.inf) * num_replicas
+        self._cuts = _cuts(np.sort(self._keys), *limits, even)
+        self.share = Share(rank, num_replicas)
         self.ascending = check_integer("ascending", ascending, 0)
-        self._num_served = 0  # batches of the running epoch, of this rank
+        self._num_served = 0  # batches of the running epoch
         self._resume_from: dict[str, int] | None = None
 
     def __len__(self) -> int:
-        """Return the batches of this rank in an epoch."""
-        return (len(self._cuts) + 1) // self.num_replicas
+        """Return the batches of an epoch."""
+        return len(self._cuts) + 1
 
     def __iter__(self) -> Iterator[list[int]]:
         # A generator, so that this runs with the first batch: Lightning asks for iterators before it sets the epoch.
@@ -101,10 +103,10 @@ class LengthBucketBatchSampler(DistributedSampler[list[int]]):
         batches = np.split(rows, self._cuts)
         is_drawn = self.shuffle and self.epoch >= self.ascending
         order = rng.permutation(len(batches)) if is_drawn else np.arange(len(batches))
-        return (batches[index].tolist() for index in order[self.rank :: self.num_replicas])
+        return (self.share.of(batches[index].tolist()) for index in order)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the position: how many batches of which epoch this rank has been given."""
+        """Return the position: how many batches of which epoch have been dealt."""
         return {"epoch": self.epoch, "num_served": self._num_served}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -118,8 +120,8 @@ def _rounded(lengths: np.ndarray) -> np.ndarray:
     return -(-lengths // step) * step
 
 
-def _cuts(lengths: np.ndarray, max_tokens: int, max_sentences: float, num_replicas: int, even: bool) -> list[int]:
-    """Return where to cut sequences of these ascending lengths, so that `num_replicas` divides the number of parts."""
+def _cuts(lengths: np.ndarray, max_tokens: int, max_sentences: float, even: bool) -> list[int]:
+    """Return where to cut sequences of these ascending lengths."""
     borders, before = [0], 0
     for index, length in enumerate(lengths.tolist()):
         count = index - borders[-1]
@@ -128,20 +130,10 @@ def _cuts(lengths: np.ndarray, max_tokens: int, max_sentences: float, num_replic
         if count and (is_full or (even and is_half_full and length > before)):
             borders.append(index)
         before = length
-    borders.append(len(lengths))
-    while (len(borders) - 1) % num_replicas:
-        sizes = np.diff(borders)
-        largest = int(sizes.argmax())
-        if sizes[largest] == 1:
-            raise ValueError(
-                f"{len(sizes)} batches of one sequence cannot be dealt evenly to {num_replicas} processes; choose a "
-                "larger batches or fewer processes"
-            )
-        borders.insert(largest + 1, borders[largest] + int(sizes[largest]) // 2)
-    return borders[1:-1]
+    return borders[1:]
 
 
-class BucketLoader(DataLoader):
+class BucketLoader(BatchLoader):
     """Serve the batches of a `LengthBucketBatchSampler`, whose position travels in Lightning's checkpoints."""
 
     sampler: LengthBucketBatchSampler
@@ -151,21 +143,6 @@ class BucketLoader(DataLoader):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.sampler.load_state_dict(state_dict)
-
-
-def bucket_loader(dataset: Dataset, sampler: LengthBucketBatchSampler) -> BucketLoader:
-    """Make a loader that asks a data set for `dataset[list of indices]`, which answers with a batch."""
-    return BucketLoader(
-        dataset,
-        batch_size=None,  # the sampler's items are batches already
-        sampler=sampler,
-        collate_fn=_identity,
-        generator=torch.Generator(),  # as in `batch_loader`
-    )
-
-
-def _identity(batch: Any) -> Any:
-    return batch
 
 
 class BucketData(InMemoryData):
@@ -255,21 +232,17 @@ class BucketData(InMemoryData):
 
     def _loader(self, part: str, max_tokens: int) -> DataLoader:
         sequences = self.splits[part]
-        if self.trainer is not None and self.trainer.overfit_batches:
-            # Fixed batches, whose sampler Lightning has no reason to replace.
-            batches = self._fixed_batches(sequences, max_tokens)
-            return DataLoader([sequences[indices] for indices in batches], batch_size=None)
-        ranks = (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
         sampler = LengthBucketBatchSampler(
             sequences.lengths,
             max_tokens,
             self.shuffle_seed,
-            part == "train",
-            *ranks,
+            part == "train" and self.order_seed is not None,
+            self.share.num_ranks,
+            self.share.rank,
             even=self.even,
             ascending=self.ascending,
         )
-        return bucket_loader(sequences, sampler)
+        return self.served(BucketLoader(sequences, sampler))
 
     def _fixed_batches(self, sequences: Any, max_tokens: int) -> list[list[int]]:
         """Return the indices of sequences in batches, from the shortest to the longest."""

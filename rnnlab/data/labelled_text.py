@@ -128,19 +128,17 @@ class LabelledTextData(TextData):
 
     def _lay_out(self, part: str, steps: int) -> tuple[Tensor, ...]:
         """Return the rows of a part: inputs, targets, reset flags and labels (B, T), T a multiple of `steps`."""
-        documents = self.documents[part]
+        documents, num_rows = self.documents[part], self.batch_size * self.share.num_ranks
         stream = to_stream(documents, self.vocabulary)
         starts = np.flatnonzero(stream[2].numpy())
         lengths = np.diff(starts, append=len(stream[0]))
         pieces = [(start, length, one.label) for start, length, one in zip(starts, lengths, documents, strict=True)]
         if part == "train":
             num_windows = int(-(-lengths // steps).sum())
-            if num_windows < self.batch_size:
-                raise ValueError(
-                    f"batch_size must be at most the {num_windows} windows of training, got {self.batch_size}"
-                )
-            pieces = _cut(pieces, num_windows // self.batch_size * steps)
-        return _in_rows(stream, pieces, min(self.batch_size, len(pieces)), steps)
+            if num_windows < num_rows:
+                raise ValueError(f"batch_size must be at most the {num_windows} windows of training, got {num_rows}")
+            pieces = _cut(pieces, num_windows // num_rows * steps)
+        return _in_rows(stream, pieces, min(num_rows, len(pieces)), steps)
 
     def windows(self, part: str, steps: int) -> WindowLoader:
         """Return a loader of a part in windows of so many steps."""
@@ -149,10 +147,10 @@ class LabelledTextData(TextData):
         return window_loader(inputs, targets, len(inputs), steps, reset=reset, labels=labels)
 
     def val_dataloader(self) -> DataLoader:
-        return self.windows("val", self.tbptt_steps)
+        return self._shared("val", self.tbptt_steps)
 
     def test_dataloader(self) -> DataLoader:
-        return self.windows("test", self.tbptt_steps)
+        return self._shared("test", self.tbptt_steps)
 
     def rehearsal_batch(self) -> Window:
         inputs, targets, reset, labels = (tensor[:2, : self.tbptt_steps] for tensor in self.splits["train"])

@@ -300,13 +300,17 @@ class PanelData(InMemoryData):
         return self.windows.gather(self.splits["train"][0][:2], self.horizon)
 
     def train_dataloader(self) -> DataLoader:
-        return self.windows.loader(self.splits["train"][0], self.horizon, self.batch_size, self.shuffle_seed)
+        return self._loader("train", self.batch_size, self.order_seed)
 
     def val_dataloader(self) -> DataLoader:
-        return self.windows.loader(self.splits["val"][0], self.horizon, self.eval_batch_size)
+        return self._loader("val", self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader:
-        return self.windows.loader(self.splits["test"][0], self.horizon, self.eval_batch_size)
+        return self._loader("test", self.eval_batch_size)
+
+    def _loader(self, part: str, batch_size: int, shuffle_seed: int | None = None) -> DataLoader:
+        origins = self.splits[part][0]
+        return self.served(self.windows.loader(origins, self.horizon, batch_size, shuffle_seed, self.share))
 
     def inverse(self, values: Tensor) -> Tensor:
         """Return levels of values loc + scale * v."""

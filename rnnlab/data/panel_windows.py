@@ -6,15 +6,17 @@ Letters as in `rnnlab.data.panel`; S series, R rows of all of them one after the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from rnnlab.data.batches import dataset_loader
+from rnnlab.data.batches import BatchLoader, SharedBatches, as_served, row_order
 from rnnlab.data.panel import ForecastBatch, PanelSeries
 from rnnlab.data.panel_scaling import PanelScaling
+from rnnlab.data.shares import ALONE, Borrowed, Share
 
 _GROUP = 2**18  # numbers that are gathered at once
 
@@ -91,31 +93,38 @@ class PanelWindows:
             origin=origins,
         )
 
-    def loader(self, origins: Tensor, horizon: int, batch_size: int, shuffle_seed: int | None = None) -> DataLoader:
+    def loader(
+        self,
+        origins: Tensor,
+        horizon: int,
+        batch_size: int,
+        shuffle_seed: int | None = None,
+        share: Share = ALONE,
+    ) -> DataLoader:
         """Make a loader of the windows of `origins` (N, 2), in their order or shuffled anew each epoch."""
         numbers = (self.context + horizon) * (self.values.shape[1] + self.past.shape[1] + self.known.shape[1])
-        group = max(1, _GROUP // (batch_size * numbers))
-        loader = dataset_loader(_Rows(self, origins, horizon), group * batch_size, shuffle_seed, _GroupLoader)
-        loader.size = batch_size  # type: ignore[attr-defined]
+        sampler = SharedBatches(row_order(len(origins), shuffle_seed), batch_size, share)
+        loader = _GroupLoader(_Rows(self, origins, horizon), sampler)
+        loader.group = max(1, _GROUP // (batch_size * numbers))
         return loader
 
 
-class _GroupLoader(DataLoader):
+class _GroupLoader(BatchLoader):
     """Gathers the windows of several batches at once: of small ones, most of the time is not spent on their numbers.
 
     Attributes:
-        size: windows a batch, of which `batch_size` is a multiple.
+        group: batches that are gathered at once.
     """
 
-    size: int
+    group: int
 
-    def __len__(self) -> int:
-        return -(-len(self.dataset) // self.size)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[ForecastBatch]:
-        for group in super().__iter__():
-            for start in range(0, len(group.past), self.size):
-                yield ForecastBatch(*(part[start : start + self.size] for part in group))
+    def __iter__(self) -> Iterator[ForecastBatch | Borrowed]:
+        batches = iter(self.sampler)
+        while group := list(islice(batches, self.group)):
+            sizes = [len(rows) for rows in group]
+            parts = zip(*(part.split(sizes) for part in self.dataset[list(chain(*group))]), strict=True)
+            for rows, batch in zip(group, parts, strict=True):
+                yield as_served(ForecastBatch(*batch), rows)
 
 
 def _steps(rows: Tensor, first: Tensor, num_steps: int) -> Tensor:
@@ -146,8 +155,5 @@ class _Rows(Dataset):
     def __len__(self) -> int:
         return len(self.origins)
 
-    def __getitem__(self, index: int) -> ForecastBatch:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: list[int]) -> ForecastBatch:
+    def __getitem__(self, indices: Sequence[int]) -> ForecastBatch:
         return self.windows.gather(self.origins[torch.tensor(indices)], self.horizon)

@@ -96,7 +96,8 @@ class TwoSineData(InMemoryData):
     def train_dataloader(self) -> DataLoader:
         if self.tbptt_steps is None:
             return super().train_dataloader()
-        return window_loader(*self.splits["train"], self.batch_size, self.tbptt_steps, self.shuffle_seed)
+        settings = self.batch_size, self.tbptt_steps, self.order_seed
+        return self.served(window_loader(*self.splits["train"], *settings, share=self.share))
 
     def rehearsal_batch(self) -> Any:
         x, y = super().rehearsal_batch()

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from rnnlab.data.batches import EpochSampler, TensorRows
+from rnnlab.data.batches import BatchLoader, SharedBatches, TensorRows, row_order
 from rnnlab.data.checks import check_integer
+from rnnlab.data.shares import ALONE, Borrowed, Share
 
 
 class Window(NamedTuple):
@@ -41,7 +41,7 @@ class WindowRows(TensorRows):
         self.steps = steps
 
 
-class WindowLoader(DataLoader):
+class WindowLoader(BatchLoader):
     """Serve every batch of rows window by window, before the next batch of rows.
 
     Rows are batched by the loader this is built on, so a window of T steps or more gives the very batches of that
@@ -56,27 +56,25 @@ class WindowLoader(DataLoader):
     def __len__(self) -> int:
         return super().__len__() * len(self.dataset.starts)
 
-    def __iter__(self) -> Iterator[Window]:
+    def __iter__(self) -> Iterator[Window | Borrowed]:
         # A generator, so that this runs with the first window: Lightning asks for iterators before it sets the epoch.
         state, self._resume_from = self._resume_from, None
-        goes_on = state is not None and state["epoch"] == self._epoch
+        goes_on = state is not None and state["epoch"] == self.sampler.epoch
         first = state["num_served"] % len(self) if state is not None and goes_on else 0
         for index, window in enumerate(islice(self._windows(), first, None), start=first):
             self._num_served = index + 1
             yield window
 
-    def _windows(self) -> Iterator[Window]:
-        for rows in super().__iter__():
+    def _windows(self) -> Iterator[Window | Borrowed]:
+        for served in super().__iter__():
+            rows = served.batch if isinstance(served, Borrowed) else served
             for start in self.dataset.starts:
                 inputs, targets, reset, *labels = (tensor[:, start : start + self.dataset.steps] for tensor in rows)
-                yield Window(inputs, targets, reset, bool(reset[:, 1:].any()), *labels)
-
-    @property
-    def _epoch(self) -> int | None:
-        return getattr(self.sampler, "epoch", None)
+                window = Window(inputs, targets, reset, bool(reset[:, 1:].any()), *labels)
+                yield Borrowed(window) if isinstance(served, Borrowed) else window
 
     def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self._epoch, "num_served": self._num_served}
+        return {"epoch": self.sampler.epoch, "num_served": self._num_served}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resume_from = state_dict
@@ -90,17 +88,19 @@ def window_loader(
     shuffle_seed: int | None = None,
     reset: Tensor | None = None,
     labels: Tensor | None = None,
+    share: Share = ALONE,
 ) -> WindowLoader:
     """Make a loader that cuts rows into windows and serves the windows of a row in consecutive batches.
 
     Args:
         inputs: (N, T, ...).
         targets: (N, T, ...).
-        batch_size: rows a batch.
+        batch_size: rows a batch in one process.
         steps: W, steps of a window; the last window of a row has what is left.
         shuffle_seed: seed of an `EpochSampler` of the rows; None keeps their order.
         reset: bool (N, T), where sequences begin; None: each row is one sequence, which begins at its first step.
         labels: int64 (N, T), if there are any.
+        share: of this process, where several train together.
 
     Raises:
         ValueError: `steps` is no positive integer, or the tensors differ in N or T.
@@ -114,10 +114,4 @@ def window_loader(
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise ValueError(f"inputs, targets and reset must agree in rows and steps, got shapes {shapes}")
     rows = WindowRows(steps, *tensors)
-    return WindowLoader(
-        rows,
-        batch_size=batch_size,
-        sampler=None if shuffle_seed is None else EpochSampler(len(rows), shuffle_seed),
-        collate_fn=tuple,
-        generator=torch.Generator(),  # as in `batch_loader`
-    )
+    return WindowLoader(rows, SharedBatches(row_order(len(rows), shuffle_seed), batch_size, share))

@@ -136,7 +136,7 @@ class TextData(InMemoryData):
     def _lay_out(self, part: str, steps: int) -> tuple[Tensor, ...]:
         """Return the rows of a part, inputs, targets and reset flags (B, T), to be read in windows of so many steps."""
         stream = to_stream(self.documents[part], self.vocabulary)
-        num_rows = self.batch_size if part == "train" else 1
+        num_rows = self.batch_size * self.share.num_ranks if part == "train" else 1
         if len(stream[0]) < num_rows:
             raise ValueError(f"batch_size must be at most the {len(stream[0])} characters of training, got {num_rows}")
         return fold(stream, num_rows)
@@ -182,13 +182,24 @@ class TextData(InMemoryData):
         return window_loader(inputs, targets, len(inputs), steps, reset=reset)
 
     def train_dataloader(self) -> DataLoader:
-        return self.windows("train", self.tbptt_steps)
+        return self._shared("train", self.tbptt_steps)
 
     def val_dataloader(self) -> DataLoader:
-        return self.windows("val", _EVAL_STEPS)
+        return self._shared("val", _EVAL_STEPS)
 
     def test_dataloader(self) -> DataLoader:
-        return self.windows("test", _EVAL_STEPS)
+        return self._shared("test", _EVAL_STEPS)
+
+    def _shared(self, part: str, steps: int) -> DataLoader:
+        """Return a loader of this process' share of the rows of a part, as many as there are for one process times all.
+
+        Held-out text is one row, read by the first process alone: a character is predicted in the state that all before
+        it left.
+        """
+        num_ranks = self.share.num_ranks
+        inputs, targets, reset, *labels = self.splits[part] if num_ranks == 1 else self._lay_out(part, steps)
+        size = -(-len(inputs) // num_ranks)
+        return self.served(window_loader(inputs, targets, size, steps, None, reset, *labels, share=self.share))
 
     def rehearsal_batch(self) -> Window:
         inputs, targets, reset = (tensor[:2, :8] for tensor in self.splits["train"])

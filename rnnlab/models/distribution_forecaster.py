@@ -124,8 +124,3 @@ class SeriesEmbedding(nn.Module):
             series = series.where(torch.rand(len(series), device=series.device) >= self.dropout, 0)
         vector = self.table(series).unsqueeze(1).expand(-1, x.shape[1], -1)
         return torch.cat([x, vector.to(x.dtype)], dim=-1)
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """Return values of half precision in float32, in which losses are safe."""
-    return values if values.dtype == torch.float64 else values.float()

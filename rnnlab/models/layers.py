@@ -161,3 +161,8 @@ def stack_frames(features: Tensor, stack: int) -> Tensor:
 def decoder_input(target: Tensor) -> Tensor:
     """Return what is read before each symbol of a target (B, U): START, and then the target but for its last one."""
     return torch.cat([target.new_full((len(target), 1), START), target[:, :-1]], dim=1)
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return values of half precision in float32, in which losses are safe."""
+    return values if values.dtype == torch.float64 else values.float()

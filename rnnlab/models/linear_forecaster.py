@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool1d, pad
 
-from rnnlab.models.distribution_forecaster import DirectForecaster, at_least_float32
+from rnnlab.models.distribution_forecaster import DirectForecaster
+from rnnlab.models.layers import at_least_float32
 from rnnlab.nn.cells.base import check_size
 
 KINDS = ("ar", "nlinear", "dlinear")

@@ -12,8 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from rnnlab.decoding.state import select_rows
-from rnnlab.models.distribution_forecaster import DistributionForecaster, SeriesEmbedding, at_least_float32
-from rnnlab.models.layers import LockedDropout, RecurrentFactory, initialise_all, output_width, streams
+from rnnlab.models.distribution_forecaster import DistributionForecaster, SeriesEmbedding
+from rnnlab.models.layers import (
+    LockedDropout,
+    RecurrentFactory,
+    at_least_float32,
+    initialise_all,
+    output_width,
+    streams,
+)
 
 
 class RecursiveForecaster(DistributionForecaster):

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from rnnlab.models.distribution_forecaster import DirectForecaster, SeriesEmbedding, at_least_float32
+from rnnlab.models.distribution_forecaster import DirectForecaster, SeriesEmbedding
 from rnnlab.models.layers import (
     LockedDropout,
     RecurrentFactory,
+    at_least_float32,
     initialise_all,
     last_output,
     output_width,

@@ -34,8 +34,7 @@ class AdditionTask(Task):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         questions, answers = batch
         loss = _loss(self.model(questions), answers)
-        self.train_loss.add(self, loss, len(questions))
-        return loss
+        return self.train_loss.add(self, loss, len(questions))
 
     def check(self, batch: tuple[Tensor, Tensor]) -> None:
         """Raise ValueError unless the model's logits for a batch are one row for each character of the answers."""

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from rnnlab.data import Window
+from rnnlab.data.shares import ALONE, Share
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 from rnnlab.tasks.task import Task
+from rnnlab.tasks.union import gathered, num_processes
 
 
 class Carry:
@@ -59,14 +61,19 @@ class Carry:
         self._state = _map(Tensor.detach, state)
 
     def save(self, checkpoint: dict[str, Any]) -> None:
-        """Put the state under 'carry', as plain tensors; nothing if there is none."""
+        """Put the state of the rows of all processes under 'carry', as plain tensors; nothing if there is none."""
         if self._state is not None:
             # A final state may be a view of all outputs, which would be stored with it.
-            checkpoint["carry"] = _map(Tensor.clone, self._state)
+            own = _map(Tensor.clone, self._state)
+            states = gathered(own if num_processes() == 1 else _map(Tensor.cpu, own))
+            checkpoint["carry"] = _map(lambda *parts: torch.cat(parts, dim=-2), *states)
 
-    def load(self, checkpoint: dict[str, Any]) -> None:
-        """Take over what `save` put there."""
+    def load(self, checkpoint: dict[str, Any], share: Share = ALONE) -> None:
+        """Take over of what `save` put there the rows of this process."""
         self._state = checkpoint.get("carry")
+        if self._state is not None:
+            rows = share.of(range(_num_rows(self._state)))
+            self._state = _map(lambda part: part[..., rows[0] : rows[-1] + 1, :], self._state)
 
 
 def read_window(model: nn.Module, window: Window, carry: Carry) -> Tensor:
@@ -106,7 +113,7 @@ class WindowedTask(Task):
         self.carry.save(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.carry.load(checkpoint)
+        self.carry.load(checkpoint, Share(self.global_rank, self.trainer.world_size))
 
 
 def _num_rows(state: Any) -> int:

@@ -12,9 +12,11 @@ from torch.nn.functional import cross_entropy
 
 from rnnlab.data import Window
 from rnnlab.data.checks import check_integer
+from rnnlab.models.layers import at_least_float32
 from rnnlab.tasks.carry import Carry, WindowedTask, read_window
 from rnnlab.tasks.dynamic import check_rates, evaluate_dynamically
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
+from rnnlab.tasks.union import gathered
 
 
 class CharLMTask(WindowedTask):
@@ -63,8 +65,7 @@ class CharLMTask(WindowedTask):
 
     def training_step(self, batch: Window, batch_index: int) -> Tensor:
         loss = _nats(read_window(self.model, batch, self.carry), batch.targets, reduction="mean")
-        self.train_loss.add(self, loss, (batch.targets >= 0).sum())
-        return loss
+        return self.train_loss.add(self, loss, (batch.targets >= 0).sum())
 
     def check(self, batch: Window) -> None:
         """Raise ValueError unless the model gives logits for each character of a window."""
@@ -103,8 +104,9 @@ class CharLMTask(WindowedTask):
     def report(self, split: str) -> dict[str, Any]:
         loss = self.means[split].report()["loss"]
         values = {"loss": loss, "bits": loss / math.log(2), "perplexity": loss.exp()}
-        if split in self._by_label:
-            named = zip(self.trainer.datamodule.labels, *self._by_label.pop(split), strict=True)
+        found = [sums for sums in gathered(self._by_label.pop(split, None)) if sums is not None]
+        if found:
+            named = zip(self.trainer.datamodule.labels, *sum(found), strict=True)
             values |= {f"bits/{label}": nats / count / math.log(2) for label, nats, count in named if count}
         if self.dynamic_lr is not None and self.trainer.state.fn != "fit":
             nats = torch.tensor(self._dynamic_nats(split), dtype=torch.float64)
@@ -126,4 +128,4 @@ class CharLMTask(WindowedTask):
 
 def _nats(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
     """Return the cross-entropy of logits (B, W, V) and targets (B, W), whose negative ones are left out."""
-    return cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction=reduction)
+    return cross_entropy(at_least_float32(logits).flatten(0, 1), targets.flatten(), reduction=reduction)

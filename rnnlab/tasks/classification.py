@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from rnnlab.models.layers import at_least_float32
 from rnnlab.tasks.confusion import ClassScore, Confusions
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 from rnnlab.tasks.task import Task, monitored
@@ -67,10 +68,10 @@ class ClassificationTask(Task):
             self._weights = (counts.sum() / (len(counts) * counts)).float().to(self.device)
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
-        scores = self.model(batch.values, batch.lengths).float()
+        scores = at_least_float32(self.model(batch.values, batch.lengths))
         loss = cross_entropy(scores, batch.labels, self._weights, label_smoothing=self.label_smoothing)
-        self.train_loss.add(self, loss, len(batch.labels))
-        return loss
+        count = len(batch.labels) if self._weights is None else self._weights[batch.labels].sum()
+        return self.train_loss.add(self, loss, count)
 
     def check(self, batch: Any) -> None:
         """Raise ValueError unless the model scores each class of the data."""
@@ -84,7 +85,7 @@ class ClassificationTask(Task):
             raise ValueError(f"the data have a class {int(batch.labels.max())}, the model {self.model.num_classes}")
 
     def measure(self, batch: Any, split: str) -> None:
-        scores = self.model(batch.values, batch.lengths).float()
+        scores = at_least_float32(self.model(batch.values, batch.lengths))
         is_known, predicted = batch.labels >= 0, scores.argmax(dim=1)
         losses = cross_entropy(scores, batch.labels, ignore_index=_UNKNOWN, reduction="none")
         self.means[split].update(loss=losses[is_known], accuracy=predicted == batch.labels, unknown_classes=~is_known)

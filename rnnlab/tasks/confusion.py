@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from rnnlab.tasks.union import summed
+
 
 class ClassScore(NamedTuple):
     """How well one class is found; NaN where the number of items to divide by is 0."""
@@ -48,7 +50,7 @@ class Confusions(nn.Module):
 
         A model that diverged gives no class: nothing is counted, and the mean is NaN.
         """
-        counts = self.counts[split].compute().cpu() * (not has_diverged)
+        counts = summed(self.counts[split].confmat).cpu() * (not has_diverged)
         self.counts[split].reset()
         self.tables[split], self._astray[split] = counts[:-1, :-1], counts[-1, :-1]
         return torch.tensor([score.f1 for score in self.scores(split)], dtype=torch.float64).nanmean()

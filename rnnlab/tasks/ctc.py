@@ -14,7 +14,6 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn.functional import ctc_loss, nll_loss
-from torchmetrics import SumMetric
 
 from rnnlab.data.sound_rows import LongSound
 from rnnlab.decoding.alignment import BLANK, align, check_fits, check_targets
@@ -24,9 +23,11 @@ from rnnlab.decoding.language_model import LanguageModel
 from rnnlab.decoding.listening import OVERLAP, WINDOW, Span, is_onwards, logits_in_parts, spans_of
 from rnnlab.decoding.prefixes import Text
 from rnnlab.decoding.sampling import check_number
+from rnnlab.models.layers import at_least_float32
 from rnnlab.tasks.rates import ErrorRates
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 from rnnlab.tasks.task import SearchTask
+from rnnlab.tasks.union import is_borrowed, summed
 
 LOSSES = ("ctc", "viterbi")
 _MIN_PROB = 1e-3  # of a class that the language model is asked about: it is asked once for each prefix and class
@@ -90,8 +91,9 @@ class CTCTask(SearchTask):
         self.language_model, self.lm_weight = language_model, lm_weight
         self.set_search(beam, n_best)
         self.rates = ErrorRates()
-        self.infinite = nn.ModuleDict({split: SumMetric() for split in ("val", "test")})
-        self._infinite = 0  # rows of training, since the epoch began
+        self._infinite = self._measured_infinite = (
+            0  # rows of training since the epoch began, and of the running measurement
+        )
 
     def only_by_search(self) -> list[str]:
         given = {
@@ -105,14 +107,15 @@ class CTCTask(SearchTask):
         check_fit(steps, batch)
         losses = losses_of(self.loss, logits, steps, batch.target, batch.target_lengths)
         finite = losses != torch.inf
-        total = batch.target_lengths[finite].sum().clamp(min=1)
-        loss = losses[finite].sum() / total
-        self._infinite += int((~finite).sum())
-        self.train_loss.add(self, loss, total)
+        total = batch.target_lengths[finite].sum()
+        loss = losses[finite].sum() / total.clamp(min=1)
+        if not is_borrowed(self):
+            self._infinite += int((~finite).sum())
         if self.trainer.is_last_batch:
-            self.log("train/infinite", float(self._infinite), on_step=False, on_epoch=True, batch_size=1)
+            infinite = summed(torch.tensor(float(self._infinite)))
+            self.log("train/infinite", infinite, on_step=False, on_epoch=True, batch_size=1)
             self._infinite = 0
-        return loss
+        return self.train_loss.add(self, loss, total)
 
     def check(self, batch: Any) -> None:
         """Raise ValueError unless the model scores each class of the data, often enough for the targets of a batch."""
@@ -128,7 +131,7 @@ class CTCTask(SearchTask):
         losses = losses_of("ctc", logits, steps, batch.target, batch.target_lengths)
         finite, count = losses != torch.inf, batch.target_lengths.double()
         self.means[split].update(loss=(losses.double() / count.clamp(min=1))[finite], weight=count[finite])
-        self.infinite[split].update((~finite).sum())
+        self._measured_infinite += int((~finite).sum())
         if losses.isnan().any():  # a model that diverged has no answers
             return
         data: Any = self.trainer.datamodule
@@ -139,10 +142,8 @@ class CTCTask(SearchTask):
     def report(self, split: str) -> dict[str, Any]:
         data: Any = self.trainer.datamodule
         values: dict[str, Any] = self.means[split].report()
-        # The mean is that of all processes, which agree by it on whether to ask for rates.
         values |= self.rates.report(split, data.error_names, bool(values["loss"].isnan()))
-        infinite = self.infinite[split].compute()
-        self.infinite[split].reset()
+        infinite, self._measured_infinite = summed(torch.tensor(float(self._measured_infinite))), 0
         if infinite:
             values["infinite"] = infinite
         return values
@@ -232,7 +233,7 @@ def losses_of(kind: str, logits: Tensor, steps: Tensor, target: Tensor, target_l
         target: int64 (B, U), zero in padding.
         target_lengths: int64 (B,).
     """
-    log_probs = logits.float().log_softmax(-1)
+    log_probs = at_least_float32(logits).log_softmax(-1)
     if kind == "viterbi":
         return _alignment_losses(log_probs, steps, target, target_lengths)
     arguments = (target, steps, target_lengths, BLANK, "none")

@@ -16,6 +16,8 @@ from rnnlab.baselines import match_beats
 from rnnlab.data.ecg import TOLERANCE
 from rnnlab.decoding.beats import UNIT, BeatFinder
 from rnnlab.decoding.sampling import check_number
+from rnnlab.models.layers import at_least_float32
+from rnnlab.tasks.means import sum_of_means
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 from rnnlab.tasks.task import Task
 
@@ -75,7 +77,7 @@ class DelineationTask(Task):
     ) -> None:
         errors = (f"{name}_error_ms" for name in ("r", "q", "s", "qrs"))
         super().__init__(
-            *(model, optim, schedule, "loss", "r_sensitivity", "r_precision"),
+            *(model, optim, schedule, "loss", "distance", "r_sensitivity", "r_precision"),
             *(*errors, "wide_sensitivity", "wide_precision"),
         )
         check_number("task.limit_ms", limit_ms)
@@ -84,9 +86,7 @@ class DelineationTask(Task):
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         signal, points, is_scored = batch
-        loss = self._loss(self.model(signal), points, is_scored)
-        self.train_loss.add(self, loss, len(signal))
-        return loss
+        return self.train_loss.add_sums(self, *self._terms(self.model(signal), points, is_scored))
 
     def check(self, batch: Any) -> None:
         """Raise ValueError unless the model scores each point of the data in each frame of a batch."""
@@ -96,21 +96,21 @@ class DelineationTask(Task):
         if scores.shape != expected:
             raise ValueError(f"the model's scores are {tuple(scores.shape)}, and {expected} are needed")
 
-    def _loss(self, scores: Tensor, points: Tensor, is_scored: Tensor) -> Tensor:
-        scores = scores.float()
+    def _terms(self, scores: Tensor, points: Tensor, is_scored: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Return the two means of the loss, each as a sum and what it is divided by."""
+        scores = at_least_float32(scores)
         share, distance, is_near, is_known = targets(points, is_scored, len(scores), self.model.frame_seconds)
         entropies = binary_cross_entropy_with_logits(scores[..., 0], share, reduction="none")
         errors = (scores[..., 1:] - distance).abs().mean(dim=-1)
-        return entropies[is_known].sum() / share.sum().clamp(min=1) + 2 * errors[is_near].sum() / is_near.sum().clamp(
-            min=1
-        )
+        return (entropies[is_known].sum(), share.sum()), (2 * errors[is_near].sum(), is_near.sum())
 
     def measure(self, batch: Any, split: str) -> None:
         signal, points, is_scored = batch
         scores = self.model(signal)
-        loss = self._loss(scores, points, is_scored)
-        self.means[split].update(loss=loss.double(), weight=float(len(signal)))
-        if not loss.isfinite():  # a model that diverged has no answers
+        terms = self._terms(scores, points, is_scored)
+        for name, (total, count) in zip(("loss", "distance"), terms, strict=True):
+            self.means[split].add(name, total, count)
+        if not sum_of_means(terms).isfinite():  # a model that diverged has no answers
             return
         rows = zip(scores.transpose(0, 1).float().cpu().numpy(), points.cpu(), is_scored.cpu(), strict=True)
         for row, true, counts in rows:
@@ -142,6 +142,11 @@ class DelineationTask(Task):
         for name, given in values.items():
             if len(given):
                 self.means[split].update(**{name: torch.from_numpy(given.astype(np.float64))})
+
+    def report(self, split: str) -> dict[str, Any]:
+        values = super().report(split)
+        values["loss"] = values["loss"] + values.pop("distance")
+        return values
 
     def is_wide(self, points: np.ndarray) -> np.ndarray:
         """Return whether the QRS of beats (K, 5) is longer than the limit, (K,)."""

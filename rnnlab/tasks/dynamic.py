@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from rnnlab.data import Window
+from rnnlab.models.layers import at_least_float32
 from rnnlab.tasks.carry import Carry, read_window
 
 # Windows of training text from which the sizes of gradients are learnt.
@@ -82,4 +83,4 @@ def _window_nats(model: nn.Module, window: Window, carry: Carry) -> Tensor:
     window = Window(*(part.to(device) if isinstance(part, Tensor) else part for part in window))
     logits = read_window(model, window, carry)
     scored = window.targets >= 0
-    return cross_entropy(logits[scored].float(), window.targets[scored], reduction="none")
+    return cross_entropy(at_least_float32(logits[scored]), window.targets[scored], reduction="none")

@@ -44,8 +44,7 @@ class ForecastingTask(WindowedTask):
     def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
         y = batch[1]
         loss = mse_loss(self._forecast(batch, self.carry), y)
-        self.train_loss.add(self, loss, y[..., 0].numel())
-        return loss
+        return self.train_loss.add(self, loss, y[..., 0].numel())
 
     def check(self, batch: tuple[Tensor, ...]) -> None:
         """Raise ValueError unless the model's forecasts of a batch have the shape of its targets.

@@ -44,8 +44,7 @@ class GenerationTask(Task):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         vectors, sequences = batch
         loss = mse_loss(self.model(vectors), sequences)
-        self.train_loss.add(self, loss, sequences.numel())
-        return loss
+        return self.train_loss.add(self, loss, sequences.numel())
 
     def check(self, batch: tuple[Tensor, Tensor]) -> None:
         """Raise ValueError unless the model's sequences have the shape of the right ones."""

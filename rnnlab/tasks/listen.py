@@ -87,8 +87,7 @@ class ListenTask(SearchTask):
         heard = listening(batch)
         losses, total = symbol_losses(self.model(heard), heard.target, self.label_smoothing), _count(heard)
         loss = losses.sum() / total
-        self.train_loss.add(self, loss, total)
-        return loss
+        return self.train_loss.add(self, loss, total)
 
     def check(self, batch: Any) -> None:
         """Raise ValueError unless the model's logits for a batch are one row for each symbol of the targets."""

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torchmetrics.text import CharErrorRate, WordErrorRate
 
+from rnnlab.tasks.union import summed
+
 RATES = {"cer": CharErrorRate, "wer": WordErrorRate, "ler": WordErrorRate}  # ler: of labels written as words
 
 
@@ -35,6 +37,7 @@ class ErrorRates(nn.Module):
         values: dict[str, Any] = {}
         for name, rate in self.rates[split].items():
             if name in {"cer", *names}:
-                values[name] = torch.nan if has_diverged else rate.compute().double()
+                errors, total = summed(torch.stack([rate.errors, rate.total]))
+                values[name] = torch.nan if has_diverged else (errors / total).double()
             rate.reset()
         return values

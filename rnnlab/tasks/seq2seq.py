@@ -18,8 +18,10 @@ from rnnlab.data.pair_rows import PairBatch
 from rnnlab.decoding import Hypothesis, translate
 from rnnlab.decoding.sampling import check_integer, check_number
 from rnnlab.decoding.symbols import PADDING
+from rnnlab.models.layers import at_least_float32
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 from rnnlab.tasks.task import SearchTask
+from rnnlab.tasks.union import gathered
 
 
 class Seq2SeqTask(SearchTask):
@@ -100,8 +102,7 @@ class Seq2SeqTask(SearchTask):
         losses, count = symbol_losses(logits, batch.target, self.label_smoothing), (batch.target != PADDING).sum(dim=1)
         total = (batch.weight * count).sum()
         loss = (batch.weight * losses.sum(dim=1)).sum() / total
-        self.train_loss.add(self, loss, total)
-        return loss
+        return self.train_loss.add(self, loss, total)
 
     def check(self, batch: PairBatch) -> None:
         """Raise ValueError unless the model's logits for a batch are one row for each symbol of the targets."""
@@ -143,7 +144,8 @@ class Seq2SeqTask(SearchTask):
         if data.error_names:
             of_answers, of_symbols = data.error_names
             values |= {of_answers: 1 - values["exact_match"], of_symbols: values.pop("symbol_error")}
-        self.by_length[split] = {length: (self._right[length], self._all[length]) for length in sorted(self._all)}
+        right, total = (sum(gathered(counts), Counter()) for counts in (self._right, self._all))
+        self.by_length[split] = {length: (right[length], total[length]) for length in sorted(total)}
         self._right, self._all = Counter(), Counter()
         return values
 
@@ -175,7 +177,7 @@ def on_a_line(first: float, last: float, step: int, num_steps: float) -> float:
 def symbol_losses(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Return the cross-entropy of each symbol of targets (B, U) in nats, (B, U), zero in padding."""
     losses = cross_entropy(
-        logits.flatten(0, 1).float(),
+        at_least_float32(logits).flatten(0, 1),
         target.flatten(),
         ignore_index=PADDING,
         reduction="none",

@@ -48,8 +48,7 @@ class SeriesForecastingTask(Task):
         loss, weight = self.model.loss(batch)
         count = weight.sum()
         mean = (loss * weight).sum() / count.clamp(min=1)
-        self.train_loss.add(self, mean, count)
-        return mean
+        return self.train_loss.add(self, mean, count)
 
     def check_data(self, data: Any) -> None:
         """Raise ValueError unless all levels of `rnnlab.data.PanelData` are of the kind that the head can say."""

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from rnnlab.data.batches import IGNORED
 from rnnlab.data.sentences import TaggedBatch
+from rnnlab.models.layers import at_least_float32
 from rnnlab.tasks.confusion import ClassScore, Confusions
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory
 from rnnlab.tasks.task import Task, monitored
@@ -64,8 +65,7 @@ class TaggingTask(Task):
     def training_step(self, batch: TaggedBatch, batch_index: int) -> Tensor:
         count = (batch.tags >= 0).sum()
         loss = self._losses(self.model(batch), batch).sum() / count.clamp(min=1)  # sentences may be without any tag
-        self.train_loss.add(self, loss, count)
-        return loss
+        return self.train_loss.add(self, loss, count)
 
     def check(self, batch: TaggedBatch) -> None:
         """Raise ValueError unless the model scores each tag of the data at each token of a batch."""
@@ -83,7 +83,9 @@ class TaggingTask(Task):
         if self.model.crf is not None:
             return self.model.crf.loss(emissions, batch.tags, batch.lengths)
         tags = batch.tags.masked_fill(batch.tags < 0, IGNORED)
-        losses = cross_entropy(emissions.flatten(0, 1).float(), tags.flatten(), ignore_index=IGNORED, reduction="none")
+        losses = cross_entropy(
+            at_least_float32(emissions).flatten(0, 1), tags.flatten(), ignore_index=IGNORED, reduction="none"
+        )
         return losses.view_as(batch.tags).sum(dim=1)
 
     def measure(self, batch: TaggedBatch, split: str) -> None:

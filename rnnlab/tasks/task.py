@@ -12,6 +12,7 @@ from torch import nn
 from rnnlab.decoding.sampling import check_integer
 from rnnlab.tasks.means import EpochLoss, Means
 from rnnlab.tasks.schedule import OptimiserFactory, ScheduleFactory, complete_optimisers, restore_position
+from rnnlab.tasks.union import is_borrowed
 
 
 class Task(pl.LightningModule):
@@ -41,14 +42,16 @@ class Task(pl.LightningModule):
         raise NotImplementedError
 
     def report(self, split: str) -> dict[str, Any]:
-        """Return what a split came to, by names without 'val/' or 'test/', and start anew."""
+        """Return what a split came to in all processes, by names without 'val/' or 'test/', and start anew."""
         return self.means[split].report()
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
-        self.measure(batch, "val")
+        if not is_borrowed(self):
+            self.measure(batch, "val")
 
     def test_step(self, batch: Any, batch_index: int) -> None:
-        self.measure(batch, "test")
+        if not is_borrowed(self):
+            self.measure(batch, "test")
 
     def on_validation_epoch_end(self) -> None:
         self._log("val")

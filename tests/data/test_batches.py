@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from rnnlab.data.batches import EpochSampler, InMemoryData, batch_loader, split_rows
+from rnnlab.data.shares import Borrowed, Share
 
 
 def test_sampler_permutes_all_items():
@@ -48,6 +49,22 @@ def test_loader_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     list(loader)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("num_rows", "num_ranks"), [(12, 2), (10, 2), (9, 2), (10, 4), (3, 4)])
+def test_processes_share_the_batches_of_one_that_has_as_many_times_the_rows(num_rows, num_ranks):
+    def served(batch_size, share):
+        loader = batch_loader([torch.arange(num_rows)], batch_size, 0, share)
+        loader.sampler.set_epoch(1)
+        assert len(list(loader)) == len(loader)
+        return list(loader)
+
+    by_rank = [served(2, Share(rank, num_ranks)) for rank in range(num_ranks)]
+    for shares, (whole,) in zip(zip(*by_rank, strict=True), served(2 * num_ranks, Share()), strict=True):
+        own = [share[0] for share in shares if not isinstance(share, Borrowed)]
+        assert torch.equal(torch.cat(own), whole)
+        assert max(map(len, own)) <= min(map(len, own)) + 1
+        assert all(len(share.batch[0]) == 1 for share in shares if isinstance(share, Borrowed))
 
 
 def test_split_rows_cuts_in_order():

@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import rnnlab.data
-from rnnlab.data.buckets import BucketData, LengthBucketBatchSampler, bucket_loader
+from rnnlab.data.buckets import BucketData, BucketLoader, LengthBucketBatchSampler
+from rnnlab.data.shares import BorrowedRows
 from tests.tasks.helpers import quiet_trainer
 
 SIZES = {
@@ -34,17 +35,28 @@ def make(lengths, max_tokens, shuffle, seed, epoch, max_sentences, even=False, n
 
 
 @settings(deadline=None)
-@given(**SIZES, num_replicas=st.integers(1, 4))
-def test_every_index_comes_once_and_batches_keep_within_their_size(num_replicas, lengths, **sizes):
-    lengths = lengths[: len(lengths) // num_replicas * num_replicas]  # as many can always be dealt evenly
-    samplers = [make(lengths, num_replicas=num_replicas, rank=rank, **sizes) for rank in range(num_replicas)]
-    by_rank = [list(sampler) for sampler in samplers]
-    assert {len(batches) for batches in by_rank} == {len(sampler) for sampler in samplers} == {len(by_rank[0])}
-    batches = [batch for batches in by_rank for batch in batches]
+@given(**SIZES)
+def test_every_index_comes_once_and_batches_keep_within_their_size(lengths, **sizes):
+    batches = list(make(lengths, **sizes))
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= sizes["max_tokens"]
         assert sizes["max_sentences"] is None or len(batch) <= sizes["max_sentences"]
+
+
+@settings(deadline=None)
+@given(**SIZES, num_replicas=st.integers(2, 4))
+def test_the_batches_of_all_processes_are_those_of_one_with_as_many_times_the_size(num_replicas, **sizes):
+    by_rank = [list(make(**sizes, num_replicas=num_replicas, rank=rank)) for rank in range(num_replicas)]
+    larger = {
+        **sizes,
+        "max_tokens": sizes["max_tokens"] * num_replicas,
+        "max_sentences": sizes["max_sentences"] and sizes["max_sentences"] * num_replicas,
+    }
+    for shares, whole in zip(zip(*by_rank, strict=True), make(**larger), strict=True):
+        own = [share for share in shares if not isinstance(share, BorrowedRows)]
+        assert [index for share in own for index in share] == whole
+        assert all(len(share) == 1 and share[0] in whole for share in shares if share not in own)
 
 
 @settings(deadline=None)
@@ -111,8 +123,6 @@ def test_little_is_padding_and_company_changes():
         ({"seed": -1}, "seed must be an integer of at least 0, got -1"),
         ({"num_replicas": 0}, "num_replicas must be an integer of at least 1, got 0"),
         ({"num_replicas": 2, "rank": 2}, "rank must be an integer from 0 to 1, got 2"),
-        ({"num_replicas": 2}, "3 batches of one sequence cannot be dealt evenly to 2 processes"),
-        ({"num_replicas": 4, "max_tokens": 100}, "3 batches of one sequence cannot be dealt evenly to 4 processes"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
@@ -151,7 +161,7 @@ class Recorder(pl.LightningModule):
         self.saves_at, self.path = (epoch, step), path
 
     def train_dataloader(self):
-        return bucket_loader(Rows(), LengthBucketBatchSampler([1, 2, 3, 4] * 20, 40, seed=7))
+        return BucketLoader(Rows(), LengthBucketBatchSampler([1, 2, 3, 4] * 20, 40, seed=7))
 
     def training_step(self, batch, batch_index):
         self.seen.append((self.current_epoch, batch_index, batch.tolist()))

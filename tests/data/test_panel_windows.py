@@ -84,7 +84,7 @@ def test_batches_of_a_group_are_those_gathered_alone():
     origins = torch.tensor([[0, row] for row in range(6, 36)] + [[1, row] for row in range(6, 26)])
     loader = windows.loader(origins, 4, batch_size=8, shuffle_seed=1)
     batches = list(loader)
-    assert loader.batch_size > 8 and len(loader) == len(batches) == 7
+    assert loader.group > 1 and len(loader) == len(batches) == 7
     assert [len(batch.past) for batch in batches] == [8] * 6 + [2]
     for batch in batches:
         for found, expected in zip(batch, windows.gather(batch.origin, 4), strict=True):

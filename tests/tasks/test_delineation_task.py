@@ -13,6 +13,7 @@ from rnnlab.decoding.beats import BeatFinder
 from rnnlab.models import Delineator
 from rnnlab.tasks import DelineationTask
 from rnnlab.tasks.delineation import targets
+from rnnlab.tasks.means import sum_of_means
 from tests.tasks.helpers import quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")  # on purpose: the data are in memory
@@ -117,7 +118,11 @@ def test_wide_is_what_lasts_longer_than_the_limit():
     assert values["wide_sensitivity"] == 1 and values["wide_precision"] == 0.5  # a false beat is falsely wide, too
 
 
-def test_the_loss_of_a_part_is_the_mean_over_its_records():
+def loss_of(task, scores, points, is_scored):
+    return sum_of_means(task._terms(scores, points, is_scored))
+
+
+def test_the_loss_of_a_part_is_the_mean_over_its_beats():
     task = DelineationTask(Says(points_of([0.5])[None]), torch.optim.Adam)
     losses = []
     with torch.inference_mode():
@@ -125,7 +130,7 @@ def test_the_loss_of_a_part_is_the_mean_over_its_records():
             points = points_of([time])[None].expand(count, -1, -1)
             task.model.scores = task.model.scores[:, :1].expand(-1, count, -1)
             batch = torch.zeros(count, 500), points, torch.ones(count, 1, dtype=torch.bool)
-            losses.append(float(task._loss(task.model(batch[0]), *batch[1:])))
+            losses.append(float(loss_of(task, task.model(batch[0]), *batch[1:])))
             task.measure(batch, "val")
     assert float(task.report("val")["loss"]) == pytest.approx((losses[0] + 3 * losses[1]) / 4)
     assert losses[1] > 2 * losses[0]
@@ -163,8 +168,8 @@ def test_the_gradient_is_that_of_the_loss_in_padding_too():
     """Beats of a record beyond those of others do not touch the loss of those."""
     scores, points = torch.randn(125, 2, 6), torch.stack([points_of([0.5, NAN]), points_of([0.7, 1.3])])
     task = DelineationTask(Says(points), torch.optim.Adam)
-    alone = task._loss(scores[:, :1], points[:1, :1], torch.ones(1, 1, dtype=torch.bool))
-    padded = task._loss(scores[:, :1], points[:1], torch.tensor([[True, False]]))
+    alone = loss_of(task, scores[:, :1], points[:1, :1], torch.ones(1, 1, dtype=torch.bool))
+    padded = loss_of(task, scores[:, :1], points[:1], torch.tensor([[True, False]]))
     torch.testing.assert_close(alone, padded)
 
 
@@ -175,7 +180,7 @@ def test_the_loss_is_of_what_is_known_and_counts_a_distance_twice():
 
     def loss(off):
         scores = torch.cat([share.clamp(1e-6, 1 - 1e-6).logit().unsqueeze(-1), distance + off], dim=-1)
-        return task._loss(scores.requires_grad_(), points, is_scored), scores
+        return loss_of(task, scores.requires_grad_(), points, is_scored), scores
 
     (off, scores), (right, _) = loss(1.0), loss(0.0)
     assert (off - right).item() == pytest.approx(2.0)

@@ -41,7 +41,7 @@ def test_elements_count_by_weight():
 
 def test_a_training_loss_counts_each_batch_by_its_items():
     logged, optimiser = {}, SimpleNamespace(param_groups=[{"lr": 0.5}])
-    trainer = SimpleNamespace(is_last_batch=False, optimizers=[optimiser])
+    trainer = SimpleNamespace(is_last_batch=False, optimizers=[optimiser], datamodule=None)
     task = SimpleNamespace(trainer=trainer, log_dict=lambda values, **options: logged.update(values))
     loss = EpochLoss()
     loss.add(task, torch.tensor(1.0), 3)
