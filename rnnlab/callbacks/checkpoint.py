@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, Timer
 
+from rnnlab.callbacks.console import say
 from rnnlab.callbacks.files import write_checked
 
 
@@ -23,6 +24,9 @@ class LastAndBest(Checkpoint):
     An epoch whose metric is missing, for want of a validation, or not finite is never the best, so a run that diverged
     at once has no `best.ckpt`.
 
+    An epoch that `trainer.max_time` cuts short is not kept, unless it is the first: a run that is given more time goes
+    on as one that was never stopped.
+
     Args:
         directory: where both files go; made when first needed.
         monitor: metric and direction, ('val/loss', 'min') or (..., 'max').
@@ -35,6 +39,7 @@ class LastAndBest(Checkpoint):
         self.payload = payload
         self.best_value: float | None = None
         self.best_epoch: int | None = None
+        self.is_whole = True  # the last epoch that was kept
 
     @property
     def last_path(self) -> Path:
@@ -45,6 +50,10 @@ class LastAndBest(Checkpoint):
         return self.directory / "best.ckpt"
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.is_whole = trainer.is_last_batch
+        if not self.is_whole and self.last_path.exists() and _is_out_of_time(trainer):
+            say(f"the time is up within epoch {trainer.current_epoch + 1}, which is not kept")
+            return
         is_best = self._is_better(value := float(trainer.callback_metrics.get(self.metric, math.nan)))
         if is_best:
             self.best_value, self.best_epoch = value, trainer.current_epoch
@@ -70,7 +79,12 @@ class LastAndBest(Checkpoint):
         checkpoint["rnnlab"] = self.payload
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_value": self.best_value, "best_epoch": self.best_epoch}
+        return {"best_value": self.best_value, "best_epoch": self.best_epoch, "is_whole": self.is_whole}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+
+
+def _is_out_of_time(trainer: pl.Trainer) -> bool:
+    timers = (callback for callback in trainer.callbacks if isinstance(callback, Timer))
+    return any((left := timer.time_remaining()) is not None and left <= 0 for timer in timers)

@@ -1,7 +1,8 @@
 """Pictures of a finished run: how it learned, and what it forecasts.
 
 `on_run_end(trainer, task, metrics)` is a hook of `rnnlab train`, not of Lightning: it comes after the final test, when
-the task holds the best checkpoint and the final numbers, baselines among them, are known.
+the task holds the best checkpoint and the final numbers, baselines among them, are known. With `test=false` there are
+none of the test part, and no callback looks at it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from rnnlab.callbacks.ledger import read_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def has_test(metrics: dict[str, float]) -> bool:
+    """Tell whether the test part was measured, by the final numbers."""
+    return any(key.startswith("test/") for key in metrics)
 
 
 class LearningCurves(pl.Callback):
@@ -43,6 +49,8 @@ class Forecasts(pl.Callback):
 
     def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
         has_levels = hasattr(trainer.datamodule, "to_level")
+        if has_levels and not has_test(metrics):
+            return
         save_figure(trainer, "forecasts", (_of_levels if has_levels else _of_windows)(trainer, task, self.num_series))
 
 

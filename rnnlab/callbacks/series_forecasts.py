@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rnnlab.callbacks.figures import run_name, save_figure
+from rnnlab.callbacks.pictures import has_test
 from rnnlab.decoding.sampling import evaluating
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class SeriesForecasts(pl.Callback):
         self.num_windows, self.most_windows = num_windows, most_windows
 
     def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
+        if not has_test(metrics):
+            return
         data, name = trainer.datamodule, run_name(trainer)
         save_figure(
             trainer, "forecasts", forecasts(data, task, self.num_windows, f"Forecasts of the test part ({name})")

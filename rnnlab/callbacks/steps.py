@@ -13,6 +13,7 @@ import torch
 
 from rnnlab.callbacks.figures import run_name, save_figure
 from rnnlab.callbacks.files import write_text
+from rnnlab.callbacks.pictures import has_test
 from rnnlab.decoding.sampling import evaluating
 
 if TYPE_CHECKING:
@@ -37,11 +38,12 @@ class StepReport(pl.Callback):
 
     def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
         data: Any = trainer.datamodule
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["length", "right", "total"])
-        writer.writerows([bound, *counts] for bound, counts in right_by_length(data, task).items())
-        write_text(Path(trainer.default_root_dir) / "lengths.csv", text.getvalue())
+        if has_test(metrics):
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(["length", "right", "total"])
+            writer.writerows([bound, *counts] for bound, counts in right_by_length(data, task).items())
+            write_text(Path(trainer.default_root_dir) / "lengths.csv", text.getvalue())
         if self.max_states:
             from rnnlab.analysis.automaton import automaton_picture
 

@@ -13,6 +13,7 @@ import torch
 
 from rnnlab.callbacks.figures import run_name, save_figure
 from rnnlab.callbacks.files import write_text
+from rnnlab.callbacks.pictures import has_test
 from rnnlab.decoding.sampling import evaluating
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Waves(pl.Callback):
         self.num_waves = num_waves
 
     def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
+        if not has_test(metrics):
+            return
         _, _, errors = longer_waves(trainer.datamodule, task)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")

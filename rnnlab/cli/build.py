@@ -334,5 +334,7 @@ def _quiet_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     # The data is in memory and served in whole batches; worker processes would only add copies.
     warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers")
+    # The clock of a run that need not look at it any more; all other callbacks are those of the checkpoint.
+    warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`, callbacks .* \['Timer'\]")
     # Lightning's own use of torch's pytree (Lightning-AI/pytorch-lightning#21326).
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")

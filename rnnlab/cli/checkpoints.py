@@ -77,13 +77,29 @@ def load_weights(task: torch.nn.Module, path: Path) -> dict[str, Any]:
         UsageError: the checkpoint cannot be loaded, or belongs to a different model.
     """
     checkpoint = load_checkpoint(path)
-    _take_weights(task, checkpoint, path)
+    take_weights(task, checkpoint, path)
     return checkpoint
 
 
-def _take_weights(task: torch.nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
+def take_weights(task: torch.nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
+    """Give the weights of a checkpoint, read from `path`, to a task.
+
+    Raises:
+        UsageError: they belong to a different model, with the names of what does not fit.
+    """
+    own, given = task.state_dict(), checkpoint["state_dict"]
+    misfits = [f"{name} is missing" for name in own if name not in given]
+    misfits += [f"{name} has no place" for name in given if name not in own]
+    misfits += [
+        f"{name} has shape {tuple(given[name].shape)} and not {tuple(own[name].shape)}"
+        for name in own
+        if name in given and given[name].shape != own[name].shape
+    ]
+    if misfits:
+        more = f" and {len(misfits) - 5} more" if len(misfits) > 5 else ""
+        raise UsageError(f"checkpoint {path} does not fit this model: {', '.join(misfits[:5])}{more}")
     try:
-        task.load_state_dict(checkpoint["state_dict"])
+        task.load_state_dict(given)
     except RuntimeError as error:
         raise UsageError(f"checkpoint {path} does not fit this model: {error}") from error
 
@@ -112,4 +128,4 @@ def restore(data: LightningDataModule, task: torch.nn.Module, checkpoint: dict[s
             data.load_state_dict(state)  # other data say so; that the weights do not fit then says less
         except ValueError as error:
             raise UsageError(str(error)) from error
-    _take_weights(task, checkpoint, path)
+    take_weights(task, checkpoint, path)

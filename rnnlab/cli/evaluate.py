@@ -36,7 +36,7 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]:
+def evaluate(run_dir: Path, ckpt: str, overrides: list[str], with_test: bool = True) -> dict[str, float]:
     """Print a table of the checkpoint's numbers and write them to evaluate.json in the run directory.
 
     An evaluation of another checkpoint or under other settings is not overwritten: evaluate_2.json and so on are next.
@@ -46,6 +46,8 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
         run_dir: an existing run.
         ckpt: 'best', 'last' or the path of a checkpoint.
         overrides: `key=value` words that change the run's configuration, for example `trainer.accelerator=cpu`.
+
+        with_test: whether to measure the test part, too.
 
     Raises:
         UsageError: no such run, checkpoint or setting.
@@ -63,7 +65,7 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
     config = override(rundir.read_config(run_dir), overrides)
     results = results_dir(run_dir)
     run, checkpoint, path = restored(config, run_dir, ckpt)
-    metrics = measure(run)
+    metrics = measure(run, with_test)
     warn_of_other_data(overrides)
 
     epoch = checkpoint["epoch"] + 1
@@ -76,7 +78,11 @@ def evaluate(run_dir: Path, ckpt: str, overrides: list[str]) -> dict[str, float]
     if (told := verdict(metrics, run.task.monitor[0])) is not None:
         console.print(told, markup=False)
     results.mkdir(exist_ok=True)
-    which = {"checkpoint": str(path), "epoch": epoch, "overrides": overrides}
+    which = {
+        "checkpoint": str(path),
+        "epoch": epoch,
+        "overrides": overrides if with_test else [*overrides, "test=false"],
+    }
     target = free_path(results, "evaluate", which)
     write_json(target, {**which, "metrics": metrics})
     console.print(str(target), markup=False)

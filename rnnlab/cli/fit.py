@@ -20,6 +20,7 @@ from rnnlab.cli.errors import UsageError
 from rnnlab.cli.measure import compare, interruptible, measure
 from rnnlab.cli.memory import keep_freed_memory, peak_memory_mib
 from rnnlab.cli.naming import name_of
+from rnnlab.cli.origin import begin_with, find_origin
 from rnnlab.cli.provenance import provenance
 from rnnlab.cli.resume import last_checkpoint, starts_anew, stored_config
 from rnnlab.cli.stopping import sigterm_as_interrupt
@@ -43,6 +44,11 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
     """
     keep_freed_memory()
     config = {**config, "name": name_of(config, given)}
+    for key in ("train", "test"):
+        if not isinstance(config[key], bool):
+            raise UsageError(f"{key} must be true or false, got {config[key]!r}")
+    if not config["train"] and config["init_from"] is None:
+        return _measure_again(config, given)
     with sigterm_as_interrupt():
         if starts_anew(config):
             try:
@@ -55,10 +61,12 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
 
 def _start(config: dict[str, Any], given: list[str]) -> Path:
     use_threads(config["threads"])
+    origin = find_origin(config["init_from"]) if config["init_from"] is not None else None
     known = {**provenance(), "overrides": given, "sweep": config["paths"].get("sweep_dir")}
-    config = {**config, "resume": False, "provenance": known}
+    config = {**config, "resume": False, "provenance": {**known, "init_from": origin and origin.record}}
     with rundir.claim(config) as run_dir:
-        return _train(build(config, run_dir), run_dir, None)
+        run = build(config, run_dir)
+        return _train(run, run_dir, None, begin_with(run, origin) if origin else [])
 
 
 def _go_on(config: dict[str, Any], given: list[str]) -> Path:
@@ -71,12 +79,14 @@ def _go_on(config: dict[str, Any], given: list[str]) -> Path:
             return run_dir
         config, is_longer = found
         checkpoint = last_checkpoint(config, run_dir)
-        run = build(config, run_dir)
+        run, notes = build(config, run_dir), []
         _take_up(run, checkpoint)
+        if checkpoint is None and config.get("init_from") is not None:
+            notes = begin_with(run, find_origin(config["init_from"], config["provenance"]["init_from"]))
         if is_longer:  # from here on the run is unfinished
             (run_dir / METRICS).unlink(missing_ok=True)
             rundir.replace_config(run_dir, {**config, "resume": False})
-        return _train(run, run_dir, run.checkpoints.last_path if checkpoint else None)
+        return _train(run, run_dir, run.checkpoints.last_path if checkpoint else None, notes)
 
 
 def _unfinished(run_dir: Path, config: dict[str, Any], given: list[str]) -> tuple[dict[str, Any], bool] | None:
@@ -107,10 +117,12 @@ def _take_up(run: Run, checkpoint: dict[str, Any] | None) -> None:
         raise UsageError(str(error)) from error
 
 
-def _train(run: Run, run_dir: Path, resume_from: Path | None) -> Path:
+def _train(run: Run, run_dir: Path, resume_from: Path | None, notes: list[str]) -> Path:
     """Train with a log, and leave W&B in order however it ends."""
     handler = _open_log(run_dir)
     try:
+        for note in (*run.data.notes, *notes):
+            say(escape(note))
         _fit(run, run_dir, resume_from)
     except KeyboardInterrupt as stop:
         close_wandb(exit_code=1)
@@ -126,20 +138,12 @@ def _train(run: Run, run_dir: Path, resume_from: Path | None) -> Path:
 
 
 def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:
-    """Train, measure the best checkpoint, and write the final numbers."""
-    assert run.ledger is not None and run.checkpoints is not None
-    for note in run.data.notes:
-        say(escape(note))
-    with interruptible(run.trainer):
-        run.trainer.fit(run.task, datamodule=run.data, ckpt_path=resume_from, weights_only=True)
-    peak = peak_memory_mib()  # of training, before what baselines take
-    best = checkpoints.load_weights(run.task, _checkpoint_to_measure(run.checkpoints, run.ledger))
-    metrics = {**measure(run), **run.ledger.summary(), "best_epoch": best["epoch"] + 1}
-    if run.trainer.limit_train_batches == 1.0 and not run.trainer.overfit_batches:
-        metrics[f"time/{run.data.unit}_per_s"] = round(run.data.epoch_size / metrics["time/epoch_s"], 1)
-    if peak is not None:
-        metrics["memory/peak_mib"] = round(peak, 1)
-    for callback in run.trainer.callbacks:
+    """Train, measure the best checkpoint, and write the final numbers; or only measure the weights that are there."""
+    assert run.checkpoints is not None
+    config = run.checkpoints.payload["config"]
+    trained = _fitted(run, resume_from) if config.get("train", True) else {}
+    metrics = {**measure(run, config.get("test", True)), **trained}
+    for callback in run.trainer.callbacks if trained else ():
         if hasattr(callback, "on_run_end"):
             callback.on_run_end(run.trainer, run.task, metrics)
     for logger in run.trainer.loggers:
@@ -148,6 +152,38 @@ def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:
         say(line)
     close_wandb()
     write_json(run_dir / METRICS, metrics)
+
+
+def _fitted(run: Run, resume_from: Path | None) -> dict[str, Any]:
+    """Train, give the task its best weights, and return what training took."""
+    assert run.ledger is not None and run.checkpoints is not None
+    with interruptible(run.trainer):
+        run.trainer.fit(run.task, datamodule=run.data, ckpt_path=resume_from, weights_only=True)
+    peak = peak_memory_mib()  # of training, before what baselines take
+    best = checkpoints.load_weights(run.task, _checkpoint_to_measure(run.checkpoints, run.ledger))
+    took = {**run.ledger.summary(), "best_epoch": best["epoch"] + 1}
+    if run.trainer.limit_train_batches == 1.0 and not run.trainer.overfit_batches:
+        took[f"time/{run.data.unit}_per_s"] = round(run.data.epoch_size / took["time/epoch_s"], 1)
+    if peak is not None:
+        took["memory/peak_mib"] = round(peak, 1)
+    return took
+
+
+def _measure_again(config: dict[str, Any], given: list[str]) -> Path:
+    """Measure the run in `run_dir`, as `rnnlab evaluate` does: `train=false` without other weights.
+
+    Raises:
+        UsageError: there is none, or the command asks for another one.
+    """
+    from rnnlab.cli.evaluate import evaluate
+
+    if config["paths"]["run_dir"] is None:
+        raise UsageError("train=false needs init_from=RUN, whose weights are measured, or run_dir=DIR of a run")
+    run_dir = Path(config["paths"]["run_dir"])
+    asked = [word for word in given if word.partition("=")[0] not in ("train", "test")]
+    stored_config(run_dir, config, asked, whole=False)
+    evaluate(run_dir, "best", [], config["test"])
+    return run_dir
 
 
 def _checkpoint_to_measure(keeper: LastAndBest, ledger: Ledger) -> Path:

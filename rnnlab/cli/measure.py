@@ -60,13 +60,15 @@ def warn_of_other_data(overrides: Iterable[str]) -> None:
         console.print("note: with other data than the run's, its test split may hold what the run was trained on")
 
 
-def measure(run: Run) -> dict[str, float]:
+def measure(run: Run, with_test: bool = True) -> dict[str, float]:
     """Return validation and, if there is such data, test metrics of the task as it is, and the baselines.
+
+    Without the test, nothing is told of it: its baselines are left out as well.
 
     Loggers are told nothing: these numbers are no points of the curves of training.
     """
     metrics: dict[str, float] = {}
-    has_test = "test" in run.data.splits
+    has_test = with_test and "test" in run.data.splits
     loggers, run.trainer.loggers = run.trainer.loggers, []
     try:
         for measure_split in (run.trainer.validate, run.trainer.test) if has_test else (run.trainer.validate,):
@@ -76,7 +78,8 @@ def measure(run: Run) -> dict[str, float]:
                 metrics.update({key: float(value) for key, value in results.items()})
     finally:
         run.trainer.loggers = loggers
-    return {**metrics, **run.data.baselines()}
+    baselines = run.data.baselines().items()
+    return {**metrics, **{key: value for key, value in baselines if with_test or "/test/" not in key}}
 
 
 def compare(metrics: dict[str, float], monitor: str) -> list[str]:

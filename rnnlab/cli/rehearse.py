@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import lightning.pytorch as pl
@@ -57,6 +58,9 @@ def check_training(config: dict[str, Any]) -> None:
             raise UsageError(f"trainer.{key} must be an integer of at least 1, got {config[key]!r}")
     if config.get("limit_train_batches") == 0:
         raise UsageError(f"trainer.limit_train_batches={config['limit_train_batches']} leaves nothing to train on")
+    time = config.get("max_time")
+    if time is not None and not (isinstance(time, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", time)):
+        raise UsageError(f"trainer.max_time must be DD:HH:MM:SS, as 00:12:00:00 for twelve hours, got {time!r}")
     epochs, steps = config.get("max_epochs"), config.get("max_steps", -1)
     if steps != -1 and not _is_count(steps):
         raise UsageError(f"trainer.max_steps must be an integer of at least 1, or -1 for no limit, got {steps!r}")

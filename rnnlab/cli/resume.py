@@ -88,6 +88,13 @@ def last_checkpoint(config: dict[str, Any], run_dir: Path) -> dict[str, Any] | N
                 f"{trained.get(key)!r}; put it back, or train anew"
             )
         _check_longer(key, trained.get(key), now.get(key), config["schedule"])
+        if not checkpoint["callbacks"]["LastAndBest"].get("is_whole", True):
+            if checkpoint["epoch"] == 0:
+                return None  # what it had of its first epoch is trained again
+            raise UsageError(
+                f"{key} was {trained.get(key)!r}, got {now.get(key)!r}: the run ended within an epoch, and only from "
+                "the end of one can it go on as if it had never stopped; train anew"
+            )
     best_epoch = checkpoint["callbacks"].get("LastAndBest", {}).get("best_epoch")
     if best_epoch is not None and not (best := path.with_name("best.ckpt")).exists():
         raise UsageError(f"{best} is missing, the checkpoint of epoch {best_epoch + 1}; bring back a copy")

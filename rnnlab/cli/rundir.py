@@ -145,7 +145,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     """
     path = run_dir / CONFIG
     if not path.is_file():
-        raise UsageError(f"run_dir={run_dir} holds no run: {path} is missing{_other_runs(run_dir)}")
+        raise UsageError(f"run_dir={run_dir} holds no run: {path} is missing{other_runs(run_dir)}")
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -155,7 +155,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     return config
 
 
-def _other_runs(run_dir: Path) -> str:
+def other_runs(run_dir: Path) -> str:
     """Suggest a run beside or below a directory that holds none."""
     below = sorted(path.parent for path in run_dir.glob("*/config.yaml"))
     if below:

@@ -6,12 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from rnnlab.callbacks import LastAndBest
 from rnnlab.cli.main import main
+from rnnlab.tasks import AdditionTask
 from tests.covering import few
 
 pytestmark = pytest.mark.invariant
@@ -51,6 +53,7 @@ def killed(*args, **kwargs):
 
 setattr(owner, name, killed)
 from rnnlab.cli.main import main
+from rnnlab.tasks import AdditionTask
 sys.exit(main(["train", *words]))
 """
 
@@ -241,3 +244,48 @@ def assert_equal_runs(run_dir, uninterrupted):
 def test_resume_accepts_the_repeated_command(uninterrupted, capsys):
     assert main(["train", f"run_dir={uninterrupted}", *WORDS, "resume=true"]) == 0
     assert "is finished already" in capsys.readouterr().out
+
+
+class Clock:
+    """Time that passes with training steps only, a second each."""
+
+    def __init__(self, monkeypatch):
+        self.now, step = 0, AdditionTask.training_step
+
+        def stepped(*args):
+            self.now += 1
+            return step(*args)
+
+        monkeypatch.setattr(AdditionTask, "training_step", stepped)
+        monkeypatch.setattr("lightning.pytorch.callbacks.timer.time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+@pytest.mark.parametrize("how", ["true", "auto"])
+@pytest.mark.parametrize(
+    ("first", "then", "epochs"),
+    [(15, "00:00:01:00", 2), (4, "00:00:01:00", 0), (18, "null", 3)],
+    ids=["within an epoch", "within the first epoch", "with an epoch"],
+)
+def test_a_run_that_had_no_time_left_goes_on(first, then, epochs, how, uninterrupted, tmp_path, monkeypatch, capsys):
+    """It ends with what whole epochs there were, or with what it had of the first one; six steps an epoch."""
+    Clock(monkeypatch)
+    run_dir = tmp_path / "run"
+    command = ["train", f"run_dir={run_dir}", *WORDS]
+    assert main([*command, f"trainer.max_time=00:00:00:{first:02d}"]) == 0
+    assert json.loads((run_dir / "metrics.json").read_text())["best_epoch"] <= max(epochs, 1)
+    assert ("is not kept" in capsys.readouterr().out) == (first == 15)
+    kept = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+    assert kept["epoch"] + 1 == max(epochs, 1)
+    assert main([*command, f"trainer.max_time=00:00:00:{first:02d}", f"resume={how}"]) == 0
+    assert "is finished already" in capsys.readouterr().out
+    assert main([*command, f"trainer.max_time={then}", f"resume={how}"]) == 0
+    assert_equal_runs(run_dir, uninterrupted)
+    assert main([*command, f"trainer.max_time={then}", f"resume={how}"]) == 0
+    assert "is finished already" in capsys.readouterr().out
+
+
+def test_a_run_that_ended_within_an_epoch_by_its_steps_cannot_become_longer(tmp_path, capsys):
+    command = ["train", f"run_dir={tmp_path / 'run'}", *WORDS, "trainer.max_epochs=-1", "schedule=constant"]
+    assert main([*command, "+trainer.max_steps=8"]) == 0
+    assert main([*command, "+trainer.max_steps=20", "resume=true"]) == 2
+    assert "trainer.max_steps was 8, got 20: the run ended within an epoch" in capsys.readouterr().err
