@@ -335,6 +335,7 @@ class Layer(Stack, nn.RNNBase):
         seeds: Sequence[int | Tensor],
         mask: Tensor | None = None,
         reset: Tensor | None = None,
+        is_step: bool = False,
     ) -> tuple[Tensor, Tensors]:
         """Run layers and directions one by one: x (T, B, I), states (L*D, B, width)."""
         options, view, names, given = self.regularisation, self._view, self._names, iter(weights)
@@ -343,7 +344,7 @@ class Layer(Stack, nn.RNNBase):
             state, side_weights = tuple(part[k] for part in states), {name: next(given) for name in names}
             additions, reverse = options.additions(seed, self.training, self.step_clips), k % self.num_directions == 1
             sides.append(Side(view, "chain", backend, state, view.chain, side_weights, additions, reverse, seed))
-        outputs, results = self._run(x, sides, options, mask, reset)
+        outputs, results = self._run(x, sides, options, mask, reset, is_step=is_step)
         return outputs[0], tuple(map(torch.stack, zip(*(final for _, final, _ in results), strict=True)))
 
     def step(self, x_t: Tensor, state: Any = None) -> tuple[Tensor, Hidden]:
@@ -373,7 +374,9 @@ class Layer(Stack, nn.RNNBase):
         batch = x.shape[0]
         states = self._states(state, batch, x, weights[0], batched, cast_to)
         backend = "aten"
-        if not is_torchs_step(self.backend, not self.proj_size and self.regularisation == NOTHING):
+        is_recorded = self.recording is not None and torch.is_grad_enabled()
+        is_plain = not is_recorded and not self.proj_size and self.regularisation == NOTHING
+        if not is_torchs_step(self.backend, is_plain):
             backend = choose(self.backend, self._call(x, weights, "step", batch, states)).backend
         with without_autocast(x.device, cast_to):
             if cast_to is not None:
@@ -383,7 +386,7 @@ class Layer(Stack, nn.RNNBase):
             if backend == "aten":
                 y, states = self._aten_step(x, states, weights)
             else:
-                output, states = self._stack(backend, x.unsqueeze(0), states, weights, seeds)
+                output, states = self._stack(backend, x.unsqueeze(0), states, weights, seeds, is_step=True)
                 y = output[0]
         if not batched:
             return y.squeeze(0), self._as_hidden([part.squeeze(1) for part in states])

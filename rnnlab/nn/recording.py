@@ -60,6 +60,8 @@ class Flow(NamedTuple):
 class Recording:
     """What `layer.record()` gives: a `Flow` for each layer and direction, of the last call of `forward` with gradients.
 
+    Calls of `step` are one call of as many steps, until a backward pass has come through them.
+
     Example:
         >>> import torch, rnnlab.nn
         >>> layer = rnnlab.nn.LSTM(3, 4)
@@ -71,12 +73,20 @@ class Recording:
 
     def __init__(self, values: bool) -> None:
         self.values = values
-        self._sides: list[_Direction] = []
+        self._sides: list[_Direction] | list[_Steps] = []
 
     def of_call(self, backwards: Sequence[bool], num_steps: int) -> list[_Direction]:
         """Return what records each layer and direction of a call, by whether they start at the end."""
-        self._sides = [_Direction(self.values, num_steps, reverse) for reverse in backwards]
-        return self._sides
+        self._sides = sides = [_Direction(self.values, num_steps, reverse) for reverse in backwards]
+        return sides
+
+    def of_step(self, num_layers: int) -> list[_Direction]:
+        """Return what records each layer of a step, which goes on with those before it."""
+        sides = [side for side in self._sides if isinstance(side, _Steps) and not side.is_told]
+        if len(sides) != num_layers:
+            sides = [_Steps(self.values) for _ in range(num_layers)]
+        self._sides = sides
+        return [side.next() for side in sides]
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Become None in copies: nothing would end the recording of a copied layer."""
@@ -107,9 +117,14 @@ class _Direction:
             self._pieces = []  # of an earlier pass through the same graph
         self._pieces.append(flow)
 
+    @property
+    def is_told(self) -> bool:
+        """Whether a gradient has come."""
+        return bool(self._pieces)
+
     def flow(self) -> Flow:
         if not self._pieces:
-            raise RuntimeError("no gradient has come through this call: call backward on what the layer gave")
+            raise RuntimeError(_NONE_CAME)
         missing = self.num_steps - sum(map(_steps_of, self._pieces))  # of windows that no gradient came to
         kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in ("state", "gate", "direct", "recurrent", "value")}
         for kind, name in self._pieces[0]:
@@ -119,6 +134,41 @@ class _Direction:
             whole = torch.cat(parts if self.reverse else parts[::-1])
             kinds[kind][name] = whole if kind == "value" else whole.sqrt()
         return Flow(*kinds.values())
+
+
+class _Steps:
+    """What records one layer in calls of `step`, one after the other."""
+
+    def __init__(self, values: bool) -> None:
+        self.values = values
+        self._steps: list[_Direction] = []
+
+    def next(self) -> _Direction:
+        """Return what records the next step."""
+        self._steps.append(_Direction(self.values, 1, False))
+        return self._steps[-1]
+
+    @property
+    def is_told(self) -> bool:
+        """Whether a gradient has come to any of them."""
+        return any(step.is_told for step in self._steps)
+
+    def flow(self) -> Flow:
+        flows = [step.flow() if step.is_told else None for step in self._steps]
+        like = next((flow for flow in flows if flow is not None), None)
+        if like is None:
+            raise RuntimeError(_NONE_CAME)
+        kinds: dict[str, dict[str, Tensor]] = {}
+        for kind, named in like._asdict().items():
+            nothing = torch.nan if kind == "values" else 0.0
+            kinds[kind] = {
+                name: torch.cat([torch.full_like(one, nothing) if f is None else getattr(f, kind)[name] for f in flows])
+                for name, one in named.items()
+            }
+        return Flow(**kinds)
+
+
+_NONE_CAME = "no gradient has come through this call: call backward on what the layer gave"
 
 
 def _steps_of(flow: Squares) -> int:
@@ -132,7 +182,7 @@ class Recordable:
 
     @contextmanager
     def record(self, values: bool = False) -> Iterator[Recording]:
-        """Let calls of `forward` within the context record the gradients of their backward pass.
+        """Let calls of `forward` and of `step` within the context record the gradients of their backward pass.
 
         Norms cost some percent of a step. `backend="auto"` takes one that records: the compiled one on a CPU, Triton's
         pointwise one on CUDA; torch's own kernels and those of one launch do not.
@@ -151,8 +201,11 @@ class Recordable:
             self.recording = before
 
 
-def recorded(recording: Recording, sides: Sequence[Side], x: Tensor) -> Sequence[Side]:
+def recorded(recording: Recording, sides: Sequence[Side], x: Tensor, is_step: bool) -> Sequence[Side]:
     """Return the directions of the layers of a call on x (T, B, I), so that their backward passes are recorded.
+
+    Args:
+        is_step: whether it is a call of `step`, T = 1.
 
     Raises:
         RuntimeError: the call is being compiled or transformed.
@@ -163,7 +216,10 @@ def recorded(recording: Recording, sides: Sequence[Side], x: Tensor) -> Sequence
         raise RuntimeError("compiled programs record no gradients: leave torch.compile or layer.record()")
     if is_transformed():
         raise RuntimeError("transforms of torch.func record no gradients: leave them or layer.record()")
-    recorders = recording.of_call([side.reverse for side in sides], len(x))
+    if is_step:
+        recorders = recording.of_step(len(sides))
+    else:
+        recorders = recording.of_call([side.reverse for side in sides], len(x))
     return [
         side._replace(additions=side.additions._replace(recorder=recorder))
         for side, recorder in zip(sides, recorders, strict=True)

@@ -345,7 +345,9 @@ class Recurrent(CellStack):
         found = self._plain_step(cells, x, start, options)
         if found is None:
             x = x.unsqueeze(0)
-            outputs, results = self._run(x, self._sides(x, start, options, "step"), options[0], None, None)
+            outputs, results = self._run(
+                x, self._sides(x, start, options, "step"), options[0], None, None, is_step=True
+            )
             found = outputs[0][0], [final for _, final, _ in results]
         y, finals = found
         return y if batched else y[0], tuple(self._in_form(finals, start, batched))

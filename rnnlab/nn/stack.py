@@ -57,6 +57,7 @@ class Stack(Recordable):
         mask: Tensor | None,
         reset: Tensor | None,
         collect: bool = False,
+        is_step: bool = False,
     ) -> tuple[list[Tensor], list[Result]]:
         """Run all layers.
 
@@ -67,12 +68,13 @@ class Stack(Recordable):
             mask: (T, B, 1) boolean or None.
             reset: (T, B, 1) boolean or None.
             collect: ask for all states.
+            is_step: say that T = 1 is one of several calls.
 
         Returns:
             output (T, B, F), one or, with merge "none", two; and what each layer and direction gave.
         """
         if self.recording is not None:
-            sides = recorded(self.recording, sides, x)
+            sides = recorded(self.recording, sides, x, is_step)
         results: list[Result] = []
         outputs: list[Tensor] = []
         for layer in range(self.num_layers):
@@ -230,6 +232,8 @@ class CellStack(Stack, Carrying):
         """
         between = self.norm is not None or self.residual or self.dropout and self.training
         if between or self.backend not in ("auto", "reference") or self.checkpoint_steps is not None:
+            return None
+        if self.recording is not None and torch.is_grad_enabled():
             return None
         if autocast_dtype(x.device) is not None:
             return None

@@ -142,6 +142,55 @@ def test_windows_are_put_together(way):
     assert_same(flows(parts, x, upstream), expected, tolerance=1e-6)
 
 
+STEPPED = {
+    "lstm": lambda: rnnlab.nn.LSTM(F, H, num_layers=2),
+    "gru": lambda: Recurrent(rnnlab.nn.GatedGRUCell(F, H)),
+    "torch's cell": lambda: Recurrent(rnnlab.nn.LSTMCell(F, H)),
+    "minGRU": lambda: Recurrent(rnnlab.nn.MinGRUCell(F, H)),
+    "eager": lambda: rnnlab.nn.LSTM(F, H, backend="eager"),
+}
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_steps_are_one_call(name):
+    torch.manual_seed(0)
+    layer, x, upstream = STEPPED[name](), rows(T, B, F).float(), rows(T, B, H).float()
+    expected = flows(layer, x, upstream)
+    with layer.record(values=True) as recording:
+        for _ in range(2):  # what comes after a backward pass is another call
+            state, outputs = None, []
+            for x_t in x:
+                y, state = layer.step(x_t, state)
+                outputs.append(y)
+            parts = [part for one in state for part in (one if isinstance(one, tuple) else (one,))]
+            (
+                (torch.stack(outputs) * upstream).sum() + sum((p * math.cos(k + 1)).sum() for k, p in enumerate(parts))
+            ).backward()
+            found = [recording[k] for k in range(len(recording))]
+            if name == "minGRU":  # a step is a scan, which knows no gates
+                found, right = (
+                    [f._replace(gate={}, recurrent={}, values={}) for f in many] for many in (found, expected)
+                )
+            assert_same(found, right if name == "minGRU" else expected)
+        layer(x)[0].sum().backward()
+        assert recording[0].state["h"].shape == (T, B)
+
+
+def test_steps_without_a_gradient_are_zero():
+    layer, x = rnnlab.nn.GRU(F, H), rows(T, B, F).float()
+    with layer.record(values=True) as recording:
+        y, state = layer.step(x[0])
+        y_1, _ = layer.step(x[1], state)
+        with torch.no_grad():
+            layer.step(x[2], state)
+        with pytest.raises(RuntimeError, match="no gradient has come"):
+            recording[0]
+        y.sum().backward()
+    flow = recording[0]
+    assert (flow.state["h"] > 0).all(1).tolist() == [True, False]
+    assert flow.values["z"][1].isnan().all() and flow.gate["z"].shape == (2, B)
+
+
 def test_a_second_pass_replaces_the_first():
     layer = rnnlab.nn.GRU(F, H)
     with layer.record() as recording:
