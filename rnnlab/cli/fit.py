@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 from rich.markup import escape
 
 from rnnlab.callbacks import LastAndBest, Ledger
@@ -29,12 +31,13 @@ from rnnlab.cli.threads import use_threads
 METRICS = "metrics.json"  # comes last and marks the end
 
 
-def train(config: dict[str, Any], given: list[str]) -> Path:
+def train(config: dict[str, Any], given: list[str], watchers: Sequence[pl.Callback] = ()) -> Path:
     """Train one model and write its run directory; with `resume`, go on with the run that is there.
 
     Args:
         config: the resolved configuration.
         given: overrides of the command line, by which a resume decides whether the configuration was repeated.
+        watchers: callbacks beside those of the configuration.
 
     Returns:
         The run directory.
@@ -52,24 +55,29 @@ def train(config: dict[str, Any], given: list[str]) -> Path:
     with sigterm_as_interrupt():
         if starts_anew(config):
             try:
-                return _start(config, given)
+                return _start(config, given, watchers)
             except rundir.NotEmpty:
                 if config["resume"] != "auto":
                     raise
-        return _go_on(config, given)
+        return _go_on(config, given, watchers)
 
 
-def _start(config: dict[str, Any], given: list[str]) -> Path:
+def _start(config: dict[str, Any], given: list[str], watchers: Sequence[pl.Callback]) -> Path:
     use_threads(config["threads"])
     origin = find_origin(config["init_from"]) if config["init_from"] is not None else None
     known = {**provenance(), "overrides": given, "sweep": config["paths"].get("sweep_dir")}
     config = {**config, "resume": False, "provenance": {**known, "init_from": origin and origin.record}}
     with rundir.claim(config) as run_dir:
-        run = build(config, run_dir)
+        run = _watched(build(config, run_dir), watchers)
         return _train(run, run_dir, None, begin_with(run, origin) if origin else [])
 
 
-def _go_on(config: dict[str, Any], given: list[str]) -> Path:
+def _watched(run: Run, watchers: Sequence[pl.Callback]) -> Run:
+    run.trainer.callbacks[:0] = watchers  # type: ignore[attr-defined]
+    return run
+
+
+def _go_on(config: dict[str, Any], given: list[str], watchers: Sequence[pl.Callback]) -> Path:
     run_dir = Path(config["paths"]["run_dir"])
     if _unfinished(run_dir, config, given) is None:  # which can be told where nothing can be written, too
         return run_dir
@@ -79,7 +87,7 @@ def _go_on(config: dict[str, Any], given: list[str]) -> Path:
             return run_dir
         config, is_longer = found
         checkpoint = last_checkpoint(config, run_dir)
-        run, notes = build(config, run_dir), []
+        run, notes = _watched(build(config, run_dir), watchers), []
         _take_up(run, checkpoint)
         if checkpoint is None and config.get("init_from") is not None:
             notes = begin_with(run, find_origin(config["init_from"], config["provenance"]["init_from"]))

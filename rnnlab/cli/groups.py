@@ -15,13 +15,19 @@ def conf_dir() -> Path:
 
 
 def groups() -> list[str]:
-    """Return the names of all groups; those of Hydra itself are not for a run to choose."""
-    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir() and path.name != "hydra")
+    """Return the names of all groups of a run: neither Hydra's own nor searches."""
+    folders = (path.name for path in conf_dir().iterdir() if path.is_dir())
+    return sorted(name for name in folders if name not in ("hydra", "search"))
 
 
 def options(group: str) -> list[str]:
     """Return the names of a group's files, such as 'addition/lstm' of 'experiment', those of plugins too."""
     return sorted(_files(group))
+
+
+def searches() -> dict[str, Path]:
+    """Return the files of `rnnlab search search=NAME` by their names."""
+    return _files("search")
 
 
 def _files(group: str) -> dict[str, Path]:

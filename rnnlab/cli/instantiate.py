@@ -9,7 +9,7 @@ from typing import Any
 from rnnlab.cli import plugins
 from rnnlab.cli.errors import UsageError, nearest
 
-ALLOWED = ("rnnlab.", "torch.", "lightning.")
+ALLOWED = ("rnnlab.", "torch.", "lightning.", "optuna.")
 
 # What a parameter annotated by one of these plain types takes. A name may look like a number.
 _TAKES: dict[str, tuple[tuple[type, ...], str]] = {
@@ -71,7 +71,7 @@ def _check_arguments(config: Any, allowed: tuple[str, ...]) -> None:
 
 
 def _is_own(target: Any, allowed: tuple[str, ...]) -> bool:
-    return isinstance(target, str) and target.startswith(allowed) and not target.startswith(("torch.", "lightning."))
+    return isinstance(target, str) and target.startswith(allowed) and not target.startswith(ALLOWED[1:])
 
 
 def _parameters(target: str) -> Mapping[str, inspect.Parameter]:

@@ -19,6 +19,11 @@ from rnnlab_kernels.cache import use_node_local_cache
 # What a verb does, and its options.
 VERBS = {
     "train": ("train a model", "[experiment=NAME] [key=value ...] [run_dir=DIR [resume=true|auto]] [-m] [--cfg job]"),
+    "search": (
+        "search for a better configuration, with Optuna",
+        "experiment=NAME search=NAME [search.trials=N] [search.KEY=VALUE] [key=interval(LOW,HIGH)|range(FROM,TO)|"
+        "choice(A,B) ...] [key=value ...] [sweep_dir=DIR] [max_jobs=N]",
+    ),
     "sweep": (
         "go on with a sweep: what is not finished, from where it was",
         "resume DIR [max_jobs=N] [retry_failed=true] [hydra/launcher=NAME] [hydra.launcher.KEY=VALUE]",

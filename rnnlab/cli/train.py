@@ -1,4 +1,4 @@
-"""`rnnlab train`: one run; with `-m` a sweep, which sweep.py begins."""
+"""`rnnlab train`: one run; with `-m` a sweep, which sweeping.py begins."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def main(words: list[str]) -> int:
                 raise UsageError(f"{word} is not for rnnlab: {hint}")
     sweeps = any(word in ("-m", "--multirun") or word.upper() == "HYDRA.MODE=MULTIRUN" for word in words)
     if sweeps and not any(word.partition("=")[0] in _SHOWS for word in words):
-        from rnnlab.cli import sweep
+        from rnnlab.cli import sweeping
 
-        return sweep.start(words)
+        return sweeping.start(words)
     for word in words:
         if re.match(r"(paths\.)?sweep_dir=|max_jobs=|retry_failed=", word):
             raise UsageError(f"{word} goes with -m: a single run has run_dir=DIR")

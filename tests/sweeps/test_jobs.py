@@ -2,7 +2,7 @@
 
 import pytest
 
-from rnnlab.cli.sweep import expand
+from rnnlab.cli.sweeping import expand
 from rnnlab.sweeps import local
 from rnnlab.sweeps.local import Local
 

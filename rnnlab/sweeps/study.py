@@ -1,0 +1,183 @@
+"""A study of Optuna's behind a sweep: where its trials are kept, and what a job of the sweep is to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import optuna
+
+JOURNAL = "journal.log"
+_JOB = "job"  # the attribute of a trial that names its job
+
+
+class Range(NamedTuple):
+    """Numbers from `low` to `high`, both among them.
+
+    Attributes:
+        low: the least.
+        high: the greatest.
+        step: between two of them; None for all.
+        log: whether every factor is worth the same.
+        whole: whether they are integers.
+    """
+
+    low: float
+    high: float
+    step: float | None
+    log: bool
+    whole: bool
+
+
+class Choice(NamedTuple):
+    """Words, one of which is chosen."""
+
+    words: tuple[str, ...]
+
+
+Space = dict[str, Range | Choice]
+
+
+def distributions(space: Space) -> dict[str, Any]:
+    """Return a space in Optuna's terms.
+
+    Raises:
+        ValueError: a range is empty, or logarithmic and not positive.
+    """
+    import optuna.distributions as optuna
+
+    def made(part: Range | Choice) -> Any:
+        if isinstance(part, Choice):
+            return optuna.CategoricalDistribution(part.words)
+        if part.whole:
+            return optuna.IntDistribution(int(part.low), int(part.high), log=part.log, step=int(part.step or 1))
+        return optuna.FloatDistribution(part.low, part.high, log=part.log, step=part.step)
+
+    found = {}
+    for key, part in space.items():
+        try:
+            found[key] = made(part)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
+    return found
+
+
+def words_of(params: dict[str, Any]) -> list[str]:
+    """Return the `key=value` words of what a trial was given."""
+    return [f"{key}={value}" for key, value in params.items()]
+
+
+def storage(sweep_dir: Path, url: str | None) -> Any:
+    """Open what trials are kept in: a journal in the sweep's directory, which many processes may write, or a database.
+
+    Raises:
+        ValueError: it cannot be opened.
+    """
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if url is None:
+        return optuna.storages.JournalStorage(JournalFileBackend(str(sweep_dir / JOURNAL)))
+    try:
+        return optuna.storages.RDBStorage(url)
+    except Exception as error:  # of SQLAlchemy and of the database's own package
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"search.storage={url} cannot be opened: {reason}") from error
+
+
+def open_study(sweep_dir: Path, search: dict[str, Any], sampler: Any = None, pruner: Any = None) -> optuna.Study:
+    """Return the study of a search, made if it is not there.
+
+    Raises:
+        ValueError: its storage cannot be opened, or has lost it.
+    """
+    import optuna
+
+    name = search["study"] or sweep_dir.absolute().name
+    place = storage(sweep_dir, search["storage"])
+    direction = {"min": "minimize", "max": "maximize"}[search["mode"]]
+    return optuna.create_study(
+        storage=place, study_name=name, direction=direction, sampler=sampler, pruner=pruner, load_if_exists=True
+    )
+
+
+def trial_of(study: optuna.Study, job: str, space: Space) -> optuna.Trial:
+    """Return the trial of a job: the one that it had begun, or a new one."""
+    import optuna
+
+    running = (optuna.trial.TrialState.RUNNING,)
+    for frozen in study.get_trials(deepcopy=False, states=running):
+        if frozen.user_attrs.get(_JOB) == job:
+            return optuna.Trial(study, frozen._trial_id)
+    trial = study.ask(distributions(space))
+    trial.set_user_attr(_JOB, job)
+    return trial
+
+
+def settle(study: optuna.Study, outcome: Callable[[str], float | str | None]) -> None:
+    """Tell a study what it was not told by processes that were killed.
+
+    Args:
+        study: of a search that nobody is at.
+        outcome: of a job by its name: its number, the name of another state, or None where it has not ended.
+    """
+    import optuna
+
+    states = optuna.trial.TrialState
+    for frozen in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+        ended = outcome(frozen.user_attrs[_JOB]) if _JOB in frozen.user_attrs else "fail"
+        if isinstance(ended, str):
+            study.tell(frozen.number, state=states[ended.upper()])
+        elif ended is not None:
+            study.tell(frozen.number, ended)
+
+
+class Tried(NamedTuple):
+    """A trial that is over: its job, state (complete, pruned, fail), number and words, and its place among others."""
+
+    job: str
+    state: str
+    value: float | None
+    words: list[str]
+    number: int
+
+
+def tried(study: optuna.Study) -> list[Tried]:
+    """Return the trials that are over, in the order in which they were begun."""
+    return [
+        Tried(
+            trial.user_attrs.get(_JOB, ""),
+            trial.state.name.lower(),
+            trial.values[0] if trial.values else None,
+            words_of(trial.params),
+            trial.number,
+        )
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished()
+    ]
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """Return how much each key of the space decided, shares of 1, by PED-ANOVA; empty where too few trials tell.
+
+    Watanabe et al. 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces".
+    """
+    import optuna
+
+    complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    varied = {key for key in (complete[0].params if complete else ()) if len({t.params[key] for t in complete}) > 1}
+    if len(complete) < 5 or not varied:
+        return {}
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(evaluate_on_local=False)
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator, params=sorted(varied))
+    return {key: float(value) for key, value in found.items()}
+
+
+def best(trials: Iterable[Tried], mode: str) -> Tried | None:
+    """Return the best of the complete trials."""
+    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    choose = max if mode == "max" else min
+    return choose(complete, key=lambda trial: trial.value, default=None)  # type: ignore[arg-type,return-value]
