@@ -101,6 +101,8 @@ def test_command_runs(
     if verb == "sweep":
         (ready / "SWEEP").mkdir()
         (ready / "SWEEP" / "sweep.yaml").write_text("words: []\nhow: []\n")  # tests/cli/test_sweep.py has one with jobs
+    if verb == "search":
+        words = [*words, "search.trials=2", *(word for word in SMALL if not word.startswith("rnn"))]
     run = shutil.copytree(run, ready / "DIR")
     words = [word.replace("run_dir=DIR", f"run_dir={run}").replace("column=xpos", "column=upos") for word in words]
     words = [word.replace("output=FILE", "output=ANSWERS") for word in words]
