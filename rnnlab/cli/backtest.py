@@ -48,7 +48,7 @@ def backtest(
     (`rnnlab.baselines.compare_forecasts`), of the mean of each fold.
 
     Args:
-        run_dir, ckpt, overrides: as of `rnnlab.cli.evaluate`.
+        run_dir, ckpt, overrides: as of `rnnlab.cli.evaluation`.
         num_folds: how many folds.
         stride: rows from one to the next; None for a horizon.
         retrain: whether to train anew for each; trained models are kept in `retrained` of the run, and used again.

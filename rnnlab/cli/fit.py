@@ -19,6 +19,7 @@ from rnnlab.callbacks.files import write_json
 from rnnlab.cli import checkpoints, rundir
 from rnnlab.cli.build import Run, build
 from rnnlab.cli.errors import UsageError
+from rnnlab.cli.evaluation import evaluate
 from rnnlab.cli.measure import compare, interruptible, measure
 from rnnlab.cli.memory import keep_freed_memory, peak_memory_mib
 from rnnlab.cli.naming import name_of
@@ -183,8 +184,6 @@ def _measure_again(config: dict[str, Any], given: list[str]) -> Path:
     Raises:
         UsageError: there is none, or the command asks for another one.
     """
-    from rnnlab.cli.evaluate import evaluate
-
     if config["paths"]["run_dir"] is None:
         raise UsageError("train=false needs init_from=RUN, whose weights are measured, or run_dir=DIR of a run")
     run_dir = Path(config["paths"]["run_dir"])
