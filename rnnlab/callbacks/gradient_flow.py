@@ -210,25 +210,30 @@ def _numbers(epoch: int, side: str, module: Any, k: int, recording: Recording) -
 def _of_gates(flow: Flow, module: Any, k: int) -> Iterator[tuple[str, str, float]]:
     """Yield the saturation of gates and the time constants of the states they keep."""
     reached = torch.stack(list(flow.state.values())).sum(0) > 0  # (T, B), not beyond a row's end
-    for name, values in flow.values.items():
+    values, kept = _activated(flow, module, k)
+    for name, gate in values.items():
         if name in _GATES:
-            gate = values[reached].float()  # (rows, H)
+            gate = gate[reached].float()  # (rows, H)
             yield "closed", name, float((gate < _CLOSED).float().mean())
             yield "open", name, float((gate > _OPEN).float().mean())
-    kept = _kept(flow, module, k)
     if kept is not None and reached.any():
         constants = -1 / kept[reached].float().mean(0).clamp(1e-6, 1 - 1e-6).log()
         for quantile in (0.1, 0.5, 0.9):
             yield "time_constant", f"{quantile:g}", float(constants.quantile(quantile))
 
 
-def _kept(flow: Flow, module: Any, k: int) -> Tensor | None:
-    """Return what a state before is multiplied with (T, B, H), if a gate says so."""
+def _activated(flow: Flow, module: Any, k: int) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Return the activated gates (T, B, H) by name, and what a state before is multiplied with, if a gate says so."""
+    values = flow.values
+    if {"q_f", "q_i"} <= values.keys():  # a minLSTM keeps shares in place of f and i, see its gate maths
+        q_f, q_i = values["q_f"].double(), values["q_i"].double()
+        rest = (0.5 * (1 - q_f - q_i)).clamp(min=1e-9)
+        return {"f": rest / (rest + q_f), "i": rest / (rest + q_i)}, 0.5 * (1 + q_i - q_f)
     keeping = keeping_gate(module if hasattr(module, "mode") else module.cells[k])
-    if keeping is None or keeping[0] not in flow.values:
-        return None
+    if keeping is None or keeping[0] not in values:
+        return values, None
     name, sign = keeping
-    return flow.values[name] if sign > 0 else 1 - flow.values[name]
+    return values, values[name] if sign > 0 else 1 - values[name]
 
 
 def _of_weights(module: Any, k: int) -> Iterator[tuple[str, str, float]]:

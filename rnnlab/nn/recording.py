@@ -35,7 +35,8 @@ class Flow(NamedTuple):
         gate: of the pre-activations of the gates.
         direct: of what step t hands back to a state before it element by element: the cell path of an LSTM, dc_t * f_t.
         recurrent: of what it hands back through the recurrent weights.
-        values: what the gate maths kept, (T, B, H), the activated gates among it; empty unless asked for.
+        values: what the gate maths kept, (T, B, H), the activated gates among it, of a minLSTM q_f and q_i, see
+            `rnnlab_kernels.cells.min_rnn`; empty unless asked for.
     """
 
     state: dict[str, Tensor]

@@ -10,12 +10,13 @@ import torch
 import rnnlab.nn
 from rnnlab.analysis.gradient_flow import gradient_flow
 from rnnlab.callbacks import GradientFlow
-from rnnlab.callbacks.gradient_flow import Number, _numbers, read_numbers, record_batch
+from rnnlab.callbacks.gradient_flow import Number, _activated, _numbers, read_numbers, record_batch
 from rnnlab.cli.build import build
 from rnnlab.cli.diagnose import _ONE_BATCH
 from rnnlab.cli.main import main
 from rnnlab.cli.rundir import read_config
-from rnnlab.nn import GRUCell, MinGRUCell, Recurrent
+from rnnlab.nn import GRUCell, MinGRUCell, MinLSTMCell, Recurrent
+from rnnlab.nn.cells.scan import Hidden
 from tests.covering import few
 
 WORDS = [
@@ -165,3 +166,21 @@ def test_time_constants_are_of_what_is_kept(cell, bias):
         layer(torch.randn(5, 3, 2))[0].sum().backward()
     found = [row.value for row in _numbers(0, "rnn", layer, 0, recording) if row.kind == "time_constant"]
     assert found == pytest.approx(3 * [-1 / torch.tensor(3.0).sigmoid().log().item()], rel=1e-4)
+
+
+@pytest.mark.parametrize(("f", "i"), [(0.0, 0.0), (4.0, -3.0), (-6.0, 2.0), (-5.0, -5.0), (9.0, 9.0)])
+def test_gates_of_a_min_lstm_are_told(f, i):
+    """It keeps shares of them alone."""
+    layer = Recurrent(MinLSTMCell(2, 4), backend="fused")
+    for parameter in layer.parameters():
+        torch.nn.init.zeros_(parameter)
+    layer.cells[0].bias_ih.data[:8] = torch.tensor([f, i]).repeat_interleave(4)
+    with layer.record(values=True) as recording:
+        layer(torch.randn(5, 3, 2), (Hidden(torch.ones(3, 4)),))[0].sum().backward()
+    found, kept = _activated(recording[0], layer, 0)
+    opened, shut = torch.sigmoid(torch.tensor([f, i], dtype=torch.float64))
+    for gate, right in (("f", opened), ("i", shut)):
+        torch.testing.assert_close(found[gate], right.expand(5, 3, 4), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(kept, (opened / (opened + shut)).expand(5, 3, 4), rtol=1e-5, atol=1e-6)
+    rows = {(row.kind, row.name) for row in _numbers(0, "rnn", layer, 0, recording)}
+    assert {("open", "f"), ("closed", "i"), ("time_constant", "0.5")} <= rows

@@ -59,6 +59,7 @@ LAYERS = {
     "dense peephole": lambda **k: Recurrent(rnnlab.nn.PeepholeLSTMCell(F, H, dense=True), **k),
     "coupled gates": lambda **k: Recurrent(rnnlab.nn.CIFGCell(F, H), **k),
     "layer norm": lambda **k: Recurrent(rnnlab.nn.LayerNormLSTMCell(F, H), **k),
+    "reset before": lambda **k: Recurrent(rnnlab.nn.GatedGRUCell(F, H, reset_after=False), **k),
     "minGRU": lambda **k: Recurrent(rnnlab.nn.MinGRUCell(F, H), **k),
     "minGRU, zoneout": lambda **k: Recurrent(rnnlab.nn.MinGRUCell(F, H), zoneout=0.3, **k),
 }
@@ -82,6 +83,15 @@ def test_the_numbers_are_those_of_autograd(name, options, backend):
     if name.startswith("minGRU"):  # a scan knows no gates
         found, expected = ([f._replace(gate={}, recurrent={}, values={}) for f in many] for many in (found, expected))
     assert_same(found, expected)
+
+
+@pytest.mark.parametrize("name", ["layer norm", "reset before", "peephole", "dense peephole", "coupled gates", "gru"])
+def test_all_activated_gates_are_told(name):
+    """Those that one part of a step hands on to another, too: o of a layer-norm LSTM, z of a GRU with reset before."""
+    layer = LAYERS[name]()
+    (flow,) = flows(layer, rows(T, B, F).float(), rows(T, B, H).float())
+    assert flow.gate.keys() - {"c"} <= flow.values.keys()
+    assert all(bool(((flow.values[g] > 0) & (flow.values[g] < 1)).all()) for g in flow.gate if g in "iforz")
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "recurrent dropout", "layer norm"])

@@ -8,7 +8,7 @@ A recorder is called once for each pass, with tensors by (kind, name):
 | gate | (T, B) | the pre-activation of a gate; of a split one its input part |
 | direct | (T, B) | what step t hands back to a state before it element by element: by gate maths or zoneout |
 | recurrent | (T, B) | what it hands back through products |
-| value | (T, B, H) | what gate maths kept, activated gates among it; by their names, memory that others read |
+| value | (T, B, H) | what gate maths kept and gates they hand on; by their names, memory that others read |
 
 Those of (T, B) are sums of squares over the units, before gradients are clipped. All are zero outside a row's length,
 direct and recurrent ones where a row is reset.
@@ -39,6 +39,12 @@ def obstacle_to_recording(chain: Chain, drops_candidate: bool) -> str:
             if cell.gates_total is None and _is_coupled(cell):
                 return f"gates_total of {cell.name} is not given: what one state owes to another would be missing"
     return ""
+
+
+def gates_given(chain: Chain, stage: Gates) -> list[tuple[str, int]]:
+    """Return name and place of the activated gates that an update gives out, for a later stage, in place of keeping."""
+    names = enumerate(zip(stage.cell.states, stage.out, strict=True))
+    return [(own, k) for k, (own, out) in names if own in stage.cell.gates and out not in chain.states]
 
 
 @cache

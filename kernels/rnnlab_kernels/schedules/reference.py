@@ -14,7 +14,7 @@ from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import EPS, Chain, Gates, Norm, Product
 from rnnlab_kernels.schedules.additions import NO_MASKS, PLAIN, Additions, Masks, clip_gradient, draw_masks, take_part
 from rnnlab_kernels.schedules.layout import Weights, named_weights, step_order, zero_padding
-from rnnlab_kernels.schedules.recording import Hooks
+from rnnlab_kernels.schedules.recording import Hooks, gates_given
 
 
 def reference(
@@ -107,6 +107,9 @@ def _step(
             values[stage.out] = layer_norm(source, source.shape[-1:], weights[stage.gain], shift, EPS)
         else:
             values |= _update(stage, gates_x, values, masks, t, hooks, before)
+            if hooks is not None:
+                for name, k in gates_given(chain, stage):
+                    hooks.keep(name, t, values[stage.out[k]])
         if hooks is not None:
             for name in stage.out if isinstance(stage, Gates) else (stage.out,):
                 if name in chain.states:

@@ -12,7 +12,7 @@ from rnnlab_kernels.schedules.compiled.program import Recipe
 from rnnlab_kernels.schedules.compiled.ragged import back_from, in_order, rows_of
 from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import as_bytes, zero_padding
-from rnnlab_kernels.schedules.recording import Key, within
+from rnnlab_kernels.schedules.recording import Key, gates_given, within
 from rnnlab_kernels.schedules.stepwise.frame import Frame
 from rnnlab_kernels.schedules.stepwise.gradients import Gradients
 
@@ -236,6 +236,9 @@ def _flow(frame: Frame, memory: dict[str, Tensor], order: Tensor | None) -> dict
         for number, step in enumerate(frame.plan.steps):
             for k, own in enumerate(() if step is None else step.cell.saved):
                 found["value", own] = memory[f"kept {number}"][:, k]
+        for stage in frame.chain.stages:
+            for own, k in gates_given(frame.chain, stage) if isinstance(stage, Gates) else ():
+                found["value", own] = memory[f"value {stage.out[k]}"]
     found = within(found, frame.call.mask, frame.call.additions.reset)  # rows of all in the order of the pass
     return found if order is None else {key: value.index_select(1, back_from(order)) for key, value in found.items()}
 

@@ -15,7 +15,7 @@ from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.additions import clamped
 from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import step_order, zero_padding
-from rnnlab_kernels.schedules.recording import Key, Tape, squares, within
+from rnnlab_kernels.schedules.recording import Key, Tape, gates_given, squares, within
 from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, Tensors
 from rnnlab_kernels.schedules.stepwise.gradients import Gradients
 from rnnlab_kernels.schedules.stepwise.products import bind_product
@@ -242,6 +242,8 @@ class _Backward(Gradients):
         if self.frame.call.additions.recorder.values:
             for name, value in zip(step.cell.saved, saved, strict=True):
                 self.tape.add("value", name, t, value)
+            for name, k in gates_given(self.frame.chain, stage):
+                self.tape.add("value", name, t, rest[1][k])
 
     def flow(self) -> dict[Key, Tensor]:
         """Return what a recorder is told, when the loop is done."""
