@@ -59,7 +59,7 @@ def test_results_about_a_run_that_cannot_be_written_go_to_the_working_directory(
     assert capsys.readouterr().err == f"rnnlab: {addition_run} cannot be written, results go to {results}\n"
     assert main(["diagnose", f"run_dir={addition_run}"]) == 0
     found = {path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file()}
-    assert found == {"evaluate.json", "figures/learning_curves.png"}
+    assert found == {"evaluate.json", "figures/gradient_flow.png", "figures/learning_curves.png"}
     assert sorted(addition_run.rglob("*")) == before
 
 
