@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import rnnlab.nn
+from rnnlab.cli.main import main
 from rnnlab_kernels import launch
+from tests.cli.conftest import TINY
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -21,6 +23,7 @@ def names(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "has_numba", lambda: False)
         patch.chdir(tmp_path_factory.mktemp("readme"))
+        assert main(["train", "run_dir=runs/lstm", "logger=csv", "callbacks=none", *TINY]) == 0
         for block in BLOCKS:
             exec(compile(block, "README.md", "exec"), found)
         found["files"] = sorted(path.name for path in Path.cwd().iterdir())
@@ -28,8 +31,8 @@ def names(tmp_path_factory):
 
 
 def test_blocks_run(names):
-    assert len(BLOCKS) == 5
-    assert names["files"] == ["gru.onnx"]
+    assert len(BLOCKS) == 6
+    assert names["files"] == ["gru.onnx", "runs"]
 
 
 def test_results_are_what_the_comments_say(names):

@@ -20,6 +20,7 @@ from rnnlab.cli import checkpoints, naming, plugins, rundir
 from rnnlab.cli.compose import override
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.instantiate import instantiate, root_cause
+from rnnlab.cli.moved import refound
 from rnnlab.cli.rehearse import (
     check_callbacks,
     check_logger,
@@ -106,7 +107,7 @@ def load(run_dir: Path, ckpt: str, overrides: Sequence[str]) -> tuple[Any, Any, 
     Raises:
         UsageError: no such run, checkpoint or setting.
     """
-    config = override(rundir.read_config(run_dir), overrides)
+    config = refound(override(rundir.read_config(run_dir), overrides))
     plugins.load(config.get("plugins"))
     path = checkpoints.checkpoint_path(run_dir, ckpt)
     checkpoint = checkpoints.load_checkpoint(path)

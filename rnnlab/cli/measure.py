@@ -14,6 +14,7 @@ from rnnlab.analysis.baselines import verdict
 from rnnlab.callbacks.console import console, readable
 from rnnlab.cli import checkpoints
 from rnnlab.cli.build import Run, build
+from rnnlab.cli.moved import refound
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def restored(
     """
     path = checkpoints.checkpoint_path(run_dir, ckpt)
     checkpoint = checkpoints.load_checkpoint(path)
-    run = build(config, checkpoint=checkpoint)
+    run = build(refound(config), checkpoint=checkpoint)
     checkpoints.restore(run.data, run.task, checkpoint, path)
     for note in run.data.notes if says_notes else ():
         console.print(note, markup=False)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
+from rnnlab.cli import answering
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.options import check_apart, check_output, count, files_of_run, flag, take
 
@@ -77,8 +77,6 @@ def predict(
         UsageError: no such run, file or checkpoint, a line that is no query ("file:line: what is wrong"), or a target
             that is among what is read.
     """
-    import torch
-
     from rnnlab.callbacks.console import console
     from rnnlab.callbacks.files import write_atomically, write_text
     from rnnlab.cli.build import load
@@ -90,24 +88,20 @@ def predict(
     with redirect_stdout(sys.stderr if target is None else sys.stdout):
         data, task, _ = load(run_dir, ckpt, overrides)
         if search:
-            _set_search(task, search, run_dir)
+            answering.set_search(task, search, run_dir)
         if times and not hasattr(task, "timed_step"):
             raise UsageError(f"times=true is for models of sounds trained by CTC, run_dir={run_dir} holds none")
         if horizon is not None:
-            if not hasattr(data, "ask_horizon"):
-                raise UsageError(f"horizon is for models of tables of series, run_dir={run_dir} holds none")
-            data.ask_horizon(horizon)
+            answering.ask_horizon(data, horizon, run_dir)
         with _stdin_file() if source is None else nullcontext(source) as path:  # sounds are read more than once
             given = str(path) if source is None else ""
             try:
                 queries = data.read_queries(path, encoding)
                 for one in targets:
                     check_apart(one, queries.files)
-                for note in (*queries.notes, *(task.notes_on(queries) if hasattr(task, "notes_on") else ())):
+                for note in answering.notes_on(task, queries):
                     print(f"rnnlab: {_named(note, given)}", file=sys.stderr)
-                with torch.inference_mode():
-                    answer = task.timed_step if times else task.predict_step
-                    outputs = [answer(batch) for batch in data.query_batches(queries)]
+                outputs = answering.outputs_of(data, queries, task.timed_step if times else task.predict_step)
                 if times:
                     outputs, spans = map(list, zip(*outputs, strict=True))
                 content = data.encode_answers(queries, outputs, "" if target is None else target.suffix)
@@ -122,22 +116,6 @@ def predict(
         return
     write_atomically(target, lambda part: part.write_bytes(content))
     console.print(f"{data.told(queries, outputs)} in {target}", markup=False)
-
-
-def _set_search(task: Any, search: dict[str, int], run_dir: Path) -> None:
-    """Set how a task searches for answers.
-
-    Raises:
-        UsageError: it does not search, or not so.
-    """
-    if not hasattr(task, "set_search"):
-        kinds = "models of pairs of sequences and of sounds"
-        raise UsageError(f"{' and '.join(search)} are for {kinds}, run_dir={run_dir} holds none")
-    n_best = search.get("n_best", task.n_best)
-    try:
-        task.set_search(search.get("beam", max(task.beam, n_best)), n_best, prefix="")
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 @contextmanager

@@ -209,5 +209,8 @@ class AdditionData(InMemoryData):
 
     def write_answers(self, queries: Queries, outputs: Sequence[Tensor]) -> str:
         """Return one line "question<TAB>answer" for each row of answer ids (N, digits+1), of all batches together."""
-        answers = [self.answer_text(ids) for batch in outputs for ids in batch]
-        return "".join(f"{question}\t{answer}\n" for question, answer in zip(queries.context, answers, strict=True))
+        pairs = zip(queries.context, self.answers(queries, outputs), strict=True)
+        return "".join(f"{question}\t{answer}\n" for question, answer in pairs)
+
+    def answers(self, queries: Queries, outputs: Sequence[Tensor]) -> list[str]:
+        return [self.answer_text(ids) for batch in outputs for ids in batch]

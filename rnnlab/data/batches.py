@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
 from rnnlab.data.checks import check_integer
+from rnnlab.data.question_files import lines_file
 from rnnlab.data.shares import ALONE, Borrowed, BorrowedRows, Share
 
 IGNORED = -100  # target that is not scored; torch's cross-entropy leaves it out
@@ -267,6 +268,20 @@ class InMemoryData(pl.LightningDataModule):
         """
         raise NotImplementedError
 
+    def queries_from(self, questions: Any, folder: Path) -> Queries:
+        """Return Python objects as questions: what `read_queries` reads, a line each, or the path of such a file.
+
+        Args:
+            questions: a path; or texts, or rows of numbers.
+            folder: where files may be written that are needed as long as the queries are.
+
+        Raises:
+            ValueError: they are of another kind, or as for `read_queries`.
+        """
+        if isinstance(questions, Path):
+            return self.read_queries(questions)
+        return self.read_queries(lines_file(questions, folder), "utf-8")
+
     def query_batches(self, queries: Queries) -> Iterable[Any]:
         """Return the queries as batches for a task's `predict_step`, in their order, made when they are asked for."""
         return [(rows,) for rows in queries.inputs.split(_QUERIES_A_BATCH)]
@@ -279,6 +294,14 @@ class InMemoryData(pl.LightningDataModule):
             outputs: the task's `predict_step` on each of `query_batches(queries)`.
         """
         raise NotImplementedError
+
+    def answers(self, queries: Queries, outputs: Sequence[Any]) -> Sequence[Any]:
+        """Return the answers as Python objects, one a question: lines of `write_answers`, where nothing else is said.
+
+        Args:
+            queries, outputs: as for `write_answers`.
+        """
+        return self.write_answers(queries, outputs).splitlines()
 
     def encode_answers(self, queries: Queries, outputs: Sequence[Any], suffix: str) -> bytes:
         """Return the content of the answer file: the text of `write_answers`, unless a suffix means another format."""

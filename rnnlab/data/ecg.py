@@ -5,6 +5,7 @@ Letters: R records, N samples, K beats of the record that has most.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from rnnlab.data.ecg_noise import Levels, draw_gaps, draw_noise, with_gaps
 from rnnlab.data.heartbeats import POINTS, Beats, Kinds, draw_beats, render
 from rnnlab.data.leads import Lead
 from rnnlab.data.physionet import annotation_file, read_beats
+from rnnlab.data.question_files import columns_file, wave_and_rate
 from rnnlab.data.records import answer_table, find_lead
 from rnnlab.data.resampling import Resampler
 
@@ -242,6 +244,19 @@ class ECGData(InMemoryData):
         """
         (found,) = outputs
         return answer_table(found.points, found.is_wide)
+
+    def queries_from(self, questions: Any, folder: Path) -> Queries:
+        """Return a lead (millivolts (N,), samples a second) as a question, or the path of a record."""
+        if isinstance(questions, Path):
+            return self.read_queries(questions)
+        signal, rate = wave_and_rate(questions)
+        columns = {"time": (np.arange(len(signal)) / rate).tolist(), str(self.lead or "lead"): signal.tolist()}
+        return self.read_queries(columns_file(columns, folder), "utf-8")
+
+    def answers(self, queries: Queries, outputs: Sequence[Any]) -> list[dict[str, float]]:
+        """Return the rows of the table of beats, by its columns."""
+        rows = csv.DictReader(self.write_answers(queries, outputs).splitlines())
+        return [{name: float(value) for name, value in row.items()} for row in rows]
 
     def encode_answers(self, queries: Queries, outputs: Sequence[Any], suffix: str) -> bytes:
         """Return the answer file: annotations of PhysioNet for '.atr', else the table."""

@@ -14,6 +14,10 @@ from rnnlab.data.checks import check_encoding
 from rnnlab.data.corpora import FILES, data_root, fetch
 
 
+class FileMissing(ValueError):
+    """A file is in none of the places where it was looked for."""
+
+
 def places_of(path: str | Path | int) -> list[Path]:
     """Return where a file of this name may be: as given, then below the folder that RNNLAB_DATA names."""
     root, name = data_root(), Path(str(path))
@@ -30,7 +34,7 @@ def find_file(path: str | Path | int, kind: str = "file") -> Path:
         kind: what is looked for, for the message: 'CSV file'.
 
     Raises:
-        ValueError: there is no such file; the message lists where it was looked for.
+        FileMissing: there is no such file; the message lists where it was looked for.
     """
     path, candidates = str(path), places_of(path)
     for candidate in candidates:
@@ -39,7 +43,7 @@ def find_file(path: str | Path | int, kind: str = "file") -> Path:
     if path in FILES:
         return fetch(path)
     hint = "" if data_root() else "; RNNLAB_DATA, where relative paths are looked for too, is not set"
-    raise ValueError(f"no {kind} at {' or '.join(map(str, candidates))}{hint}")
+    raise FileMissing(f"no {kind} at {' or '.join(map(str, candidates))}{hint}")
 
 
 def sha256_of(path: str | Path, kind: str = "file") -> str:

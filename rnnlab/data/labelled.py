@@ -223,6 +223,19 @@ class ClassData(BucketData):
             raise ValueError(f"{table.path}: has {table.series[0].values.shape[1]} values a step, the run {width}")
         return self.queries_of(table.series)
 
+    def queries_from(self, questions: Any, folder: Path) -> Queries:
+        """Return sequences of numbers, (T,) or (T, I) each, as questions, or the path of a file of them."""
+        if isinstance(questions, Path):
+            return self.read_queries(questions)
+        width, series = self.sizes["input_size"], []
+        for number, question in enumerate(questions, start=1):
+            values = np.asarray(question, dtype=np.float64)
+            values = values[:, None] if values.ndim == 1 else values
+            if values.ndim != 2 or values.shape[1] != width or not len(values) or not np.isfinite(values).all():
+                raise ValueError(f"question {number}: expected finite numbers (T, {width}), got shape {values.shape}")
+            series.append(Series(str(number), values, None))
+        return self.queries_of(series)
+
     def queries_of(self, series: Sequence[Series], notes: Sequence[str] = ()) -> Queries:
         """Return questions for the class of each sequence."""
         rows = self._rows([one._replace(label=None) for one in series])
@@ -236,13 +249,18 @@ class ClassData(BucketData):
             queries: what `read_queries` returned.
             outputs: probabilities of the classes, one tensor (B, K) for each of `query_batches`.
         """
+        answers = zip(queries.context[0], self.answers(queries, outputs), strict=True)
+        return "".join(f"{name}\t{label}\t{share:.4f}\n" for name, (label, share) in answers)
+
+    def answers(self, queries: Queries, outputs: Sequence[Tensor]) -> list[tuple[str, float]]:
+        """Return class and probability for each sequence."""
         names, batches = queries.context
-        lines = [""] * len(names)
+        found = [("", 0.0)] * len(names)
         for indices, output in zip(batches, outputs, strict=True):
             best = output.max(dim=1)
             for index, share, number in zip(indices, best.values.tolist(), best.indices.tolist(), strict=True):
-                lines[index] = f"{names[index]}\t{self.classes.symbols[number]}\t{share:.4f}\n"
-        return "".join(lines)
+                found[index] = self.classes.symbols[number], share
+        return found
 
 
 def _moments(values: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -186,9 +186,13 @@ class LabelledTextData(TextData):
 
     def write_answers(self, queries: Queries, outputs: Sequence[Tensor]) -> str:
         """Return a line "text<TAB>label<TAB>probability" a text, for probabilities (N, K) of all batches together."""
+        answers = zip(queries.inputs, self.answers(queries, outputs), strict=True)
+        return "".join(f"{line}\t{label}\t{probability:.4f}\n" for line, (label, probability) in answers)
+
+    def answers(self, queries: Queries, outputs: Sequence[Tensor]) -> list[tuple[str, float]]:
+        """Return label and probability for each text."""
         best, labels = torch.cat(list(outputs)).max(dim=1)
-        answers = zip(queries.inputs, labels.tolist(), best.tolist(), strict=True)
-        return "".join(f"{line}\t{self.labels[label]}\t{probability:.4f}\n" for line, label, probability in answers)
+        return [(self.labels[label], share) for label, share in zip(labels.tolist(), best.tolist(), strict=True)]
 
     def baselines(self) -> dict[str, float]:
         """Return those of `TextData`, which do not know the label, and an n-gram of the texts of each label.

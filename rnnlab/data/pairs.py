@@ -19,6 +19,7 @@ from rnnlab.data.batches import Queries
 from rnnlab.data.buckets import BucketData
 from rnnlab.data.checks import check_choice, check_encoding, check_integer
 from rnnlab.data.files import read_text
+from rnnlab.data.nbest import nbest_lines, nbest_texts
 from rnnlab.data.pair_rows import SPECIAL, Pair, PairBatch, PairRows, Tokens, encode_symbols
 from rnnlab.data.vocabulary import UNKNOWN, Vocabulary
 
@@ -263,17 +264,16 @@ class PairData(BucketData):
             outputs: for each of `query_batches`, for each of its rows, hypotheses with `ids`, without END, and
                 `log_prob`, the best one first.
         """
+        return nbest_lines(queries.context[0], self.answers(queries, outputs))
+
+    def answers(self, queries: Queries, outputs: Sequence[Sequence[Sequence[Any]]]) -> list[Any]:
+        """Return a text a source; of a search for several, texts with their log-probabilities, the best first."""
         lines, batches = queries.context
         answers: list[Sequence[Any]] = [()] * len(lines)
         for indices, output in zip(batches, outputs, strict=True):
             for index, hypotheses in zip(indices, output, strict=True):
                 answers[index] = hypotheses
-        is_many = any(len(hypotheses) > 1 for hypotheses in answers)
-        return "".join(
-            f"{line}\t{self.target_text(answer.ids)}" + (f"\t{answer.log_prob:.4f}\n" if is_many else "\n")
-            for line, hypotheses in zip(lines, answers, strict=True)
-            for answer in hypotheses
-        )
+        return nbest_texts(answers, self.target_text)
 
     def score_baseline(self, name: str, answer: Callable[[list[Tokens]], Sequence[Sequence[str]]]) -> dict[str, float]:
         """Return 'baseline/<name>/<part>/<metric>' of what answers sources, for validation and test."""

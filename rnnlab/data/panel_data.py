@@ -5,6 +5,7 @@ Letters as in `rnnlab.data.panel`.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -367,6 +368,21 @@ class PanelData(InMemoryData):
         panel, _ = queries.context
         pairs = zip(self.query_batches(queries), outputs, strict=True)
         return write_forecasts(panel, [self.in_levels(batch, forecast) for batch, forecast in pairs])
+
+    def queries_from(self, questions: Any, folder: Path) -> Queries:
+        """Return a data frame of the layout trained on as a question, or the path of a table."""
+        if isinstance(questions, Path):
+            return self.read_queries(questions)
+        if not hasattr(questions, "to_parquet"):
+            raise ValueError(f"expected a data frame or a Path, got {type(questions).__name__}")
+        questions.to_parquet(folder / "questions.parquet", index=False)
+        return self.read_queries(folder / "questions.parquet")
+
+    def answers(self, queries: Queries, outputs: Sequence[Forecast]) -> Any:
+        """Return the table of `write_answers` as a data frame."""
+        import pandas
+
+        return pandas.read_csv(io.StringIO(self.write_answers(queries, outputs)))
 
     def encode_answers(self, queries: Queries, outputs: Sequence[Forecast], suffix: str) -> bytes:
         if suffix in (".parquet", ".pq", ".gz"):

@@ -19,6 +19,7 @@ from rnnlab.data.batches import InMemoryData, Queries
 from rnnlab.data.checks import check_batch_size, check_choice, check_encoding, check_fraction, check_integer
 from rnnlab.data.csv_text import read_columns, write_number
 from rnnlab.data.files import sha256_of
+from rnnlab.data.question_files import columns_file
 from rnnlab.data.times import check_regular_times, read_times
 
 # How many roundings of a value two transformed ones may differ by and still be taken for equal.
@@ -298,12 +299,30 @@ class CSVData(InMemoryData):
 
         Each number has the digits that read back to the same float64.
         """
-        forecast = self.to_level(torch.cat(list(outputs)), queries.context)[0]
+        forecast = self.answers(queries, outputs)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["step", self.column])
         writer.writerows((step, write_number(value)) for step, value in enumerate(forecast.tolist(), start=1))
         return text.getvalue()
+
+    def queries_from(self, questions: Any, folder: Path) -> Queries:
+        """Return a data frame with the columns trained on, or the values of a series without times, as a question."""
+        if isinstance(questions, Path):
+            return self.read_queries(questions)
+        if hasattr(questions, "to_csv"):
+            questions.to_csv(folder / "questions.csv", index=False)
+            return self.read_queries(folder / "questions.csv", "utf-8")
+        if self.time_column is not None:
+            raise ValueError(f"expected a data frame with the columns {self.time_column} and {self.column}, or a Path")
+        values = np.asarray(questions, dtype=np.float64)
+        if values.ndim != 1:
+            raise ValueError(f"expected the values of a series (N,), got shape {values.shape}")
+        return self.read_queries(columns_file({self.column: values.tolist()}, folder), "utf-8")
+
+    def answers(self, queries: Queries, outputs: Sequence[Tensor]) -> np.ndarray:
+        """Return the forecast (horizon,) in the series' own units."""
+        return self.to_level(torch.cat(list(outputs)), queries.context)[0].numpy()
 
 
 def _column_name(argument: str, name: str | int) -> str:

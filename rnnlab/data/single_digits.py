@@ -15,6 +15,7 @@ from rnnlab.data.checks import check_integer, check_number, check_range
 from rnnlab.data.features import LogBands
 from rnnlab.data.labelled import ClassData
 from rnnlab.data.noise import in_noise, levelled, played
+from rnnlab.data.question_files import sound_files
 from rnnlab.data.series_files import Series
 from rnnlab.data.sound_files import find_sounds, read_sound
 from rnnlab.data.spoken_digits import NUM_TEST, SAMPLE_RATE, Digit, read_digits
@@ -146,3 +147,7 @@ class SingleDigitsData(ClassData):
             series.append(Series(str(file), frames, None))
             notes += sound.notes
         return self.queries_of(series, notes)
+
+    def queries_from(self, questions: Any, folder: Path) -> Queries:
+        """Return sounds (wave (N,), samples a second) as questions, or the path of a file or folder."""
+        return self.read_queries(questions if isinstance(questions, Path) else sound_files(questions, folder))

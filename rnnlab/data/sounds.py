@@ -18,6 +18,8 @@ from torch import Tensor
 from rnnlab.data.batches import Queries
 from rnnlab.data.buckets import BucketData
 from rnnlab.data.features import LogBands, Totals, standardise
+from rnnlab.data.nbest import nbest_lines, nbest_texts
+from rnnlab.data.question_files import sound_files
 from rnnlab.data.sound_files import find_sounds, sound_blocks
 from rnnlab.data.sound_rows import FileRows, LongSound, Recording, SoundBatch, SoundFile, SoundRows
 from rnnlab.data.vocabulary import Vocabulary
@@ -157,6 +159,10 @@ class SoundData(BucketData):
         rows = FileRows(files, self._features, self.eval_max_tokens)
         return Queries(rows, ([file.path for file in files], self._fixed_batches(rows, self.eval_max_tokens)), notes)
 
+    def queries_from(self, questions: Any, folder: Path) -> Queries:
+        """Return sounds (wave (N,), samples a second) as questions, or the path of a file or folder."""
+        return self.read_queries(questions if isinstance(questions, Path) else sound_files(questions, folder))
+
     def _heard(self, path: Path, notes: list[str]) -> SoundFile:
         """Return what one must know of a file before its features can be read; it is whole, then."""
         totals = Totals(self.bands.num_features)
@@ -186,13 +192,11 @@ class SoundData(BucketData):
             outputs: for each of `query_batches`, for each of its rows, transcripts with `ids` and `log_prob`, the best
                 one first.
         """
-        files, found = queries.context[0], self._by_file(queries, outputs)
-        is_many = any(len(transcripts) > 1 for transcripts in found)
-        return "".join(
-            f"{file}\t{self.text(best.ids)}" + (f"\t{best.log_prob:.4f}\n" if is_many else "\n")
-            for file, transcripts in zip(files, found, strict=True)
-            for best in transcripts
-        )
+        return nbest_lines(queries.context[0], self.answers(queries, outputs))
+
+    def answers(self, queries: Queries, outputs: Sequence[Sequence[Sequence[Any]]]) -> list[Any]:
+        """Return a text a sound; of a search for several, texts with their log-probabilities, the best first."""
+        return nbest_texts(self._by_file(queries, outputs), self.text)
 
     def write_times(self, queries: Queries, outputs: Sequence[Sequence[Sequence[Any]]]) -> str:
         """Return a table of file, symbol, start and end in seconds.

@@ -155,12 +155,16 @@ class StepData(BucketData):
             queries: what `read_queries` returned.
             outputs: classes of all steps, one tensor (B, T) for each of `query_batches`.
         """
+        pairs = zip(queries.context[0], self.answers(queries, outputs), strict=True)
+        return "".join(f"{line}\t{answer}\n" for line, answer in pairs)
+
+    def answers(self, queries: Queries, outputs: Sequence[Any]) -> list[str]:
         lines, batches = queries.context
         answers = [""] * len(lines)
         for indices, output in zip(batches, outputs, strict=True):
             for index, tags in zip(indices, output.tolist(), strict=True):
                 answers[index] = self.answer(tags[: int(queries.inputs.lengths[index])])
-        return "".join(f"{line}\t{answer}\n" for line, answer in zip(lines, answers, strict=True))
+        return answers
 
 
 def most_frequent(train: StepRows, rows: StepRows) -> float:

@@ -196,12 +196,17 @@ class SentenceData(BucketData):
             queries: what `read_queries` returned. Of plain text, each sentence stands below a comment '# text ='.
             outputs: numbers of the tags, one tensor (B, T) for each of `query_batches`.
         """
-        text, sentences, batches = queries.context
+        text, sentences, _ = queries.context
+        return fill_column(text, sentences, self.answers(queries, outputs), self.column)
+
+    def answers(self, queries: Queries, outputs: Sequence[Tensor]) -> list[list[str]]:
+        """Return the tags of the words of each sentence."""
+        _, sentences, batches = queries.context
         tags: list[list[str]] = [[] for _ in sentences]
         for indices, output in zip(batches, outputs, strict=True):
             for index, ids in zip(indices, output.tolist(), strict=True):
                 tags[index] = self.tags.decode(ids[: len(sentences[index].forms)])
-        return fill_column(text, sentences, tags, self.column)
+        return tags
 
 
 class TaggerData(SentenceData):

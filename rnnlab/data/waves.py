@@ -155,8 +155,10 @@ class WaveData(InMemoryData):
 
     def write_answers(self, queries: Queries, outputs: Sequence[Tensor]) -> str:
         """Return one line of comma-separated values for each wave (N, T), of all batches together."""
-        rows = (row for batch in outputs for row in batch.float().numpy(force=True))
-        return "".join(",".join(map(write_number, row)) + "\n" for row in rows)
+        return "".join(",".join(map(write_number, row)) + "\n" for row in self.answers(queries, outputs))
+
+    def answers(self, queries: Queries, outputs: Sequence[Tensor]) -> np.ndarray:
+        return torch.cat(list(outputs)).float().numpy(force=True)
 
 
 def without_noise(vectors: Tensor, num_steps: int, num_trained: int) -> Tensor:
