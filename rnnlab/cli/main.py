@@ -26,7 +26,8 @@ VERBS = {
     ),
     "sweep": (
         "go on with a sweep: what is not finished, from where it was",
-        "resume DIR [max_jobs=N] [retry_failed=true] [hydra/launcher=NAME] [hydra.launcher.KEY=VALUE]",
+        "resume DIR [max_jobs=N] [retry_failed=true] [skip_finished=false] [hydra/launcher=NAME] "
+        "[hydra.launcher.KEY=VALUE]",
     ),
     "evaluate": ("measure a trained run again", "run_dir=DIR [ckpt=best|last|FILE] [backtest.folds=N] [key=value ...]"),
     "predict": (

@@ -40,14 +40,14 @@ def main(words: list[str]) -> int:
     parts = {key: part._asdict() for key, part in space.items()}
     record = {**search, "space": parts, "first": first, "fixed": fixed}
     sweep_dir = sweeping.claim(plan, jobs, config, hydra, {"search": record})
-    return resume(sweep_dir, plan.how, plan.retry_failed)
+    return resume(sweep_dir, plan.how, plan.again)
 
 
-def resume(sweep_dir: Path, how: list[str], retry_failed: bool) -> int:
+def resume(sweep_dir: Path, how: list[str], again: set[str]) -> int:
     """Run the trials of a search that are not over, tell and draw what was found, and return the exit code."""
     search, story = sweeping.read(sweep_dir)["search"], Story(sweep_dir)
-    if retry_failed:
-        raise UsageError("retry_failed: a trial that failed is part of what the study knows, and is not tried again")
+    if again:
+        raise UsageError(f"a trial that has {' or '.join(sorted(again))} is part of what its study knows: it stays so")
     try:
         opened = study.open_study(sweep_dir, search)
         if not opened.get_trials(deepcopy=False):
@@ -61,7 +61,7 @@ def resume(sweep_dir: Path, how: list[str], retry_failed: bool) -> int:
         trial.settle(sweep_dir, search, story)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    code = sweeping.run(sweep_dir, how, retry_failed, trial.run_trial)
+    code = sweeping.run(sweep_dir, how, again, trial.run_trial)
     _finish(sweep_dir, search)
     return code
 

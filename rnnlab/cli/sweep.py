@@ -15,15 +15,15 @@ def main(words: list[str]) -> int:
         raise UsageError("give `rnnlab sweep resume DIR`, the directory of a sweep")
     sweep_dir, words = Path(words[1]), words[2:]
     record = sweeping.read(sweep_dir)
-    given, how = options.take(words, (), ("retry_failed",))
+    given, how = options.take(words, (), sweeping.AGAIN)
     for word in how:
         if not sweeping.HOW.match(word):
             raise UsageError(
-                f"{word}: the jobs of a sweep stay as they are; max_jobs=N, hydra/launcher=NAME, hydra.launcher.KEY= "
-                "and retry_failed=true may be given"
+                f"{word}: the jobs of a sweep stay as they are; max_jobs=N, hydra/launcher=NAME, hydra.launcher.KEY=, "
+                "retry_failed=true and skip_finished=false may be given"
             )
     new = {sweeping.hydra_key(word) for word in how}
     how = [*(word for word in record["how"] if sweeping.hydra_key(word) not in new), *how]
     if "search" in record:
-        return search.resume(sweep_dir, how, sweeping.retry(given))
-    return sweeping.run(sweep_dir, how, sweeping.retry(given), run_job)
+        return search.resume(sweep_dir, how, sweeping.again(given))
+    return sweeping.run(sweep_dir, how, sweeping.again(given), run_job)

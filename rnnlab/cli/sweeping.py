@@ -29,7 +29,7 @@ from rnnlab.sweeps.ledger import Story
 from rnnlab.sweeps.local import RunJob
 
 # Words of a sweep that are no part of any job's configuration: where it is, and how it runs this time.
-OPTIONS = ("sweep_dir", "retry_failed")
+AGAIN = ("retry_failed", "skip_finished")
 HOW = re.compile(r"[+~]*(hydra[./](?!searchpath)|max_jobs=)")
 
 
@@ -40,14 +40,14 @@ class Plan(NamedTuple):
         words: of its jobs.
         how: how it runs, this time.
         sweep_dir: where it is to be; None for a fresh directory.
-        retry_failed: whether jobs that failed are tried again.
+        again: states of jobs that have ended and are to be run again.
         command: all of it, as typed.
     """
 
     words: list[str]
     how: list[str]
     sweep_dir: Path | None
-    retry_failed: bool
+    again: set[str]
     command: list[str]
 
 
@@ -62,7 +62,7 @@ def start(words: list[str]) -> int:
     jobs = expand(plan.words)
     config, hydra = compose_first(jobs[0].overrides, plan.how)
     _check_choices(jobs)
-    return run(claim(plan, jobs, config, hydra), plan.how, plan.retry_failed, run_job)
+    return run(claim(plan, jobs, config, hydra), plan.how, plan.again, run_job)
 
 
 def compose_first(words: list[str], how: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -76,7 +76,7 @@ def parse(words: list[str]) -> Plan:
     Raises:
         UsageError: one of them means nothing in a sweep.
     """
-    given, rest = options.take(_without_flags(words[1:]), (), OPTIONS)
+    given, rest = options.take(_without_flags(words[1:]), (), ("sweep_dir", *AGAIN))
     for word in rest:
         if re.match(r"(paths\.)?(run_dir|sweep_dir)=", word):
             raise UsageError("a sweep has a directory for each job: sweep_dir=DIR says where they are")
@@ -85,7 +85,7 @@ def parse(words: list[str]) -> Plan:
     how = [word for word in rest if HOW.match(word)]
     sweep_dir = Path(given["sweep_dir"]) if "sweep_dir" in given else None
     rest = [word for word in rest if not HOW.match(word)]
-    return Plan(rest, how, sweep_dir, retry(given), ["rnnlab", *words])
+    return Plan(rest, how, sweep_dir, again(given), ["rnnlab", *words])
 
 
 def claim(
@@ -222,23 +222,25 @@ def _fresh(config: dict[str, Any]) -> Path:
     return next(path for path in names if not path.exists())
 
 
-def retry(given: dict[str, str]) -> bool:
-    """Return whether jobs that failed are to be tried again."""
-    return options.flag("retry_failed", given.get("retry_failed", "false"))
+def again(given: dict[str, str]) -> set[str]:
+    """Return the states of jobs that have ended and are to be run again: none, unless the words say so."""
+    retries = options.flag("retry_failed", given.get("retry_failed", "false"))
+    skips = options.flag("skip_finished", given.get("skip_finished", "true"))
+    return {state for state, wanted in (("failed", retries), ("finished", not skips)) if wanted}
 
 
-def run(sweep_dir: Path, how: list[str], retry_failed: bool, run_one: RunJob) -> int:
+def run(sweep_dir: Path, how: list[str], again: set[str], run_one: RunJob) -> int:
     """Run what is left of a sweep, tell what became of it, and return the exit code.
 
     Args:
         sweep_dir: the sweep.
         how: words of Hydra's that say how it runs.
-        retry_failed: whether jobs that failed are tried again.
+        again: states of jobs that have ended and are to be run again.
         run_one: what runs one job.
     """
     story = Story(sweep_dir)
     directory.settle(sweep_dir, story)
-    todo = directory.unfinished(story, retry_failed)
+    todo = directory.take_up(story, again)
     jobs = list(story.jobs)
     if todo:
         _, hydra = compose_first(todo[0].overrides, how)

@@ -31,7 +31,7 @@ def main(words: list[str]) -> int:
 
         return sweeping.start(words)
     for word in words:
-        if re.match(r"(paths\.)?sweep_dir=|max_jobs=|retry_failed=", word):
+        if re.match(r"(paths\.)?sweep_dir=|max_jobs=|retry_failed=|skip_finished=", word):
             raise UsageError(f"{word} goes with -m: a single run has run_dir=DIR")
     plugins.open_conf(next((read(word) for word in reversed(words) if word.startswith("plugins=")), None))
     run([_run_dir_override(word) if word.startswith("run_dir=") else readable(word, sweeps) for word in words], _train)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,18 +96,23 @@ def settle(sweep_dir: Path, story: ledger.Story) -> None:
     story.update()
 
 
-def unfinished(story: ledger.Story, retry_failed: bool) -> list[Job]:
-    """Return the jobs that are still to run, in the order in which they were queued.
+def take_up(story: ledger.Story, again: Collection[str] = ()) -> list[Job]:
+    """Return the jobs that are to run, in the order in which they were queued.
 
     Args:
         story: of the sweep.
-        retry_failed: whether jobs that failed are among them.
+        again: states of jobs that have ended and are to be run again; what a finished one has made is set aside, in
+            `NAME~1`, `NAME~2` and so on.
     """
-
-    def is_open(state: str) -> bool:
-        return state not in ledger.OVER or (retry_failed and state == "failed")
-
-    return [Job(name, line["overrides"], story.end) for name, line in story.jobs.items() if is_open(line["state"])]
+    ended = {name: line["state"] for name, line in story.jobs.items() if line["state"] in ledger.OVER}
+    for name in (name for name, state in ended.items() if state in again and state == "finished"):
+        run_dir = story.sweep_dir / name
+        names = (run_dir.with_name(f"{name}~{number}") for number in itertools.count(1))
+        run_dir.rename(next(path for path in names if not path.exists()))
+        ledger.append(story.sweep_dir, name, "queued")
+    story.update()
+    names_left = [name for name in story.jobs if name not in ended or ended[name] in again]
+    return [Job(name, story.jobs[name]["overrides"], story.end) for name in names_left]
 
 
 def count_states(story: ledger.Story, jobs: Iterable[str]) -> dict[str, int]:

@@ -61,6 +61,14 @@ def test_the_same_command_runs_what_is_missing(tmp_path, capsys):
     assert starts(tmp_path / "s") == expected
 
 
+def test_finished_jobs_run_again_on_request_and_their_runs_are_kept(tmp_path):
+    words = sweep(tmp_path / "s", "seed=0:2")
+    assert main(words) == main([*words, "skip_finished=false"]) == 0
+    assert set(starts(tmp_path / "s").values()) == {2}
+    first, second = weights(tmp_path / "s" / "seed=1~1"), weights(tmp_path / "s" / "seed=1")
+    assert all(torch.equal(value, first[key]) for key, value in second.items())
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
