@@ -131,7 +131,8 @@ def _jobs(sweep_dir: Path, root: Path) -> Iterator[Record]:
         metrics = _read_metrics(path)
         state = _STATES.get(line["state"], "unfinished") if metrics is None else "finished"
         error = str(line.get("error", "")) if state == "failed" else ""
-        yield Record(_name(path, root), path, state, metrics or {}, error, line.get("overrides"))
+        words = [*line["overrides"], *line.get("tried", ())] if "overrides" in line else None
+        yield Record(_name(path, root), path, state, metrics or {}, error, words)
 
 
 def _name(path: Path, root: Path) -> str:

@@ -27,10 +27,11 @@ def _train(sweep_dir: Path, one: Job) -> None:
     number = int(one.name.partition("=")[2])
     opened = _opened(sweep_dir, search, number)
     trial = study.trial_of(opened, one.name, space_of(search))
-    states = optuna.trial.TrialState
+    states, tried = optuna.trial.TrialState, study.words_of(trial.params)
+    ledger.append(sweep_dir, one.name, "epoch", epoch=0, tried=tried)
     try:
-        words = [*one.overrides, *study.words_of(trial.params)]
-        job.train(sweep_dir, Job(one.name, words), watchers=[TrialReport(trial, search["metric"])])
+        watchers = [TrialReport(trial, search["metric"])]
+        job.train(sweep_dir, Job(one.name, [*one.overrides, *tried]), watchers)
     except Pruned as error:
         opened.tell(trial, state=states.PRUNED)
         raise job.NotWorthIt(str(error)) from error

@@ -10,11 +10,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rnnlab.sweeps.directory import count_states
-from rnnlab.sweeps.ledger import Line, Story
+from rnnlab.sweeps.directory import RUNNING, count_states
+from rnnlab.sweeps.ledger import OVER, Line, Story
 
-_RUNNING = ("started", "epoch")
-_TOLD = ("finished", "failed", "pruned", "interrupted", "requeued")
+_TOLD = (*OVER, "interrupted", "requeued")
 
 
 class Board:
@@ -30,6 +29,7 @@ class Board:
         self.story, self.jobs = story, jobs
         self.console = console or Console(highlight=False, soft_wrap=True)
         self._began: dict[str, float] = {}
+        self._over = {job for job in jobs if story.state(job) in OVER}
         # Drawn by `update` alone: a thread that draws would not survive the forking of workers.
         self._live = (
             Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
@@ -53,6 +53,8 @@ class Board:
         for line in lines:
             if line["state"] == "started":
                 self._began[line["job"]] = time.monotonic()
+            if line["state"] in OVER:
+                self._over.add(line["job"])
             if line["state"] in _TOLD:
                 self.console.print(self._told(line))
         if self._live is not None:
@@ -60,21 +62,20 @@ class Board:
         return lines
 
     def _told(self, line: Line) -> Text:
-        reason = line.get("error") or line.get("reason")
         seconds = f" in {line['seconds']:.1f} s" if "seconds" in line else ""
-        ended = sum(self.story.state(job) in ("finished", "failed", "pruned") for job in self.jobs)
-        text = f"{ended}/{len(self.jobs)}  {line['job']} {line['state']}{seconds}{f': {reason}' if reason else ''}"
+        reason = f": {line.get('error') or line['reason']}" if line.keys() & {"error", "reason"} else ""
+        text = f"{len(self._over)}/{len(self.jobs)}  {line['job']} {line['state']}{seconds}{reason}"
         return Text(text, style="red" if line["state"] == "failed" else "")
 
     def _table(self) -> Table:
         states = count_states(self.story, self.jobs)
-        told = ", ".join(f"{number} {'running' if state in _RUNNING else state}" for state, number in states.items())
+        told = ", ".join(f"{number} {state}" for state, number in states.items())
         table = Table(title=told, title_justify="left", box=None)
         for column in ("job", "epoch", "seconds", "process"):
             table.add_column(column, justify="left" if column == "job" else "right")
         for job in self.jobs:
             line = self.story.jobs.get(job, {})
-            if line.get("state") in _RUNNING:
+            if line.get("state") in RUNNING:
                 seconds = f"{time.monotonic() - self._began[job]:.0f}" if job in self._began else ""
                 epoch = f"{line.get('epoch', 0)}/{line['epochs']}" if "epochs" in line else str(line.get("epoch", ""))
                 table.add_row(job, epoch, seconds, f"{line.get('host', '')}:{line.get('pid', '')}")

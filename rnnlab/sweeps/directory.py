@@ -14,6 +14,7 @@ from rnnlab.sweeps import ledger
 from rnnlab.sweeps.jobs import Job
 
 SWEEP = "sweep.yaml"
+RUNNING = ("started", "epoch")  # states of a job that is at work, or died without a word
 _FINISHED = "metrics.json"  # of a run, which writes it last
 
 
@@ -116,7 +117,8 @@ def take_up(story: ledger.Story, again: Collection[str] = ()) -> list[Job]:
 
 
 def count_states(story: ledger.Story, jobs: Iterable[str]) -> dict[str, int]:
-    """Return how many of the jobs are in each state, the most telling first."""
+    """Return how many of the jobs are in each state, the most telling first; what has begun is running."""
     states = [story.state(job) or "missing" for job in jobs]
-    order = ("finished", "failed", "pruned", "epoch", "started", "interrupted", "requeued", "queued", "missing")
+    states = ["running" if state in RUNNING else state for state in states]
+    order = ("finished", "failed", "pruned", "running", "interrupted", "requeued", "queued", "missing")
     return {state: states.count(state) for state in order if state in states}

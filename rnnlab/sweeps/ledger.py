@@ -7,6 +7,7 @@ A line is a JSON object with `time` (ISO, UTC), `job`, `state`, `host` and `pid`
 | queued | overrides | who makes the sweep |
 | started | | the job, each time it begins or goes on |
 | epoch | epoch (how many are done), epochs (how many there will be), the monitored metric | the job |
+| epoch | 0, and `tried`: the words that the study of a search chose | the job, a trial |
 | finished | seconds of training and measuring | the job |
 | failed | error (its first line), code | the job |
 | interrupted | reason | the job, or who saw it die |
