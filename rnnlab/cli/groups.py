@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import rnnlab
@@ -39,11 +40,25 @@ def _files(group: str) -> dict[str, Path]:
     }
 
 
-def questions() -> dict[str, str]:
-    """Return what each experiment asks, from the comments its file begins with; '' where it does not say."""
-    found = {}
+def heads() -> dict[str, dict[str, str]]:
+    """Return what each experiment says of itself in the comments that its file begins with, by their labels.
+
+    'question', 'command', 'expected', 'hardware', of some 'data'. A line without a label goes on with the one before.
+    """
+    found: dict[str, dict[str, str]] = {}
     for experiment, path in sorted(_files("experiment").items()):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        asked = (line.partition("question:")[2].strip() for line in lines if line.startswith("# question:"))
-        found[experiment] = next(asked, "")
+        head: dict[str, str] = {}
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if not line.startswith("#"):
+                break
+            if match := re.match(r"# ([a-z]+): +(.*)", line):
+                head[match[1]] = match[2].strip()
+            elif head and not line.startswith("# @"):
+                head[list(head)[-1]] += f" {line.lstrip('# ')}"
+        found[experiment] = head
     return found
+
+
+def questions() -> dict[str, str]:
+    """Return what each experiment asks; '' where it does not say."""
+    return {experiment: head.get("question", "") for experiment, head in heads().items()}

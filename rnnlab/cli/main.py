@@ -57,6 +57,12 @@ VERBS = {
         "time layers against torch.nn, or a cell against a plain loop",
         "[cell=NAME] [rounds=20] [output=FILE.json]",
     ),
+    "list": ("list experiments: question, expected numbers and time", "[PATTERN] [plugins=[NAME]]"),
+    "show": (
+        "show an experiment as it would run, and what differs from the defaults",
+        "experiment=NAME [key=value ...] [parameters=true]",
+    ),
+    "completion": ("print what lets a shell complete words", "bash|zsh|fish"),
     "doctor": ("tell what this machine can run, and what will not work", ""),
 }
 

@@ -63,11 +63,16 @@ def open_conf(names: Any) -> None:
     """
     from hydra.core.plugins import Plugins
 
+    find_conf(names)
+    Plugins.instance().register(_search_path())
+
+
+def find_conf(names: Any) -> None:
+    """Note the `conf` folders of plugins, for `rnnlab.cli.groups`."""
     _conf_dirs.clear()
     for name in check_names(names):
         found = _find(name).submodule_search_locations or ()
         _conf_dirs.extend(path for place in found if (path := Path(place) / "conf").is_dir())
-    Plugins.instance().register(_search_path())
 
 
 def conf_dirs() -> list[Path]:

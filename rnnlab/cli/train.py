@@ -14,7 +14,7 @@ from rnnlab.cli.words import quoted, read, readable
 _NOT_HERE = {
     r"hydra\.(run\.dir|output_subdir)=": "run_dir=DIR says where a run goes",
     r"hydra\.sweep\.": "sweep_dir=DIR says where a sweep goes",
-    r"(--shell-completion|-[a-z]*sc)\b": "there is no tab completion; `rnnlab train --help` lists the experiments",
+    r"(--shell-completion|-[a-z]*sc)\b": "`rnnlab completion bash` prints what completes words",
 }
 _SHOWS = ("--cfg", "-c", "--info", "-i")  # Hydra's flags that show the configuration and run nothing
 

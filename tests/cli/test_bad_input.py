@@ -91,7 +91,7 @@ REFUSED = [
     ("hydra.sweep.dir=here", "sweep_dir=DIR says where a sweep goes"),
     ("sweep_dir=here", "goes with -m: a single run has run_dir=DIR"),
     ("max_jobs=2", "goes with -m"),
-    ("-sc=install=bash", "there is no tab completion"),
+    ("-sc=install=bash", "`rnnlab completion bash` prints"),
 ]
 
 
