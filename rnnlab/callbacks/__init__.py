@@ -24,6 +24,7 @@ _PLACES = {
     "Samples": "samples",
     "SeriesForecasts": "series_forecasts",
     "SoundSamples": "sounds",
+    "StepLosses": "step_losses",
     "StepReport": "steps",
     "SweepStory": "sweep_story",
     "TagReport": "tagging",

@@ -1,8 +1,7 @@
-"""Where figures go: figures/NAME.png in the run directory, and W&B; and the end of a W&B run."""
+"""Where figures go: figures/NAME.png in the run directory, and to the loggers."""
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,18 +9,11 @@ from typing import TYPE_CHECKING
 
 from rnnlab.callbacks.console import say
 from rnnlab.callbacks.files import write_atomically
+from rnnlab.callbacks.loggers import log_picture
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
-    from lightning.pytorch.loggers import WandbLogger
     from matplotlib.figure import Figure
-
-
-def wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:
-    """Return the W&B loggers of a trainer, usually one or none."""
-    from lightning.pytorch.loggers import WandbLogger
-
-    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
 
 
 def run_name(trainer: pl.Trainer) -> str:
@@ -30,12 +22,11 @@ def run_name(trainer: pl.Trainer) -> str:
 
 
 def save_figure(trainer: pl.Trainer, name: str, figure: Figure) -> None:
-    """Save a figure as PNG below the trainer's root directory and log it to W&B as figures/NAME."""
+    """Save a figure as PNG below the trainer's root directory and show it to the loggers as figures/NAME."""
     path = Path(trainer.default_root_dir) / "figures" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_png(path, figure)
-    for logger in wandb_loggers(trainer):
-        logger.log_image(f"figures/{name}", images=[str(path)])
+    log_picture(trainer, f"figures/{name}", path)
 
 
 def write_png(path: Path, figure: Figure) -> None:
@@ -54,14 +45,3 @@ def tell_missing(name: str, characters: Iterable[str]) -> None:
     if codes:
         more = f" and {len(codes) - 10} more" if len(codes) > 10 else ""
         say(f"note: {name}: boxes stand for characters that no installed font has: {', '.join(codes[:10])}{more}")
-
-
-def close_wandb(exit_code: int = 0) -> None:
-    """End the W&B run of this process, if there is one, and wait until its file is complete.
-
-    Finishing a run only tells wandb's service to flush; the service's own end is what can be waited for.
-    """
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code)
-        wandb.teardown(exit_code)

@@ -12,12 +12,15 @@ from typing import Any
 import lightning.pytorch as pl
 
 from rnnlab.callbacks.files import write_atomically
+from rnnlab.callbacks.loggers import replay
 
 Row = dict[str, float]
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Read a metrics.csv; empty cells are left out, a missing file is an empty list.
+def read_rows(path: Path, key: str = "epoch") -> list[Row]:
+    """Read a metrics.csv, or another file whose rows all have a `key`.
+
+    Empty cells are left out, a missing file is an empty list.
 
     Raises:
         ValueError: a row is none of ours, with file and line; a file that was cut off within a row, for example.
@@ -28,8 +31,8 @@ def read_rows(path: Path) -> list[Row]:
     reader, rows = csv.DictReader(io.StringIO(text, newline=""), strict=True), []
     try:
         for row in reader:
-            rows.append({key: _number(cell) for key, cell in row.items() if cell != ""})
-        if not text.endswith("\n") or "epoch" not in reader.fieldnames or any("epoch" not in row for row in rows):
+            rows.append({name: _number(cell) for name, cell in row.items() if cell != ""})
+        if not text.endswith("\n") or key not in reader.fieldnames or any(key not in row for row in rows):
             raise ValueError("cut off")
     except (ValueError, TypeError, AttributeError, csv.Error) as error:  # cells too few are None, too many a list
         raise ValueError(f"{path}, line {reader.line_num}: not a whole row of metrics; bring back a copy") from error
@@ -60,7 +63,7 @@ class Ledger(pl.Callback):
     A row holds what was measured in its epoch, and nothing else: what was not is left out, here and for all callbacks.
     Columns: epoch, step, every metric the task logs, `time/epoch_s` (training alone, without validation) and
     `time/fit_s` (from the start of training, over all resumes). On resume, rows of epochs that are trained again are
-    dropped, and the kept ones are sent to the loggers once more, because an offline W&B run cannot be continued.
+    dropped, and the kept ones are sent to the loggers once more, see `replay`.
 
     Args:
         path: the metrics.csv.
@@ -113,9 +116,7 @@ class Ledger(pl.Callback):
         self._log_old_rows(trainer)  # nothing was left to train
 
     def _log_old_rows(self, trainer: pl.Trainer) -> None:
-        for row in self.rows[: self._num_old]:
-            for logger in trainer.loggers:
-                logger.log_metrics({key: value for key, value in row.items() if key != "step"}, int(row["step"]) - 1)
+        replay(trainer, self.rows[: self._num_old])
         self._num_old = 0
 
     def summary(self) -> dict[str, Any]:

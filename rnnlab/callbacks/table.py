@@ -1,4 +1,4 @@
-"""Rows that a callback gathers while a run trains, and W&B shows as a table."""
+"""Rows that a callback gathers while a run trains, and loggers show as a table."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 
-from rnnlab.callbacks.figures import wandb_loggers
+from rnnlab.callbacks.loggers import log_table
 
 
 class SampleTable(pl.Callback):
@@ -21,8 +21,7 @@ class SampleTable(pl.Callback):
         self.rows: list[list[Any]] = []
 
     def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
-        for logger in wandb_loggers(trainer):
-            logger.log_table("samples", columns=self.columns, data=self.rows)
+        log_table(trainer, "samples", self.columns, self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}

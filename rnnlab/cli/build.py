@@ -14,16 +14,16 @@ import lightning.pytorch as pl
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 
-from rnnlab.callbacks import LastAndBest, Ledger, SweepStory
+from rnnlab.callbacks import LastAndBest, Ledger, StepLosses, SweepStory
 from rnnlab.callbacks.reseed import Reseed, reseed
-from rnnlab.cli import checkpoints, naming, plugins, rundir
+from rnnlab.cli import checkpoints, plugins, rundir
 from rnnlab.cli.compose import override
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.instantiate import instantiate, root_cause
+from rnnlab.cli.loggers import build_loggers
 from rnnlab.cli.moved import refound
 from rnnlab.cli.rehearse import (
     check_callbacks,
-    check_logger,
     check_trainer,
     check_training,
     rehearse_step,
@@ -33,9 +33,6 @@ from rnnlab.cli.threads import use_threads
 from rnnlab.data import TextData
 from rnnlab.decoding import CharacterModel
 from rnnlab.models.layers import RecurrentFactory
-
-# Of the W&B logger: where its records are, and what they hold.
-_RECORD_KEYS = {"save_dir", "dir", "id", "version", "config"}
 
 
 class Run(NamedTuple):
@@ -77,16 +74,18 @@ def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[
         trainer = _trainer(config, callbacks=[], loggers=[])
         rehearse_step(task, data, trainer)
         return Run(data, task, trainer, None, None)
+    every = config["trainer"].get("log_every_n_steps")
     try:
         ledger = Ledger(run_dir / "metrics.csv")
+        steps = [StepLosses(run_dir / "steps.csv", every)] if every else []
     except ValueError as error:
         raise UsageError(str(error)) from error
     keeper = LastAndBest(run_dir / "checkpoints", task.monitor, payload={"config": config})
     extras = [_made_callback(name, callback) for name, callback in config["callbacks"].items()]
     sweep = config["paths"].get("sweep_dir")
     story = [SweepStory(Path(sweep), run_dir.name)] if sweep else []
-    callbacks = [Reseed(seed), ledger, *story, *extras, keeper]
-    trainer = _trainer(config, callbacks, _loggers(config, run_dir), run_dir)
+    callbacks = [Reseed(seed), ledger, *steps, *story, *extras, keeper]
+    trainer = _trainer(config, callbacks, build_loggers(config, run_dir), run_dir)
     check_callbacks(extras, trainer, task)
     task.optim = _fitting(task.optim, trainer)
     rehearse_step(task, data, trainer)
@@ -298,36 +297,6 @@ def _fitting(optim: Any, trainer: pl.Trainer) -> Any:
         return optim
     clips_mixed = isinstance(trainer.precision_plugin, MixedPrecision) and trainer.gradient_clip_val
     return functools.partial(optim.func, **{**optim.keywords, "fused": not clips_mixed})
-
-
-def _loggers(config: dict[str, Any], run_dir: Path) -> list:
-    """Build the W&B logger, if there is one; the CSV ledger is a callback and always there."""
-    from lightning.pytorch.loggers import WandbLogger
-
-    if not config["logger"]:
-        return []
-    chosen = {key: value for key, value in config["logger"].items() if value is not None}
-    for key in _RECORD_KEYS & chosen.keys():
-        raise UsageError(f"logger.{key} is rnnlab's own, by which a run is found again; it cannot be set")
-    names = {
-        "name": naming.title_of(config),
-        "group": naming.group_of(config),
-        "job_type": "train",
-        "tags": config["tags"],
-    }
-    # The console already says what matters.
-    settings = {"silent": True, "console": "off", **chosen.pop("settings", {})}
-    records = {"save_dir": str(run_dir), "id": config["provenance"]["id"], "config": config, "settings": settings}
-    try:
-        logger = instantiate({**names, **chosen, "_partial_": True})(**records)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"logger: {error}") from error
-    if not isinstance(logger, WandbLogger):
-        raise UsageError(f"logger: {type(logger).__name__} is not supported; logger=wandb is, or none, logger=csv")
-    check_logger(logger._wandb_init)
-    # Lightning always passes it on, and wandb warns of it on the screen (wandb/wandb#10909).
-    logger._wandb_init.pop("anonymous", None)
-    return [logger]
 
 
 def _quiet_lightning() -> None:

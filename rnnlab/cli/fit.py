@@ -12,9 +12,8 @@ from typing import Any
 import lightning.pytorch as pl
 from rich.markup import escape
 
-from rnnlab.callbacks import LastAndBest, Ledger
+from rnnlab.callbacks import LastAndBest, Ledger, loggers
 from rnnlab.callbacks.console import console, log, say
-from rnnlab.callbacks.figures import close_wandb
 from rnnlab.callbacks.files import write_json
 from rnnlab.cli import checkpoints, rundir
 from rnnlab.cli.build import Run, build
@@ -127,17 +126,18 @@ def _take_up(run: Run, checkpoint: dict[str, Any] | None) -> None:
 
 
 def _train(run: Run, run_dir: Path, resume_from: Path | None, notes: list[str]) -> Path:
-    """Train with a log, and leave W&B in order however it ends."""
+    """Train with a log, and leave loggers in order however it ends."""
     handler = _open_log(run_dir)
     try:
         for note in (*run.data.notes, *notes):
             say(escape(note))
+        loggers.begin(run.trainer, run.checkpoints.payload["config"])
         _fit(run, run_dir, resume_from)
     except KeyboardInterrupt as stop:
-        close_wandb(exit_code=1)
+        loggers.close(run.trainer, "KILLED")
         raise type(stop)(f"go on with: rnnlab train {shlex.quote(f'run_dir={run_dir}')} resume=true") from None
     except BaseException:
-        close_wandb(exit_code=1)  # or the next job of a sweep would go on with this W&B run
+        loggers.close(run.trainer, "FAILED")  # or the next job of a sweep would go on with this W&B run
         raise
     finally:
         log.removeHandler(handler)
@@ -155,11 +155,10 @@ def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:
     for callback in run.trainer.callbacks if trained else ():
         if hasattr(callback, "on_run_end"):
             callback.on_run_end(run.trainer, run.task, metrics)
-    for logger in run.trainer.loggers:
-        logger.log_metrics({f"final/{key}": value for key, value in metrics.items()})
+    loggers.log_final(run.trainer, config, metrics, run.checkpoints.directory)
     for line in compare(metrics, run.task.monitor[0]):
         say(line)
-    close_wandb()
+    loggers.close(run.trainer, "FINISHED")
     write_json(run_dir / METRICS, metrics)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import platform
 import secrets
 import subprocess
@@ -21,8 +22,10 @@ def provenance() -> dict[str, Any]:
     import torch  # not where a sweep is only queued
 
     commit, is_dirty = git_state()
+    # The agent of a W&B sweep waits for a run of the id that it gives.
+    of_agent = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
     return {
-        "id": secrets.token_hex(4),
+        "id": of_agent or secrets.token_hex(4),
         "started": datetime.datetime.now().isoformat(timespec="seconds"),
         "command": ["rnnlab", *sys.argv[1:]],
         "git_commit": commit,

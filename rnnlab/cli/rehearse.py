@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from typing import Any
 
@@ -13,7 +12,7 @@ from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor,
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from rnnlab.cli.errors import UsageError, nearest
+from rnnlab.cli.errors import UsageError
 
 
 def check_trainer(config: dict[str, Any]) -> None:
@@ -58,6 +57,9 @@ def check_training(config: dict[str, Any]) -> None:
             raise UsageError(f"trainer.{key} must be an integer of at least 1, got {config[key]!r}")
     if config.get("limit_train_batches") == 0:
         raise UsageError(f"trainer.limit_train_batches={config['limit_train_batches']} leaves nothing to train on")
+    every = config.get("log_every_n_steps", 0)
+    if every != 0 and not _is_count(every):
+        raise UsageError(f"trainer.log_every_n_steps must be an integer of at least 1, or 0 for never, got {every!r}")
     time = config.get("max_time")
     if time is not None and not (isinstance(time, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", time)):
         raise UsageError(f"trainer.max_time must be DD:HH:MM:SS, as 00:12:00:00 for twelve hours, got {time!r}")
@@ -88,34 +90,6 @@ def check_callbacks(callbacks: list[pl.Callback], trainer: pl.Trainer, task: pl.
                 raise UsageError(f"{type(callback).__name__}: {error}") from error
         if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor | ThroughputMonitor) and not trainer.loggers:
             raise UsageError(f"{type(callback).__name__} among the callbacks needs a logger: logger=wandb")
-
-
-def check_logger(options: dict[str, Any]) -> None:
-    """Refuse what W&B would refuse when the run begins.
-
-    Args:
-        options: arguments of `wandb.init`.
-
-    Raises:
-        UsageError: W&B's own reason, or the run is to be online and there is no key of an account.
-    """
-    import wandb
-
-    names = {"group": "run_group", "id": "run_id", "job_type": "run_job_type", "name": "run_name", "tags": "run_tags"}
-    if not isinstance(options.get("tags") or [], list):
-        raise UsageError(f"tags must be a list, as tags=[{options['tags']}], got {options['tags']!r}")
-    known = inspect.signature(wandb.init).parameters
-    for key, value in options.items():
-        if key not in (*known, "anonymous"):  # which Lightning always adds
-            raise UsageError(f"logger has no option '{key}'{nearest(key, known)}")
-        if key in ("project", "entity", "mode", *names):
-            try:
-                wandb.Settings(**{names.get(key, key): value})
-            except (wandb.errors.UsageError, ValueError) as error:
-                details = error.errors() if hasattr(error, "errors") else [{"msg": str(error)}]
-                raise UsageError(f"logger, {key}: {details[0]['msg']}, got {value!r}") from error
-    if options.get("mode") == "online" and not wandb.login(prompt=False):
-        raise UsageError("logger.mode=online needs an account: `wandb login`, or its key in WANDB_API_KEY")
 
 
 def rehearse_step(task: pl.LightningModule, data: pl.LightningDataModule, trainer: pl.Trainer) -> None:

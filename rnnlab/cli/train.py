@@ -15,6 +15,8 @@ _NOT_HERE = {
     r"hydra\.(run\.dir|output_subdir)=": "run_dir=DIR says where a run goes",
     r"hydra\.sweep\.": "sweep_dir=DIR says where a sweep goes",
     r"(--shell-completion|-[a-z]*sc)\b": "`rnnlab completion bash` prints what completes words",
+    r"--(?!(cfg|info|package|config-\w+|experimental-\w+)=)\S+=": "words have no hyphens before them; the agent of a "
+    "W&B sweep leaves them out with ${args_no_hyphens}",
 }
 _SHOWS = ("--cfg", "-c", "--info", "-i")  # Hydra's flags that show the configuration and run nothing
 

@@ -26,7 +26,7 @@ def test_ledger_drops_rows_of_epochs_that_are_trained_again(tmp_path):
     path = tmp_path / "metrics.csv"
     write_rows(path, [{"epoch": epoch, "step": 5 * epoch + 5, "time/fit_s": epoch + 1.0} for epoch in range(3)])
     ledger = Ledger(path)
-    ledger.on_train_start(SimpleNamespace(current_epoch=2, loggers=[logger]), None)
+    ledger.on_train_start(SimpleNamespace(current_epoch=2, loggers=[logger], is_global_zero=True), None)
     assert [row["epoch"] for row in ledger.rows] == [0, 1]
     assert logged == [(0, 4), (1, 9)]  # by the number of the last update, as Lightning counts
 
@@ -77,6 +77,7 @@ def test_epochs_without_a_fresh_finite_value_are_never_the_best(tmp_path):
     values = [{}, {"val/loss": math.nan}, {"val/loss": 0.5}, {"val/loss": 0.5}, {"val/loss": math.nan}]
     for epoch, metrics in enumerate(values):
         trainer = SimpleNamespace(
+            is_last_batch=True,
             callback_metrics=metrics,
             current_epoch=epoch,
             save_checkpoint=lambda path, weights_only, epoch=epoch: path.write_text(str(epoch)),

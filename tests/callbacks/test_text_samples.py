@@ -90,8 +90,7 @@ def test_rows_travel_in_checkpoints_and_reach_the_table(fit, monkeypatch):
     fit[0].current_epoch = 4
     resumed.on_train_epoch_end(*fit)
     tables = []
-    logger = SimpleNamespace(log_table=lambda name, columns, data: tables.append((name, columns, data)))
-    monkeypatch.setattr(table, "wandb_loggers", lambda trainer: [logger])
+    monkeypatch.setattr(table, "log_table", lambda trainer, *told: tables.append(told))
     resumed.on_run_end(*fit, {})
     assert tables == [("samples", TextSamples.columns, resumed.rows)]
     assert [(row[0], row[1]) for row in tables[0][2]] == [(3, 0), (3, 1), (4, 0), (4, 1)]

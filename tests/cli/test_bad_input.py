@@ -78,14 +78,15 @@ REFUSED = [
     ("+rnn.batch_first=true", "rnn.batch_first must be false"),
     ("resume=true", "resume=true needs run_dir=DIR"),
     ("+ckpt_path=last.ckpt", "nothing reads ckpt_path"),
-    ("~logger", "logger cannot be left out: give logger=csv|wandb"),
-    ("logger=null", "logger=null: an option is needed, csv or wandb"),
+    ("--optim.lr=0.1", "words have no hyphens before them"),
+    ("~logger", "logger cannot be left out: give logger=csv|mlflow|tensorboard|wandb"),
+    ("logger=null", "logger=null: an option is needed, csv or mlflow or tensorboard or wandb"),
     ("~schedule", "schedule cannot be left out"),
     ("tags=trial", "tags must be a list, as tags=[trial]"),
     (f"tags=[{'x' * 65}]", "is 65 characters"),
-    ("logger.project=a/b", "logger, project: Invalid project name 'a/b'"),
-    ("logger.mode=off", "logger, mode: Input should be 'online', 'offline'"),
-    ("+logger.entety=red", "logger has no option 'entety', did you mean 'entity'"),
+    ("logger.wandb.project=a/b", "logger.wandb.project: Invalid project name 'a/b'"),
+    ("logger.wandb.mode=off", "logger.wandb.mode: Input should be 'online', 'offline'"),
+    ("+logger.wandb.entety=red", "logger.wandb has no option 'entety', did you mean 'entity'"),
     ("~seed", "seed cannot be left out: give seed=VALUE"),
     ("hydra.run.dir=here", "run_dir=DIR says where a run goes"),
     ("hydra.sweep.dir=here", "sweep_dir=DIR says where a sweep goes"),
@@ -128,7 +129,7 @@ def test_train_refuses_to_be_online_without_an_account(capsys, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("wandb.login", lambda **_: False)
     monkeypatch.setenv("WANDB_MODE", "online")
-    refuse(capsys, ["train"], "logger.mode=online needs an account")
+    refuse(capsys, ["train"], "logger.wandb.mode=online needs an account")
     assert not list(tmp_path.iterdir())
 
 

@@ -67,7 +67,7 @@ def test_a_callback_of_lightnings_that_logs_by_step_has_its_say(tmp_path):
 
 def test_the_logger_does_as_it_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    words = ["logger.group=mine", "logger.job_type=trial", "tags=[a]"]
+    words = ["logger.wandb.group=mine", "logger.wandb.job_type=trial", "tags=[a]"]
     (logger,) = build(logged(*words), tmp_path).trainer.loggers
     options = logger._wandb_init
     assert (options["group"], options["job_type"], options["mode"], options["tags"]) == (
@@ -76,5 +76,5 @@ def test_the_logger_does_as_it_is_told(tmp_path, monkeypatch):
         "disabled",
         ["a"],
     )
-    (logger,) = build(logged("logger.mode=offline"), tmp_path).trainer.loggers
+    (logger,) = build(logged("logger.wandb.mode=offline"), tmp_path).trainer.loggers
     assert logger._wandb_init["mode"] == "offline"

@@ -6,10 +6,12 @@ import struct
 import pytest
 import yaml
 from wandb.proto.wandb_internal_pb2 import Record
+from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from rnnlab.callbacks.ledger import read_rows
-from rnnlab.cli import build
 from rnnlab.cli.errors import UsageError
+from rnnlab.cli.groups import conf_dir
+from rnnlab.cli.loggers import build_loggers
 from rnnlab.cli.main import main
 from tests.cli.conftest import TINY
 
@@ -38,7 +40,7 @@ def read_records(path):
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "wandb"
-    assert main(["train", "--debug", f"run_dir={run_dir}", *TINY, "tags=[trial]"]) == 0
+    assert main(["train", "--debug", f"run_dir={run_dir}", *TINY, "tags=[trial]", "logger.wandb.log_model=true"]) == 0
     return run_dir
 
 
@@ -69,26 +71,70 @@ def test_name_tells_the_overrides(records):
 
 def logger_of(config, tmp_path):
     """Return what the W&B logger of a configuration would pass to `wandb.init`."""
-    (logger,) = build._loggers(config, tmp_path)
+    (logger,) = build_loggers(config, tmp_path)
     return logger._wandb_init
 
 
 def test_settings_of_the_logger_are_obeyed_or_refused(run_dir, tmp_path):
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
+
+    def with_wandb(**settings):
+        return {**config, "logger": {"wandb": {**config["logger"]["wandb"], **settings}}}
+
     own = {"name": "mine", "group": "ours", "job_type": "test", "tags": ["a"], "settings": {"console": "wrap"}}
-    found = logger_of({**config, "logger": {**config["logger"], **own}}, tmp_path)
+    found = logger_of(with_wandb(**own), tmp_path)
     assert [found[key] for key in ("name", "group", "job_type", "tags")] == ["mine", "ours", "test", ["a"]]
     assert found["settings"]["console"] == "wrap" and found["settings"]["silent"]
     assert not logger_of(config, tmp_path)["settings"].get("x_disable_stats")  # system metrics are on
+    assert logger_of({**config, "logger": config["logger"]["wandb"]}, tmp_path)["group"]  # of an older run
     for key in ("id", "save_dir", "config"):
-        with pytest.raises(UsageError, match=f"logger.{key}"):
-            logger_of({**config, "logger": {**config["logger"], key: "x"}}, tmp_path)
+        with pytest.raises(UsageError, match=f"logger.wandb.{key}"):
+            logger_of(with_wandb(**{key: "x"}), tmp_path)
 
 
 def test_jobs_of_a_sweep_are_grouped_by_its_directory(run_dir, tmp_path):
     config = yaml.safe_load((run_dir / "config.yaml").read_text())
     config["provenance"]["sweep"] = "runs/addition/lstm/sweep_1"
-    assert logger_of(config, tmp_path)["group"] == "addition/lstm/sweep_1"
+    found = logger_of(config, tmp_path)
+    assert (found["group"], found["job_type"]) == ("addition/lstm/sweep_1", "sweep")
+
+
+def test_the_commit_is_in_its_own_field(records, run_dir):
+    commit = yaml.safe_load((run_dir / "config.yaml").read_text())["provenance"]["git_commit"]
+    (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
+    assert commit is None or run.git.commit == commit
+
+
+def test_checkpoints_are_an_artifact(records):
+    kept = [
+        record.artifact if record.HasField("artifact") else record.request.log_artifact.artifact for record in records
+    ]
+    (artifact,) = [artifact for artifact in kept if artifact.type == "model"]
+    assert {entry.path for entry in artifact.manifest.contents} == {"best.ckpt", "last.ckpt"}
+
+
+def sweep_yaml():
+    """Return the sweep that conf/README.md shows."""
+    text = (conf_dir() / "README.md").read_text(encoding="utf-8")
+    return yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+
+
+def test_the_agent_of_a_sweep_finds_its_run(tmp_path, monkeypatch):
+    """What `wandb agent` does, but for the server: the command of the documented sweep, and its environment."""
+    sweep = sweep_yaml()
+    drawn = {key: {"value": spec.get("values", [0.01])[0]} for key, spec in sweep["parameters"].items()}
+    words = {"${args_no_hyphens}": create_sweep_command_args({"args": drawn})["args_no_hyphens"]}
+    command = [word for part in sweep["command"] for word in words.get(part, [part])]
+    assert command[:2] == ["rnnlab", "train"] and "logger.wandb.mode=online" in command
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep123")
+    monkeypatch.setenv("WANDB_RUN_ID", "run45678")
+    command = [word for word in command[1:] if word != "logger.wandb.mode=online"]
+    assert main([*command, f"run_dir={tmp_path / 'run'}", *TINY, "trainer.max_epochs=1", "callbacks=none"]) == 0
+    (path,) = tmp_path.glob("run/wandb/offline-run-*/*.wandb")
+    (run,) = (record.run for record in read_records(path) if record.WhichOneof("record_type") == "run")
+    assert (run.run_id, run.sweep_id) == ("run45678", "sweep123")
+    names = {"/".join(item.nested_key) or item.key for r in read_records(path) for item in r.history.item}
+    assert sweep["metric"]["name"] in names
 
 
 def test_config_commit_and_versions_are_there(records, run_dir):
