@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from rnnlab.data.batches import IGNORED, Queries
@@ -54,18 +53,21 @@ class StepRows(Dataset):
     def __init__(self, sequences: Sequence[Steps], features: Tensor) -> None:
         self.sequences, self.features = sequences, features
         self.lengths = np.array([len(one.symbols) for one in sequences], dtype=np.int64)
+        # All in one row: a batch is one look-up, where a hundred small ones take longer than an update.
+        self._symbols, self._tags = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*sequences, strict=True))
+        self._starts = np.cumsum(self.lengths) - self.lengths
 
     def __len__(self) -> int:
         return len(self.sequences)
 
     def __getitem__(self, indices: int | Sequence[int]) -> StepBatch:
         rows = np.atleast_1d(np.asarray(indices, dtype=np.int64))
-        chosen = [self.sequences[row] for row in rows]
-        symbols = pad_sequence([self.features[torch.from_numpy(one.symbols).long()] for one in chosen])
-        tags = [torch.from_numpy(one.tags).long() for one in chosen]
-        return StepBatch(
-            symbols, torch.from_numpy(self.lengths[rows]), pad_sequence(tags, batch_first=True, padding_value=IGNORED)
-        )
+        lengths, starts = torch.from_numpy(self.lengths[rows]), torch.from_numpy(self._starts[rows])
+        places = torch.arange(int(lengths.max()))
+        padded = places >= lengths.unsqueeze(1)  # (B, T)
+        at = (starts.unsqueeze(1) + places).masked_fill_(padded, 0)
+        symbols = self.features[self._symbols[at.t().contiguous()].long()].masked_fill_(padded.t().unsqueeze(-1), 0)
+        return StepBatch(symbols, lengths, self._tags[at].long().masked_fill_(padded, IGNORED))
 
 
 class StepData(BucketData):
