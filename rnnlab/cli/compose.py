@@ -133,7 +133,9 @@ def explain(error: Exception, words: Iterable[str] = ()) -> str:
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.strip("/").partition("/")
-        if group in groups():  # and not one of Hydra's own
+        if group == "hydra" and option.startswith("launcher/"):
+            group, option = "hydra/launcher", option.removeprefix("launcher/")
+        if group in (*groups(), "hydra/launcher"):  # and not another one of Hydra's own
             there = options(group)
             return f"no {group} is called '{option}'{nearest(option, there)}; there are {', '.join(there)}"
     if text.startswith("Config group override must be"):
@@ -145,9 +147,20 @@ def explain(error: Exception, words: Iterable[str] = ()) -> str:
         key, _, place = match.group(1).partition("@")
         if place:
             return f"nothing is chosen at {key}@{place} here: +{key}@{place}=OPTION adds one"
+        if key.startswith("hydra.launcher."):
+            return (
+                f"this launcher has no setting '{key}'{nearest(key, _launcher_settings())}; conf/README.md lists them"
+            )
         hint = f"`rnnlab train --cfg job` shows all, +{key}= adds one"
         return f"no setting is called '{key}'{nearest(key, settings(words))}; {hint}"
     return text
+
+
+def _launcher_settings() -> list[str]:
+    """Return the keys of all launchers."""
+    files = (conf_dir() / "hydra" / "launcher").glob("*.yaml")
+    keys = {key for path in files for key in yaml.safe_load(path.read_text(encoding="utf-8"))}
+    return sorted(f"hydra.launcher.{key}" for key in keys if key not in ("_target_", "defaults"))
 
 
 def settings(words: Iterable[str] = ()) -> list[str]:

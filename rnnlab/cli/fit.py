@@ -25,7 +25,7 @@ from rnnlab.cli.naming import name_of
 from rnnlab.cli.origin import begin_with, find_origin
 from rnnlab.cli.provenance import provenance
 from rnnlab.cli.resume import last_checkpoint, starts_anew, stored_config
-from rnnlab.cli.stopping import sigterm_as_interrupt
+from rnnlab.cli.stopping import signals_as_interrupt
 from rnnlab.cli.threads import use_threads
 
 METRICS = "metrics.json"  # comes last and marks the end
@@ -52,7 +52,7 @@ def train(config: dict[str, Any], given: list[str], watchers: Sequence[pl.Callba
             raise UsageError(f"{key} must be true or false, got {config[key]!r}")
     if not config["train"] and config["init_from"] is None:
         return _measure_again(config, given)
-    with sigterm_as_interrupt():
+    with signals_as_interrupt():
         if starts_anew(config):
             try:
                 return _start(config, given, watchers)

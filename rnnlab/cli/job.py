@@ -12,7 +12,7 @@ from typing import Any
 from rnnlab.cli.compose import compose
 from rnnlab.cli.lock import locked
 from rnnlab.cli.main import explain
-from rnnlab.cli.stopping import Terminated
+from rnnlab.cli.stopping import Terminated, signals_as_interrupt
 from rnnlab.sweeps import directory, ledger
 from rnnlab.sweeps.jobs import Job
 from rnnlab.sweeps.local import BUSY
@@ -37,13 +37,15 @@ def in_ledger(sweep_dir: Path, job: Job, run: Callable[[], None]) -> int:
     run_dir = sweep_dir / job.name
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(run_dir, LOCK):
+        with signals_as_interrupt(), locked(run_dir, LOCK):
             ended = [line for line in ledger.read(sweep_dir, job.told)[0] if line["job"] == job.name]
             if directory.is_finished(sweep_dir, job.name) or (ended and ended[-1]["state"] in ledger.OVER):
                 return 0 if not ended else ended[-1].get("code", 0)
             return _told(sweep_dir, job.name, run)
     except BlockingIOError:
         return BUSY
+    except KeyboardInterrupt as stop:  # before it began, or after it had ended
+        return _reason(stop)[1]
     finally:
         _remove_if_empty(run_dir)
 
@@ -54,7 +56,7 @@ def _told(sweep_dir: Path, name: str, run: Callable[[], None]) -> int:
     try:
         run()
     except KeyboardInterrupt as stop:
-        reason, code = ("SIGTERM", 143) if isinstance(stop, Terminated) else ("Ctrl-C", 130)
+        reason, code = _reason(stop)
         ledger.append(sweep_dir, name, "interrupted", reason=reason)
         return code
     except NotWorthIt as error:
@@ -77,6 +79,11 @@ def train(sweep_dir: Path, job: Job, watchers: Sequence[Any] = ()) -> None:
     config, _ = compose(job.overrides)
     config["paths"].update(run_dir=str(sweep_dir / job.name), sweep_dir=str(sweep_dir))
     fit.train({**config, "resume": "auto"}, job.overrides, watchers)
+
+
+def _reason(stop: KeyboardInterrupt) -> tuple[str, int]:
+    """Return what ended a job from outside, and its exit code."""
+    return (stop.name, stop.code) if isinstance(stop, Terminated) else ("Ctrl-C", 130)
 
 
 def _remove_if_empty(run_dir: Path) -> None:

@@ -82,7 +82,8 @@ usage: rnnlab VERB [key=value ...] [--debug]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0 done, 2 bad input, 130 Ctrl-C, 143 SIGTERM, 1 any other failure."""
+    """Run one verb and return the exit code: 0 done, 2 bad input, 130 Ctrl-C, 128 and its number a
+    signal, as 143 SIGTERM, 1 any other failure."""
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv or any(word.startswith("debug=") for word in argv)
     argv = [word for word in argv if word != "--debug"]
@@ -106,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         let_threads_sleep()
         return import_module(f"rnnlab.cli.{verb}").main(words)
     except KeyboardInterrupt as stop:
-        name, code = ("terminated", 143) if isinstance(stop, Terminated) else ("interrupted", 130)
+        name, code = ("terminated", stop.code) if isinstance(stop, Terminated) else ("interrupted", 130)
         print("; ".join([f"rnnlab: {name}", *map(str, stop.args)]), file=sys.stderr)
         return code
     except BrokenPipeError:  # whoever reads has seen enough, as in `rnnlab sample ... | head`

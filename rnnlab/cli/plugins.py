@@ -18,6 +18,7 @@ from rnnlab.cli.errors import UsageError
 
 _imported: list[str] = []
 _conf_dirs: list[Path] = []
+_folders: dict[str, Path] = {}
 
 
 def check_names(names: Any) -> list[str]:
@@ -70,9 +71,17 @@ def open_conf(names: Any) -> None:
 def find_conf(names: Any) -> None:
     """Note the `conf` folders of plugins, for `rnnlab.cli.groups`."""
     _conf_dirs.clear()
+    _folders.clear()
     for name in check_names(names):
         found = _find(name).submodule_search_locations or ()
+        for place in found:
+            _folders[name] = Path(place)
         _conf_dirs.extend(path for place in found if (path := Path(place) / "conf").is_dir())
+
+
+def folders() -> dict[str, Path]:
+    """Return where the plugins of the last `open_conf` are, by name."""
+    return dict(_folders)
 
 
 def conf_dirs() -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 import secrets
@@ -14,6 +15,7 @@ from typing import Any
 
 import rnnlab
 
+SNAPSHOT = "git.json"  # beside a copy of the code: what `git_state` said when it was made
 VERSIONED = ("torch", "triton", "lightning", "hydra-core", "wandb", "numpy", "numba")
 
 
@@ -49,7 +51,7 @@ def package_versions() -> dict[str, str | None]:
 
 
 def git_state() -> tuple[str | None, bool | None]:
-    """Return commit and dirty flag of the clone this code runs from; None outside a clone."""
+    """Return commit and dirty flag of the clone this code runs from, or was copied from; None outside a clone."""
 
     def git(*words: str) -> str:
         return subprocess.run(
@@ -57,6 +59,9 @@ def git_state() -> tuple[str | None, bool | None]:
         ).stdout.strip()
 
     root = Path(rnnlab.__file__).parents[1]
+    if (root / SNAPSHOT).exists():
+        stored = json.loads((root / SNAPSHOT).read_text(encoding="utf-8"))
+        return stored["git_commit"], stored["git_dirty"]
     if not (root / ".git").exists():
         return None, None
     try:

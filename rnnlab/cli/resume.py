@@ -11,7 +11,7 @@ from rnnlab.cli.compose import flatten
 from rnnlab.cli.errors import UsageError
 
 # Keys that may differ between a run and the command that resumes it, and those that may be raised.
-_FREE = ("resume", "paths.", "provenance.")
+_FREE = ("resume", "preemption", "paths.", "provenance.")
 _LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
 _FILES = ("data.path", "data.train")  # may have moved: data know their content by its checksum
 _NAME_ALL = {"experiment", "debug", "machine"}  # groups that say something of every key

@@ -19,8 +19,8 @@ def main(words: list[str]) -> int:
     for word in how:
         if not sweeping.HOW.match(word):
             raise UsageError(
-                f"{word}: the jobs of a sweep stay as they are; max_jobs=N, hydra/launcher=NAME, hydra.launcher.KEY=, "
-                "retry_failed=true and skip_finished=false may be given"
+                f"{word}: the jobs of a sweep stay as they are; max_jobs=N, code=, preemption=, hydra/launcher=NAME, "
+                "hydra.launcher.KEY=, retry_failed=true and skip_finished=false may be given"
             )
     new = {sweeping.hydra_key(word) for word in how}
     how = [*(word for word in record["how"] if sweeping.hydra_key(word) not in new), *how]

@@ -13,16 +13,17 @@ from typing import Any, NamedTuple
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from rnnlab.cli import options
+from rnnlab.cli import options, snapshot
 from rnnlab.cli.compose import compose
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.groups import groups
 from rnnlab.cli.instantiate import instantiate
 from rnnlab.cli.job import run_job
 from rnnlab.cli.provenance import git_state, package_versions
-from rnnlab.cli.stopping import sigterm_as_interrupt
+from rnnlab.cli.stopping import signals_as_interrupt
 from rnnlab.cli.words import quoted, readable
 from rnnlab.sweeps import directory
+from rnnlab.sweeps.batch import Batch, Refused
 from rnnlab.sweeps.board import Board
 from rnnlab.sweeps.jobs import Job, named
 from rnnlab.sweeps.ledger import Story
@@ -30,7 +31,7 @@ from rnnlab.sweeps.local import RunJob
 
 # Words of a sweep that are no part of any job's configuration: where it is, and how it runs this time.
 AGAIN = ("retry_failed", "skip_finished")
-HOW = re.compile(r"[+~]*(hydra[./](?!searchpath)|max_jobs=)")
+HOW = re.compile(r"[+~]*(hydra[./](?!searchpath)|(max_jobs|code|preemption)=)")
 
 
 class Plan(NamedTuple):
@@ -179,7 +180,7 @@ def _without_flags(words: Sequence[str]) -> list[str]:
 
 
 def _hydra_word(word: str) -> str:
-    return word.replace("max_jobs=", "hydra.launcher.max_jobs=", 1) if word.startswith("max_jobs=") else word
+    return word if word.lstrip("+~").startswith("hydra") else f"hydra.launcher.{word}"
 
 
 def hydra_key(word: str) -> str:
@@ -210,9 +211,12 @@ def _launcher(hydra: dict[str, Any]) -> Any:
             "that conf/README.md lists"
         )
     try:
-        return instantiate(config)
+        launcher = instantiate(config)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if isinstance(launcher, Batch) and launcher.code == "clean":
+        snapshot.check_clean()
+    return launcher
 
 
 def _fresh(config: dict[str, Any]) -> Path:
@@ -245,12 +249,16 @@ def run(sweep_dir: Path, how: list[str], again: set[str], run_one: RunJob) -> in
     if todo:
         _, hydra = compose_first(todo[0].overrides, how)
         launcher = _launcher(hydra)
+        if isinstance(launcher, Batch) and launcher.code != "live":
+            launcher.code_dir = snapshot.take(sweep_dir)
         board = Board(story, jobs)
         try:
-            with sigterm_as_interrupt(), board:
+            with signals_as_interrupt(), board:
                 launcher.launch(sweep_dir, todo, run_one, board)
+        except Refused as error:
+            raise UsageError(f"{error}; go on with: rnnlab sweep resume {sweep_dir}") from error
         except KeyboardInterrupt as stop:
-            raise type(stop)(f"go on with: rnnlab sweep resume {sweep_dir}") from None
+            raise type(stop)("; ".join([*stop.args, f"go on with: rnnlab sweep resume {sweep_dir}"])) from None
     directory.settle(sweep_dir, story)
     return _verdict(sweep_dir, story)
 

@@ -8,6 +8,7 @@ from typing import Any
 from rnnlab.cli import plugins
 from rnnlab.cli.compose import run
 from rnnlab.cli.errors import UsageError
+from rnnlab.cli.stopping import OutOfTime
 from rnnlab.cli.words import quoted, read, readable
 
 # Hydra's own settings that mean nothing here, and what to use in their place.
@@ -44,9 +45,16 @@ def _train(config: dict[str, Any]) -> None:
     # Only now, so that `--cfg job` and a mistyped override do not wait for torch.
     from hydra.core.hydra_config import HydraConfig
 
+    from rnnlab.cli import preemption
     from rnnlab.cli.fit import train
 
-    train(config, given=list(HydraConfig.get().overrides.task))
+    preemption.check(config)
+    try:
+        train(config, given=list(HydraConfig.get().overrides.task))
+    except OutOfTime:
+        if config["preemption"] == "lightning":
+            preemption.requeue()
+        raise
 
 
 def _run_dir_override(word: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,17 @@ def read(sweep_dir: Path) -> dict[str, Any]:
 def log_path(sweep_dir: Path, job: str) -> Path:
     """Return where the output of a job goes: beside the folders of the jobs, for a run begins in an empty one."""
     return sweep_dir / "logs" / f"{job}.log"
+
+
+def write_log(sweep_dir: Path, job: str) -> None:
+    """Send what this process prints to the log of a job from now on."""
+    path = log_path(sweep_dir, job)
+    path.parent.mkdir(exist_ok=True)
+    with path.open("ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
 def is_finished(sweep_dir: Path, job: str) -> bool:

@@ -46,10 +46,7 @@ class Local:
 
     def threads(self) -> int | None:
         """Return how many threads a job should compute with, its share of the cores; None to leave it to torch."""
-        if self.max_jobs == 1 or "OMP_NUM_THREADS" in os.environ:
-            return None
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, cores // self.max_jobs)
+        return share_of_cores(self.max_jobs)
 
     def launch(self, sweep_dir: Path, jobs: Sequence[Job], run: RunJob, board: Board) -> None:
         """Run jobs, and return when none is running or left; the ledger says how each ended.
@@ -94,9 +91,20 @@ class Local:
         return Path.cwd(), {**os.environ, **gpu}
 
 
+def share_of_cores(num_jobs: int) -> int | None:
+    """Return how many threads each of so many jobs should compute with; None to leave it to torch."""
+    if num_jobs == 1 or "OMP_NUM_THREADS" in os.environ:
+        return None
+    return max(1, available_cores() // num_jobs)
+
+
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _note_death(story: ledger.Story, job: str, code: int) -> None:
     """Write down the end of a job that could not do so itself."""
-    if story.state(job) in ledger.OVER or code in (0, 130, 143):
+    if story.state(job) in ledger.OVER or code == 0 or code > 128:
         return
     if code < 0:
         ledger.append(story.sweep_dir, job, "interrupted", reason=f"killed by {signal.Signals(-code).name}")
@@ -139,13 +147,7 @@ def _work(run: RunJob, sweep_dir: Path, job: Job, cwd: Path, environment: dict[s
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    path = directory.log_path(sweep_dir, job.name)
-    path.parent.mkdir(exist_ok=True)
-    with path.open("ab") as file:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-            os.dup2(file.fileno(), stream.fileno())
-            stream.reconfigure(line_buffering=True)
+    directory.write_log(sweep_dir, job.name)
     sys.exit(run(sweep_dir, job))
 
 
