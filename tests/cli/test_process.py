@@ -27,7 +27,7 @@ def interrupted(*args):
 AdditionTask.{step} = interrupted
 sys.exit(main(sys.argv[1:]))
 """
-ENDS = {"SIGINT": (130, "interrupted"), "SIGTERM": (143, "terminated")}
+ENDS = {"SIGINT": (130, "interrupted"), "SIGTERM": (143, "terminated"), "SIGUSR1": (138, "terminated")}
 
 
 @pytest.mark.slow
@@ -39,6 +39,7 @@ ENDS = {"SIGINT": (130, "interrupted"), "SIGTERM": (143, "terminated")}
         ("SIGINT", "test_step", "csv"),
         ("SIGTERM", "training_step", "wandb"),
         ("SIGTERM", "test_step", "csv"),
+        ("SIGUSR1", "training_step", "csv"),
     ],
 )
 def test_a_stopped_run_says_how_to_go_on(name, step, logger, tmp_path):
