@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
@@ -33,7 +34,12 @@ def run_job(sweep_dir: Path, job: Job) -> int:
 
 
 def in_ledger(sweep_dir: Path, job: Job, run: Callable[[], None]) -> int:
-    """Let `run` train a job, alone and with its lines in the ledger, and return its exit code."""
+    """Let `run` train a job, alone and with its lines in the ledger, and return its exit code.
+
+    Of the processes of a job that SLURM starts together, the first one does so for all.
+    """
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and os.environ.get("SLURM_PROCID", "0") != "0":
+        return _untold(run)
     run_dir = sweep_dir / job.name
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
@@ -48,6 +54,18 @@ def in_ledger(sweep_dir: Path, job: Job, run: Callable[[], None]) -> int:
         return _reason(stop)[1]
     finally:
         _remove_if_empty(run_dir)
+
+
+def _untold(run: Callable[[], None]) -> int:
+    try:
+        with signals_as_interrupt():
+            run()
+    except KeyboardInterrupt as stop:
+        return _reason(stop)[1]
+    except Exception as error:
+        traceback.print_exc()
+        return explain(error)[1]
+    return 0
 
 
 def _told(sweep_dir: Path, name: str, run: Callable[[], None]) -> int:

@@ -67,6 +67,9 @@ class Submitted:
         It puts back, too, what ends just when its node is taken.
         """
         restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-        if restarts and ledger.Story(self.sweep_dir).state(self.job.name) not in ("requeued", *ledger.OVER):
+        if restarts and os.environ.get("SLURM_PROCID", "0") == "0" and self._is_open():
             reason = f"SLURM took it from its node, restart {restarts}"
             ledger.append(self.sweep_dir, self.job.name, "requeued", reason=reason)
+
+    def _is_open(self) -> bool:
+        return ledger.Story(self.sweep_dir).state(self.job.name) not in ("requeued", *ledger.OVER)

@@ -1,0 +1,90 @@
+"""Launchers run the same jobs as `local`, and say what they cannot do; tests/cluster has what only a cluster shows."""
+
+import json
+import shutil
+import signal
+import sys
+
+import pytest
+
+from rnnlab.cli.main import main
+from rnnlab.sweeps.ledger import Story
+from tests.cli.conftest import TINY
+
+SMALL = ["logger=csv", "callbacks=none", *TINY]
+
+
+def sweep(sweep_dir, *words):
+    return ["train", "-m", f"sweep_dir={sweep_dir}", *SMALL, *words]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("joblib", ["hydra.launcher.n_jobs=2"]), ("submitit_local", ["max_jobs=2"])]
+)
+def test_a_failed_job_reaches_the_caller(name, words, tmp_path, capsys):
+    assert main(sweep(tmp_path / "s", "data.batch_size=64,4000", f"hydra/launcher={name}", *words)) == 1
+    captured, story = capsys.readouterr(), Story(tmp_path / "s")
+    assert [story.state(f"data.batch_size={size}") for size in (64, 4000)] == ["finished", "failed"]
+    assert "2 jobs: 1 finished, 1 failed" in captured.out
+    assert "rnnlab: data.batch_size=4000 failed: " in captured.err.splitlines()[-1]
+    assert "Traceback" in (tmp_path / "s" / "logs" / "data.batch_size=4000.log").read_text()
+
+
+def test_queued_jobs_run_a_copy_of_the_code(tmp_path):
+    assert main(sweep(tmp_path / "s", "hydra/launcher=submitit_local")) == 0
+    (code,) = (tmp_path / "s" / "code").iterdir()
+    assert (code / "conf" / "train.yaml").exists() and (code / "rnnlab_kernels").is_dir()
+    assert json.loads((code / "git.json").read_text()).keys() == {"git_commit", "git_dirty"}
+    (pickle,) = (tmp_path / "s" / "submitit").glob("*_submitted.pkl")
+    assert "finished" == Story(tmp_path / "s").state("run") and pickle.stat().st_size < 2000
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["hydra/launcher=submitit_sulrm"],
+            "no hydra/launcher is called 'submitit_sulrm', did you mean 'submitit_slurm'",
+        ),
+        (["hydra/launcher=submitit_local", "hydra.launcher.timeout=1"], "did you mean 'hydra.launcher.timeout_min'"),
+        (["hydra/launcher=submitit_local", "preemption=lightning"], "preemption must be submitit or none in a sweep"),
+        (["hydra/launcher=submitit_local", "code=old"], "code must be copy or clean or live"),
+        (["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=0"], "signal_delay_s=30 must be less than"),
+        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "n_jobs must be 1 or more"),
+    ],
+)
+def test_bad_input_writes_nothing(words, expected, tmp_path, capsys):
+    refused(sweep(tmp_path / "s", *words), expected, tmp_path, capsys)
+
+
+def test_no_slurm_here(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    refused(
+        sweep(tmp_path / "s", "hydra/launcher=submitit_slurm"), "there is no SLURM on this machine", tmp_path, capsys
+    )
+
+
+@pytest.mark.parametrize(("package", "launcher"), [("joblib", "joblib"), ("submitit", "submitit_local")])
+def test_the_extra_is_named(package, launcher, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    refused(sweep(tmp_path / "s", f"hydra/launcher={launcher}"), 'pip install "rnnlab[sweep]"', tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["preemption=submitit"], "goes with a sweep"),
+        (["preemption=slurm"], "preemption must be none or lightning"),
+        (["preemption=lightning"], "needs resume=auto"),
+    ],
+)
+def test_preemption_of_a_single_run(words, expected, tmp_path, capsys):
+    refused(["train", f"run_dir={tmp_path / 's'}", *SMALL, *words], expected, tmp_path, capsys)
+
+
+def refused(words, expected, tmp_path, capsys):
+    usr1 = signal.getsignal(signal.SIGUSR1)
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1 and expected in captured.err
+    assert not (tmp_path / "s").exists() and signal.getsignal(signal.SIGUSR1) == usr1
