@@ -17,12 +17,12 @@ from tests.cluster.slurm import Slurm
 
 # What happens to each job, known by its learning rate. Two run at a time, in this order.
 OUT_OF_TIME, KILLED, REQUEUED, BROKEN, *_, PREEMPTED = RATES = (0.001, 0.002, 0.003, -1, 0.005, 0.006, 0.007, 0.008)
-WORDS = [
+JOB = [
     *("logger=csv", "callbacks=none", "data.digits=2", "data.num_questions=400", "data.num_test=50"),
     *("data.batch_size=64", "rnn.hidden_size=8", "trainer.max_epochs=6", "trainer.accelerator=cpu"),
     *("plugins=[held]", "+callbacks.hold._target_=held.Hold", "+callbacks.hold.rate=${optim.lr}", "threads=1"),
-    f"optim.lr={','.join(map(str, RATES))}",
 ]
+WORDS = [*JOB, f"optim.lr={','.join(map(str, RATES))}"]
 SLURM = [
     *("hydra/launcher=submitit_slurm", "hydra.launcher.partition=low", "hydra.launcher.timeout_min=10"),
     *("hydra.launcher.signal_delay_s=15", "hydra.launcher.array_parallelism=2"),

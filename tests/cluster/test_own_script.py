@@ -1,0 +1,55 @@
+"""A script of one's own around `srun rnnlab train ... preemption=lightning resume=auto` is queued again and goes on."""
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from rnnlab.cli.main import main
+from tests.cluster.story import JOB
+from tests.cluster.test_story import weights
+
+pytestmark = pytest.mark.cluster
+
+SCRIPT = """#!/bin/bash
+#SBATCH --requeue --signal=USR1@60 --time=10 --open-mode=append --output={folder}/log
+export PYTHONPATH={root}:{root}/kernels:{root}/tests/cluster OMP_NUM_THREADS=1
+srun {python} -m rnnlab train run_dir={folder}/run preemption=lightning resume=auto {words}
+"""
+
+
+def test_a_script_of_ones_own_goes_on(slurm, tmp_path, monkeypatch):
+    root, hold = Path(__file__).parents[2], tmp_path / "hold"
+    hold.mkdir()
+    (hold / "0.001").touch()
+    words = [*JOB, "optim.lr=0.001"]
+    text = shlex.join([*words, f"+callbacks.hold.folder={hold}"])
+    script = tmp_path / "script.sh"
+    script.write_text(SCRIPT.format(folder=tmp_path, root=root, python=sys.executable, words=text))
+    job = slurm.ask("sbatch", "--parsable", str(script)).strip()
+    assert job
+    saved = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    wait_for(lambda: saved.exists() and len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) >= 3)
+    time.sleep(1)
+    slurm.ask("scancel", "--signal=USR1", job)  # as its time limit would
+    wait_for(lambda: f"SLURM job {job} is queued again" in (tmp_path / "log").read_text())
+    (hold / "0.001").unlink()
+    wait_for((tmp_path / "run" / "metrics.json").exists)
+    assert not list((tmp_path / "run").glob("hpc_ckpt*"))
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())
+    monkeypatch.chdir(Path(__file__).parent)
+    assert main(["train", f"run_dir={tmp_path / 'undisturbed'}", *words, f"+callbacks.hold.folder={tmp_path}"]) == 0
+    for kind in ("last", "best"):
+        expected, found = weights(tmp_path / "undisturbed", kind), weights(tmp_path / "run", kind)
+        assert all(torch.equal(value, found[key]) for key, value in expected.items())
+
+
+def wait_for(condition, seconds=180):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come in time"
+        time.sleep(0.2)
