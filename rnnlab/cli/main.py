@@ -49,6 +49,10 @@ VERBS = {
         "DIR... [by=KEY,KEY] [metric=test/NAME] [format=table|csv|md] [rows=configurations|runs] [output=FILE] "
         "[picture=FILE.png|none]",
     ),
+    "export": (
+        "write a run's network as ONNX or a program of torch.export, compared with it at other sizes",
+        "run_dir=DIR format=onnx|pt2 output=FILE [ckpt=best|last|FILE]",
+    ),
     "study": (
         "measure what theory says of recurrent networks; without a name, list the studies",
         "[NAME out=DIR [seed=0]]",

@@ -135,7 +135,7 @@ class CharLM(nn.Module):
             if reset is not None:
                 raise ValueError("with model.condition=initial a text begins with a window, and reset cannot be given")
             if state is None:
-                state = self.initial_state(len(ids), None if labels is None else labels[:, 0])
+                state = self.initial_state(ids.shape[0], None if labels is None else labels[:, 0])
         ids = ids.t()
         if self.embedding is None:
             x = one_hot(ids, self.vocab_size).to(self.head.weight.dtype)  # (T, B, V)
@@ -145,7 +145,13 @@ class CharLM(nn.Module):
             x = torch.cat([x, self._told(None if labels is None else labels.t())], dim=2)
         masks = {"lengths": lengths, "reset": None if reset is None else reset.t()}
         given = {name: mask for name, mask in masks.items() if mask is not None}
-        if len(x) == 1 and not given and not self.training and hasattr(self.rnn, "step"):
+        if (
+            not torch.compiler.is_exporting()
+            and x.shape[0] == 1
+            and not given
+            and not self.training
+            and hasattr(self.rnn, "step")
+        ):
             # While sampling: oneDNN packs the weights of a layer anew at each call, at several times a step's cost.
             output, state = self.rnn.step(x[0], state)
             output = output.unsqueeze(0)

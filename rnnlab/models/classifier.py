@@ -96,26 +96,28 @@ class Classifier(nn.Module):
         Raises:
             ValueError: another shape.
         """
-        if values.dim() != 3 or values.shape[-1] != self.input_size or not len(values):
+        if values.dim() != 3 or values.shape[-1] != self.input_size or not values.shape[0]:
             raise ValueError(f"values must be (T, B, {self.input_size}) with T >= 1, got {tuple(values.shape)}")
         x = self.distortion(values, lengths)
         if self.stack > 1:
-            x = x.masked_fill(beyond(lengths, len(x)).unsqueeze(2), 0.0)  # a stack may reach into padding
+            x = x.masked_fill(beyond(lengths, x.shape[0]).unsqueeze(2), 0.0)  # a stack may reach into padding
             x = stack_frames(x, self.stack)  # (T / S rounded up, B, S*I)
             lengths = (lengths + self.stack - 1) // self.stack
         if self.projection is not None:
             x = self.locked_dropout(self.projection(x).relu())
-        shortest, longest = int(lengths.min()), int(lengths.max())
-        x = x[:longest]
+        is_even = False
+        if not torch.compiler.is_exporting():  # where lengths have no values
+            shortest, longest = int(lengths.min()), int(lengths.max())
+            x, is_even = x[:longest], shortest == longest
         # Layers without lengths are faster on a CPU, and batches by length mostly need none.
-        output = self.rnn(x)[0] if shortest == longest else self.rnn(x, lengths=lengths)[0]  # (T', B, H)
+        output = self.rnn(x)[0] if is_even else self.rnn(x, lengths=lengths)[0]  # (T', B, H)
         return self.head(self.dropout(self._pooled(output, lengths)))
 
     def _pooled(self, output: Tensor, lengths: Tensor) -> Tensor:
         """Return one vector a sequence (B, H) of outputs (T', B, H)."""
         if self.pooling == "last":
             return last_output(output, self.rnn, lengths)
-        outside = beyond(lengths, len(output)).unsqueeze(2)  # (T', B, 1)
+        outside = beyond(lengths, output.shape[0]).unsqueeze(2)  # (T', B, 1)
         if self.pooling == "max":
             return output.masked_fill(outside, -torch.inf).amax(dim=0)
         if self.attention is None:

@@ -172,12 +172,12 @@ class EncoderDecoder(nn.Module):
         x, lengths = self.embed(source, lengths)
         x = self.dropout(x)
         # Batches are made of sources of one length where that can be; on a GPU, to ask would be to wait.
-        is_full = not lengths.is_cuda and bool((lengths == len(x)).all())
+        is_full = not torch.compiler.is_exporting() and not lengths.is_cuda and bool((lengths == x.shape[0]).all())
         outputs, state = self.encoder(x) if is_full else self.encoder(x, lengths=lengths)
-        start = self.bridge(state, self.decoder.initial_state(len(source)))
+        start = self.bridge(state, self.decoder.initial_state(source.shape[0]))
         if self.attention is None:
             return Memory(start, None, None, None)
-        steps = torch.arange(len(x), device=source.device)
+        steps = torch.arange(x.shape[0], device=source.device)
         mask = None if is_full else (steps[:, None] < lengths).unsqueeze(2)
         last = None if self.diagonal is None else (lengths.to(source.device) - 1).view(1, -1, 1)
         return Memory(start, self.attention.keys(outputs), outputs, mask, last)
@@ -242,7 +242,7 @@ class EncoderDecoder(nn.Module):
         x = self.dropout(self.target_table(tokens))  # (U, B, E)
         if not self.input_feeding and teacher_forcing >= 1:
             hidden, _ = self.decoder(x, state.rnn)
-            return self._attend(hidden, memory, torch.arange(len(x), device=x.device).unsqueeze(1))[0]
+            return self._attend(hidden, memory, torch.arange(x.shape[0], device=x.device).unsqueeze(1))[0]
         vectors: list[Tensor] = []
         for x_t in x:
             if vectors and teacher_forcing < 1:
@@ -258,7 +258,7 @@ class EncoderDecoder(nn.Module):
         """Return what is read out (N, F) after the embedding x (N, E), what it attended to (B, K, S), and the state."""
         hidden, rnn = self.decoder.step(x if state.fed is None else torch.cat([x, state.fed], dim=1), state.rnn)
         # The K hypotheses of a source are K queries to one memory.
-        num_sources = len(hidden) if memory.outputs is None else memory.outputs.shape[1]
+        num_sources = hidden.shape[0] if memory.outputs is None else memory.outputs.shape[1]
         steps = None if state.position is None else state.position.view(num_sources, -1).t()
         vectors, weights = self._attend(hidden.unflatten(0, (num_sources, -1)).transpose(0, 1), memory, steps)
         vector = vectors.transpose(0, 1).flatten(0, 1)

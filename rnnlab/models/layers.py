@@ -78,7 +78,7 @@ def last_output(output: Tensor, layer: nn.Module, lengths: Tensor | None = None)
     Returns:
         (B, D*H).
     """
-    last = output[-1] if lengths is None else output[lengths - 1, torch.arange(len(lengths), device=lengths.device)]
+    last = output[-1] if lengths is None else output[lengths - 1, torch.arange(lengths.shape[0], device=lengths.device)]
     if not layer.bidirectional:
         return last
     width = last.shape[-1] // 2
@@ -154,13 +154,13 @@ def stack_frames(features: Tensor, stack: int) -> Tensor:
     """
     if stack == 1:
         return features
-    whole = pad(features, (0, 0, 0, 0, 0, -len(features) % stack))
+    whole = pad(features, (0, 0, 0, 0, 0, -features.shape[0] % stack))
     return whole.unflatten(0, (-1, stack)).transpose(1, 2).flatten(2)
 
 
 def decoder_input(target: Tensor) -> Tensor:
     """Return what is read before each symbol of a target (B, U): START, and then the target but for its last one."""
-    return torch.cat([target.new_full((len(target), 1), START), target[:, :-1]], dim=1)
+    return torch.cat([target.new_full((target.shape[0], 1), START), target[:, :-1]], dim=1)
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rnnlab.decoding.symbols import END
@@ -74,5 +75,7 @@ class Listener(EncoderDecoder):
         if source.dim() != 3 or source.shape[-1] != self.num_features or not source.shape[1]:
             raise ValueError(f"sources must be (B, T, {self.num_features}) with T >= 1, got {tuple(source.shape)}")
         steps = (lengths + self.stack - 1) // self.stack
-        x = stack_frames(self.band_dropout(source.transpose(0, 1)), self.stack)[: int(steps.max())]
+        x = stack_frames(self.band_dropout(source.transpose(0, 1)), self.stack)
+        if not torch.compiler.is_exporting():  # where lengths have no values
+            x = x[: int(steps.max())]
         return self.projection(x), steps

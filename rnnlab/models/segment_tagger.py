@@ -77,7 +77,7 @@ class SegmentTagger(nn.Module):
             x = self.dropout(layer(x).relu())
         if self.context:
             # Layers without lengths are faster on a CPU, and batches by length mostly need none.
-            is_even = int(batch.lengths.min()) == len(x)
+            is_even = not torch.compiler.is_exporting() and int(batch.lengths.min()) == len(x)
             output = self.rnn(x)[0] if is_even else self.rnn(x, lengths=batch.lengths)[0]
         else:
             output = self.rnn(x.flatten(0, 1).unsqueeze(0))[0].view(*x.shape[:2], -1)

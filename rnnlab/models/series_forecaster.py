@@ -94,7 +94,7 @@ class SeriesForecaster(DirectForecaster):
     def raw(self, batch: Any, num_steps: int) -> Tensor:
         x = self.embedding(batch.past, batch.series).transpose(0, 1)  # (W, B, I)
         if self.stack > 1:
-            x = stack_frames(pad(x, (0, 0, 0, 0, -len(x) % self.stack, 0)), self.stack)
+            x = stack_frames(pad(x, (0, 0, 0, 0, -x.shape[0] % self.stack, 0)), self.stack)
         state = self.dropout(last_output(self.rnn(x)[0], self.rnn).unsqueeze(0))[0]  # (B, H)
         numbers = self.readout(state).unflatten(1, (self.horizon, -1))[:, :num_steps]  # (B, K, C*P)
         if self.future_size:

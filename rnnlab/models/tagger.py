@@ -130,6 +130,8 @@ class CharLSTM(nn.Module):
 
     def forward(self, chars: Tensor, lengths: Tensor) -> Tensor:
         """Return features (W, F) of words, from their characters (W, C) and lengths (W,)."""
+        if torch.compiler.is_exporting():  # where lengths have no values, and rows no groups
+            return self._read(chars, lengths)
         group = torch.bucketize(lengths, torch.tensor(_GROUPS, device=lengths.device))
         rows = [(group == k).nonzero().squeeze(1) for k in range(len(_GROUPS) + 1)]
         read = [self._read(chars[some], lengths[some]) for some in rows if len(some)]
@@ -137,10 +139,11 @@ class CharLSTM(nn.Module):
 
     def _read(self, chars: Tensor, lengths: Tensor) -> Tensor:
         last = lengths - 1
-        chars = chars[:, : int(lengths.max())]
+        if not torch.compiler.is_exporting():
+            chars = chars[:, : int(lengths.max())]
         steps = torch.arange(chars.shape[1], device=chars.device)
         mirrored = chars.gather(1, (last.unsqueeze(1) - steps).clamp(min=0))  # beyond the end, whatever
-        rows = torch.arange(len(chars), device=chars.device)
+        rows = torch.arange(chars.shape[0], device=chars.device)
         ends = [
             layer(self.embedding(ids.t()))[0][last, rows]
             for layer, ids in ((self.onwards, chars), (self.backwards, mirrored))

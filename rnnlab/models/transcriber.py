@@ -98,7 +98,9 @@ class Transcriber(nn.Module):
         """
         lengths = self.output_lengths(lengths)
         # Padding is cut off: a layer with lengths wants the longest of them.
-        x = self._stacked(features)[: int(lengths.max())]
+        x = self._stacked(features)
+        if not torch.compiler.is_exporting():  # where lengths have no values
+            x = x[: int(lengths.max())]
         output = self.rnn(self.dropout(x), lengths=lengths)[0]  # (T', B, H)
         return self.head(self.dropout(output)), lengths
 
@@ -139,7 +141,7 @@ class Transcriber(nn.Module):
 
     def _stacked(self, features: Tensor) -> Tensor:
         """Return what the recurrent layers read of frames (T, B, F), (T', B, I)."""
-        if features.dim() != 3 or features.shape[-1] != self.num_features or not len(features):
+        if features.dim() != 3 or features.shape[-1] != self.num_features or not features.shape[0]:
             raise ValueError(f"features must be (T, B, {self.num_features}) with T >= 1, got {tuple(features.shape)}")
         x = stack_frames(self.band_dropout(features), self.stack)  # (T', B, S*F)
         if self.norm is not None:

@@ -147,7 +147,7 @@ class TransformerSeq2Seq(nn.Module):
             lengths: int64 (B,), 1 to S; what stands beyond them is not read.
         """
         ids = source.t()
-        is_symbol = (torch.arange(len(ids), device=ids.device).unsqueeze(1) < lengths).unsqueeze(2)  # (S, B, 1)
+        is_symbol = (torch.arange(ids.shape[0], device=ids.device).unsqueeze(1) < lengths).unsqueeze(2)  # (S, B, 1)
         x = self._embed(self.source_embedding, self.source_positions, ids, is_symbol, 0)
         for layer in self.encoder:
             x = layer(x, is_symbol)
@@ -211,7 +211,7 @@ class TransformerSeq2Seq(nn.Module):
         self, table: nn.Embedding, positions: LearnedPositions | None, ids: Tensor, is_symbol: Tensor, start: int
     ) -> Tensor:
         x = table(ids).masked_fill(~is_symbol, 0.0) * self.scale
-        stop = start + len(ids)
+        stop = start + ids.shape[0]
         where = sinusoids(start, stop, like=x) if positions is None else positions(start, stop)
         return self.dropout(x + where.unsqueeze(1))
 

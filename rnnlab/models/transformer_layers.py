@@ -44,7 +44,7 @@ def attend(
     Returns:
         (U, N, E).
     """
-    steps, rows = len(query), keys_values.shape[1]
+    steps, rows = query.shape[0], keys_values.shape[1]
     q, k, v = (split_heads(x, num_heads, rows) for x in (query, *keys_values.chunk(2, dim=-1)))
     mask = None if is_symbol is None else is_symbol.permute(1, 2, 0).unsqueeze(1)  # (B, 1, 1, S)
     read = scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)  # (B, heads, U*K, D)
@@ -130,7 +130,7 @@ class DecoderLayer(nn.Module):
         """
         query, keys_values = self.attention.project(x)
         keys_values = torch.cat([past, keys_values])
-        read = attend(query, keys_values, self.num_heads, causal=len(x) > 1)
+        read = attend(query, keys_values, self.num_heads, causal=torch.compiler.is_exporting() or x.shape[0] > 1)
         return x + self.dropout(self.attention.out(read)), keys_values
 
     def ask(self, x: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ class VectorDecoder(nn.Module):
         source = source.where(steps < lengths.to(source.device).unsqueeze(1), PADDING)
         source = pad(source, (0, self.source_length - length), value=PADDING)
         vector = one_hot(source, self.source_size)[..., _NUM_SPECIAL:].flatten(1).to(self.head.weight.dtype)
-        start = self.first_state(vector, self.rnn.initial_state(len(source)))
+        start = self.first_state(vector, self.rnn.initial_state(source.shape[0]))
         return Told(start, vector if self.each_step else None)
 
     def initial_state(self, memory: Told) -> Any:
@@ -138,5 +138,5 @@ class VectorDecoder(nn.Module):
         x = self.dropout(self.target_table(tokens))
         if memory.vector is None:
             return x
-        vector = memory.vector.repeat_interleave(tokens.shape[1] // len(memory.vector), dim=0)
-        return torch.cat([x, vector.expand(len(x), -1, -1)], dim=2)
+        vector = memory.vector.repeat_interleave(tokens.shape[1] // memory.vector.shape[0], dim=0)
+        return torch.cat([x, vector.expand(x.shape[0], -1, -1)], dim=2)

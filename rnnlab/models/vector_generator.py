@@ -97,7 +97,7 @@ class VectorGenerator(nn.Module):
 
     def forward(self, vectors: Tensor, num_steps: int | None = None) -> Tensor:
         """Return the sequences (B, T) of vectors (B, C), of `num_steps` in place of T if that is given."""
-        start = self.first_state(self.code(vectors), self.rnn.initial_state(len(vectors)))
+        start = self.first_state(self.code(vectors), self.rnn.initial_state(vectors.shape[0]))
         read = vectors if self.each_step else torch.zeros_like(vectors)
         output, _ = self.rnn(read.expand(num_steps or self.num_steps, *read.shape), start)  # (T, B, H)
         return self.head(output).squeeze(2).t()

@@ -31,7 +31,7 @@ def test_help_of_train_lists_the_experiments_with_their_questions(capsys):
 
 
 def test_verbs_are_frozen():
-    verbs = "train search sweep evaluate predict sample diagnose report study bench list show completion doctor"
+    verbs = "train search sweep evaluate predict sample diagnose report export study bench list show completion doctor"
     assert list(VERBS) == verbs.split()
 
 
