@@ -9,6 +9,7 @@ _PLACES = {
     "CharPictures": "char_pictures",
     "ClassReport": "tagging",
     "ClipRate": "clip_rate",
+    "EarlyStop": "early_stop",
     "EpochProgress": "progress",
     "Forecasts": "pictures",
     "GradientFlow": "gradient_flow",
@@ -30,6 +31,7 @@ _PLACES = {
     "TagReport": "tagging",
     "TextSamples": "text_samples",
     "Waves": "waves",
+    "WeightAverage": "weight_average",
 }
 
 __all__ = list(_PLACES)

@@ -81,7 +81,7 @@ def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[
     except ValueError as error:
         raise UsageError(str(error)) from error
     keeper = LastAndBest(run_dir / "checkpoints", task.monitor, payload={"config": config})
-    extras = [_made_callback(name, callback) for name, callback in config["callbacks"].items()]
+    extras = [_made_callback(name, callback, task) for name, callback in config["callbacks"].items()]
     sweep = config["paths"].get("sweep_dir")
     story = [SweepStory(Path(sweep), run_dir.name)] if sweep else []
     callbacks = [Reseed(seed), ledger, *steps, *story, *extras, keeper]
@@ -180,14 +180,18 @@ def _made_if_any(config: dict[str, Any], group: str, checked: bool = True) -> An
     return instantiate(part, checked)
 
 
-def _made_callback(name: str, config: Any) -> Any:
-    """Return a callback.
+def _made_callback(name: str, config: Any, task: pl.LightningModule) -> Any:
+    """Return a callback; one that watches a metric and is told of none watches what picks the best checkpoint.
 
     Raises:
         UsageError: what stands under its name is none, such as settings of one that was taken away.
     """
     if not isinstance(config, dict) or "_target_" not in config:
         raise UsageError(f"callbacks.{name} needs a _target_, got {config!r}; ~callbacks.{name} takes it away")
+    if "monitor" not in config:
+        partial = instantiate({**config, "_partial_": True})
+        if {"monitor", "mode"} <= inspect.signature(partial.func).parameters.keys():
+            config = {**config, **dict(zip(("monitor", "mode"), task.monitor, strict=True))}
     return instantiate(config)
 
 

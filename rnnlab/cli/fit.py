@@ -170,7 +170,8 @@ def _fitted(run: Run, resume_from: Path | None) -> dict[str, Any]:
     peak = peak_memory_mib()  # of training, before what baselines take
     best = checkpoints.load_weights(run.task, _checkpoint_to_measure(run.checkpoints, run.ledger))
     took = {**run.ledger.summary(), "best_epoch": best["epoch"] + 1}
-    if run.trainer.limit_train_batches == 1.0 and not run.trainer.overfit_batches:
+    share = run.trainer.limit_train_batches  # 1 is one batch
+    if isinstance(share, float) and share == 1.0 and not run.trainer.overfit_batches:
         took[f"time/{run.data.unit}_per_s"] = round(run.data.epoch_size / took["time/epoch_s"], 1)
     if peak is not None:
         took["memory/peak_mib"] = round(peak, 1)
