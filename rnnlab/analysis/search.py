@@ -35,22 +35,25 @@ def draw_search(trials: Sequence[Trial], importances: Mapping[str, float], metri
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     history, shares = figure.subplots(1, 2, width_ratios=[3, 2])
-    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
-    pruned = [trial for trial in trials if trial.state == "pruned" and trial.value is not None]
-    numbers = np.array([trial.value for trial in complete], dtype=float)
-    best = np.maximum.accumulate(numbers) if mode == "max" else np.minimum.accumulate(numbers)
-    history.plot([trial.number for trial in complete], numbers, "o", color="tab:blue", markersize=4, label="complete")
-    history.plot(
-        [trial.number for trial in pruned], [trial.value for trial in pruned], "x", color="tab:gray", label="pruned"
+    complete, pruned = (
+        [(trial.number, trial.value) for trial in trials if trial.state == state and trial.value is not None]
+        for state in ("complete", "pruned")
     )
-    history.step([trial.number for trial in complete], best, where="post", color="black", label="best so far")
-    if len(numbers) and numbers.min() > 0 and numbers.max() > 10 * numbers.min():
+    numbers = np.array([value for _, value in complete])
+    best = np.maximum.accumulate(numbers) if mode == "max" else np.minimum.accumulate(numbers)
+    order = [number for number, _ in complete]
+    history.plot(order, numbers, "o", color="tab:blue", markersize=4, label="complete")
+    if pruned:
+        history.plot(*zip(*pruned, strict=True), "x", color="tab:gray", label="pruned")
+    history.step(order, best, where="post", color="black", label="best so far")
+    values = [value for _, value in (*complete, *pruned)]
+    if values and min(values) > 0 and max(values) > 10 * min(values):
         history.set_yscale("log")
     history.set(xlabel="trial", ylabel=metric)
     history.legend(frameon=False)
     names = sorted(importances, key=importances.__getitem__)
     shares.barh(names, [importances[name] for name in names], color="tab:blue")
-    shares.set(xlabel="share of what decided (PED-ANOVA)", xlim=(0, 1))
+    shares.set(xlabel="share in what made the best quarter", xlim=(0, 1))
     if not importances:
         shares.text(0.5, 0.5, "too few trials tell", ha="center", va="center", transform=shares.transAxes)
         shares.set_yticks([])

@@ -1,0 +1,40 @@
+"""What a study tells of its trials."""
+
+import math
+
+import pytest
+
+from rnnlab.analysis.search import draw_search
+from rnnlab.sweeps import study
+
+optuna = pytest.importorskip("optuna")
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("prunes", [False, True])
+def test_importances_find_what_decides(tmp_path, mode, prunes):
+    search = {"study": "s", "storage": None, "mode": mode}
+    opened = study.open_study(tmp_path, search, optuna.samplers.RandomSampler(seed=0))
+    sign = 1 if mode == "min" else -1
+    for number in range(40):
+        trial = opened.ask()
+        lr, size = trial.suggest_float("lr", 1e-4, 1e-1, log=True), trial.suggest_int("size", 8, 128)
+        value = sign * ((math.log10(lr) + 2.5) ** 2 + 0.001 * (size % 7))
+        trial.report(value, 0)
+        is_bad = prunes and number > 5 and abs(math.log10(lr) + 2.5) > 0.5
+        opened.tell(trial, None if is_bad else value, optuna.trial.TrialState.PRUNED if is_bad else None)
+    found = study.importances(opened)
+    assert found["lr"] > 0.7 and sum(found.values()) == pytest.approx(1)
+    trials = study.tried(opened)
+    assert study.best(trials, mode).value == pytest.approx((min if mode == "min" else max)(t.value for t in trials))
+    draw_search(trials, found, "val/loss", mode)
+
+
+def test_few_trials_tell_nothing(tmp_path):
+    opened = study.open_study(tmp_path, {"study": "s", "storage": None, "mode": "min"})
+    for _ in range(11):
+        trial = opened.ask()
+        opened.tell(trial, trial.suggest_float("lr", 0, 1))
+    assert study.importances(opened) == {}
+    draw_search(study.tried(opened), {}, "val/loss", "min")
+    draw_search([], {}, "val/loss", "max")
