@@ -36,6 +36,9 @@ def main(words: list[str]) -> int:
     for word in words:
         if re.match(r"(paths\.)?sweep_dir=|max_jobs=|retry_failed=|skip_finished=", word):
             raise UsageError(f"{word} goes with -m: a single run has run_dir=DIR")
+    words = sorted(
+        words, key=lambda word: not re.match("--.*=", word)
+    )  # argparse wants what stands behind in one piece
     plugins.open_conf(next((read(word) for word in reversed(words) if word.startswith("plugins=")), None))
     run([_run_dir_override(word) if word.startswith("run_dir=") else readable(word, sweeps) for word in words], _train)
     return 0

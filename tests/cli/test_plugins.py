@@ -90,6 +90,28 @@ def test_the_folder_of_the_page_learns(fresh, capsys):
     assert capsys.readouterr().out.count("best baseline mean beaten: test/mse") == 2  # of train, of evaluate
 
 
+@pytest.mark.slow
+def test_a_folder_of_settings_and_a_package_on_the_path(workplace, tmp_path):
+    shutil.copytree(workplace / "mylab", tmp_path / "lib" / "mylab", ignore=shutil.ignore_patterns("conf"))
+    (tmp_path / "settings" / "experiment").mkdir(parents=True)
+    shutil.copy(workplace / "mylab/conf/experiment/adding.yaml", tmp_path / "settings/experiment/mine.yaml")
+    places = [str(place) for place in (ROOT, ROOT / "kernels", tmp_path / "lib")]
+    small = ["logger=csv", "trainer.accelerator=cpu", "trainer.max_epochs=1", "rnn.cell.hidden_size=4"]
+
+    def rnnlab(*words):
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+        command = [sys.executable, "-m", "rnnlab", *words]
+        result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+
+    mine = ["plugins=[mylab]", "--config-dir=settings", "experiment=mine", *small]
+    rnnlab("train", *mine, "run_dir=one")
+    rnnlab("evaluate", "run_dir=one")
+    rnnlab("train", "-m", *mine, "seed=0,1", "sweep_dir=several")
+    found = [path.parent.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("metrics.json"))]
+    assert found == ["one", "several/seed=0", "several/seed=1"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
