@@ -45,7 +45,7 @@ def seconds(story: Story, rate: float) -> float:
 def main() -> None:
     path = Path(__file__).with_name("slurm.csv")
     with path.open("w", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for telling in (1, 2, 3):
             with tempfile.TemporaryDirectory() as folder, Slurm(Path(folder) / "slurm") as slurm:

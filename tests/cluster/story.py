@@ -46,33 +46,33 @@ class Story:
 
     def tell(self) -> list[tuple[int, str]]:
         """Tell the story; return exit code and last words of the launcher, and of the one that went on."""
-        first = self._begin("train", "-m", *WORDS, *SLURM, f"+callbacks.hold.folder={self.hold}", self._dir())
+        first = self.begin("train", "-m", *WORDS, *SLURM, f"+callbacks.hold.folder={self.hold}", self.dir_word())
         try:
-            late = self._held(OUT_OF_TIME)["slurm"]
+            late = self.held(OUT_OF_TIME)["slurm"]
             # A minute is SLURM's shortest limit, and its clock ticks every half minute.
             self.slurm.ask("scontrol", "update", f"JobId={late}", "TimeLimit=1")
-            os.kill(self._held(KILLED)["pid"], signal.SIGKILL)
-            self.slurm.ask("scontrol", "requeue", self._held(REQUEUED)["slurm"])
+            os.kill(self.held(KILLED)["pid"], signal.SIGKILL)
+            self.slurm.ask("scontrol", "requeue", self.held(REQUEUED)["slurm"])
             self._let_go(REQUEUED)
             self._until(lambda: self.states(OUT_OF_TIME).count("requeued") == 2)
             self._let_go(OUT_OF_TIME)
             self._until(lambda: {self.states(rate)[-1] for rate in (OUT_OF_TIME, REQUEUED)} == {"finished"})
-            self._held(PREEMPTED)
+            self.held(PREEMPTED)
             self._until(lambda: len(self.slurm.ask("squeue", "--noheader", "--array").splitlines()) == 1)
             urgent = ["sbatch", "--partition=high", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 5"]
             assert self.slurm.ask(*urgent)
             self._until(lambda: self.states(PREEMPTED)[-1] == "interrupted")
             self._let_go(PREEMPTED)
-            ended = [self._ended(first)]
+            ended = [self.ended(first)]
             self._let_go(KILLED)
-            return [*ended, self._ended(self._begin("sweep", "resume", str(self.sweep_dir)))]
+            return [*ended, self.ended(self.begin("sweep", "resume", str(self.sweep_dir)))]
         finally:
             first.kill()
 
     def undisturbed(self) -> Path:
         """Run the same sweep on this machine, with nothing in its way, and return its directory."""
         words = [f"+callbacks.hold.folder={self.folder}", f"sweep_dir={self.folder / 'undisturbed'}"]
-        self._ended(self._begin("train", "-m", *WORDS, *words))
+        self.ended(self.begin("train", "-m", *WORDS, *words))
         return self.folder / "undisturbed"
 
     def states(self, rate: float) -> list[str]:
@@ -80,10 +80,10 @@ class Story:
         lines = (line for line in ledger.read(self.sweep_dir)[0] if line["job"] == name(rate))
         return [state for state, _ in groupby(line["state"] for line in lines)] or ["missing"]
 
-    def _dir(self) -> str:
+    def dir_word(self) -> str:
         return f"sweep_dir={self.sweep_dir}"
 
-    def _begin(self, *words: str) -> subprocess.Popen:
+    def begin(self, *words: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "rnnlab", *words]
         root = Path(__file__).parents[2]
         path = os.pathsep.join([str(root), str(root / "kernels")])
@@ -97,11 +97,11 @@ class Story:
             text=True,
         )
 
-    def _ended(self, process: subprocess.Popen) -> tuple[int, str]:
+    def ended(self, process: subprocess.Popen) -> tuple[int, str]:
         out, _ = process.communicate(timeout=_PATIENCE_S)
         return process.returncode, out
 
-    def _held(self, rate: float) -> dict[str, Any]:
+    def held(self, rate: float) -> dict[str, Any]:
         """Wait until a job stands still in its third epoch, and return what the ledger says of it."""
         self._until(lambda: ledger.Story(self.sweep_dir).jobs.get(name(rate), {}).get("epoch", 0) == 3)
         time.sleep(0.5)
