@@ -25,13 +25,15 @@ def main(table: Path, picture: Path, run_dirs: list[Path]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(rows)
-    curves: dict[str, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
-    for language, layer, _, longest, right, total in rows:
-        curves[language][layer].append((longest, right / total))
+    curves: dict[str, dict[tuple[str, int], list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    for language, layer, seed, longest, right, total in rows:
+        curves[language][layer, seed].append((longest, right / total))
     figure, axes = plt.subplots(1, len(curves), figsize=(3.2 * len(curves), 3.4), sharey=True, layout="constrained")
     for axis, (language, by_layer) in zip(figure.axes, curves.items(), strict=True):
-        for number, (layer, points) in enumerate(by_layer.items()):
-            axis.plot(*zip(*points, strict=True), marker="o", color=f"C{number}", label=layer, linewidth=1.4)
+        layers = list(dict.fromkeys(layer for layer, _ in by_layer))
+        for (layer, seed), points in by_layer.items():
+            style = {"marker": "o", "color": f"C{layers.index(layer)}", "label": None if seed else layer}
+            axis.plot(*zip(*points, strict=True), linewidth=1.4, alpha=0.7, **style)
         axis.set(title=language, xlabel="steps, at most", xscale="log", ylim=(-0.03, 1.03))
         bounds = sorted({longest for points in by_layer.values() for longest, _ in points})
         axis.set_xticks(bounds, map(str, bounds))
