@@ -33,6 +33,7 @@ except ImportError:  # Windows
 
 LEDGER = "ledger.jsonl"
 OVER = ("finished", "failed", "pruned")  # states after which nothing runs
+_OF_ONE_STATE = ("error", "code", "reason", "seconds")  # what later lines of a job do not take over
 Line = dict[str, Any]
 
 
@@ -119,7 +120,10 @@ class Story:
             name = line["job"]
             if line["state"] == "started":
                 self.attempts[name] = self.attempts.get(name, 0) + 1
-            self.jobs.setdefault(name, {}).update(line)
+            former = self.jobs.setdefault(name, {})
+            for key in _OF_ONE_STATE:
+                former.pop(key, None)
+            former.update(line)
         return lines
 
     def state(self, job: str) -> str | None:

@@ -68,3 +68,11 @@ def test_a_story_keeps_what_each_line_said(tmp_path):
     story = ledger.Story(tmp_path)
     assert story.jobs["a"]["overrides"] == ["seed=0"] and story.attempts == {"a": 2}
     assert story.state("a") == "finished" and story.state("b") is None
+
+
+def test_a_story_forgets_why_a_former_attempt_failed(tmp_path):
+    ledger.append(tmp_path, "a", "failed", error="no memory", code=1)
+    ledger.append(tmp_path, "a", "started")
+    ledger.append(tmp_path, "a", "interrupted", reason="SIGTERM")
+    line = ledger.Story(tmp_path).jobs["a"]
+    assert line["reason"] == "SIGTERM" and "error" not in line and "code" not in line
