@@ -27,6 +27,8 @@ class LastAndBest(Checkpoint):
     An epoch that `trainer.max_time` cuts short is not kept, unless it is the first: a run that is given more time goes
     on as one that was never stopped.
 
+    Where several processes train together, the first writes.
+
     Args:
         directory: where both files go; made when first needed.
         monitor: metric and direction, ('val/loss', 'min') or (..., 'max').
@@ -51,20 +53,28 @@ class LastAndBest(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.is_whole = trainer.is_last_batch
-        if not self.is_whole and self.last_path.exists() and _is_out_of_time(trainer):
+        if (
+            not self.is_whole
+            and self.last_path.exists()
+            and trainer.strategy.reduce_boolean_decision(_is_out_of_time(trainer), all=False)
+        ):
             say(f"the time is up within epoch {trainer.current_epoch + 1}, which is not kept")
             return
         is_best = self._is_better(value := float(trainer.callback_metrics.get(self.metric, math.nan)))
         if is_best:
             self.best_value, self.best_epoch = value, trainer.current_epoch
-        self.directory.mkdir(parents=True, exist_ok=True)
 
         def save(part: Path) -> None:
             trainer.save_checkpoint(part, weights_only=False)
             if is_best:
                 write_checked(self.best_path, lambda best: shutil.copyfile(part, best))
 
-        write_checked(self.last_path, save)
+        if trainer.is_global_zero:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            write_checked(self.last_path, save)
+        else:  # gives the first process what a checkpoint has of it, and writes nothing
+            trainer.save_checkpoint(self.last_path, weights_only=False)
+        trainer.strategy.barrier("checkpoint")  # until both files are there
 
     def _is_better(self, value: float) -> bool:
         if not math.isfinite(value):

@@ -68,7 +68,8 @@ class ClipRate(pl.Callback):
         if isinstance(self._sums, Tensor):
             norm, rate, count = self._sums.unbind()
             means = {"train/grad_norm": norm / count, "train/clip_rate": rate / count}
-            beyond, number = _take_step_clips(pl_module)
+            clips = torch.tensor(_take_step_clips(pl_module), dtype=torch.float64, device=pl_module.device)
+            beyond, number = trainer.strategy.reduce(clips, reduce_op="sum").tolist()
             if number:
                 means["train/step_clip_rate"] = torch.tensor(beyond / number)
             pl_module.log_dict(means, on_step=False, on_epoch=True, batch_size=1)

@@ -66,6 +66,8 @@ class GradientFlow(pl.Callback):
         ValueError: `every_epochs` is no positive integer.
     """
 
+    shares = False  # with other processes: it would record the rows of one alone
+
     def __init__(self, every_epochs: int = 1) -> None:
         if not isinstance(every_epochs, int) or isinstance(every_epochs, bool) or every_epochs < 1:
             raise ValueError(f"every_epochs must be a positive integer, got {every_epochs!r}")

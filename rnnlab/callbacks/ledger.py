@@ -108,7 +108,8 @@ class Ledger(pl.Callback):
         }
         metrics = {key: float(value) for key, value in sorted(trainer.callback_metrics.items())}
         self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics, **times})
-        write_rows(self.path, self.rows)
+        if trainer.is_global_zero:
+            write_rows(self.path, self.rows)
         for logger in trainer.loggers:
             logger.log_metrics(times, trainer.global_step - 1)  # the last update's number, where Lightning logs
 

@@ -108,7 +108,8 @@ class Prune(pl.Callback):
             if math.isfinite(value):
                 best = row.get(f"{metric}_best", value)
                 row[f"{metric}_best"] = max(best, value) if mode == "max" else min(best, value)
-        write_rows(Path(trainer.default_root_dir) / "pruning.csv", self.rows)
+        if trainer.is_global_zero:
+            write_rows(Path(trainer.default_root_dir) / "pruning.csv", self.rows)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._report(pl_module)

@@ -16,6 +16,7 @@ class SampleTable(pl.Callback):
     """
 
     columns: ClassVar[list[str]]
+    watches = True  # and changes nothing that is trained: where processes train together, the first has it alone
 
     def __init__(self) -> None:
         self.rows: list[list[Any]] = []

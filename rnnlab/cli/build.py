@@ -16,13 +16,14 @@ from torch import nn
 
 from rnnlab.callbacks import LastAndBest, Ledger, StepLosses, SweepStory
 from rnnlab.callbacks.reseed import Reseed, reseed
-from rnnlab.cli import checkpoints, plugins, rundir
+from rnnlab.cli import checkpoints, plugins, processes, rundir
 from rnnlab.cli.compose import override
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.instantiate import instantiate, root_cause
 from rnnlab.cli.loggers import build_loggers
 from rnnlab.cli.moved import refound
 from rnnlab.cli.rehearse import (
+    alone,
     check_callbacks,
     check_trainer,
     check_training,
@@ -84,8 +85,12 @@ def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[
     extras = [_made_callback(name, callback, task) for name, callback in config["callbacks"].items()]
     sweep = config["paths"].get("sweep_dir")
     story = [SweepStory(Path(sweep), run_dir.name)] if sweep else []
-    callbacks = [Reseed(seed), ledger, *steps, *story, *extras, keeper]
-    trainer = _trainer(config, callbacks, build_loggers(config, run_dir), run_dir)
+    if is_first := processes.rank() == 0:
+        callbacks = [Reseed(seed), ledger, *steps, *story, *extras, keeper]
+    else:
+        extras = [callback for callback in extras if not getattr(callback, "watches", False)]
+        callbacks = [Reseed(seed), ledger, *extras, keeper]
+    trainer = _trainer(config, callbacks, build_loggers(config, run_dir) if is_first else [], run_dir)
     check_callbacks(extras, trainer, task)
     task.optim = _fitting(task.optim, trainer)
     rehearse_step(task, data, trainer)
@@ -245,7 +250,8 @@ def _trainer(config: dict[str, Any], callbacks: list, loggers: list, run_dir: Pa
     from lightning.pytorch.plugins.environments import LightningEnvironment
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    given = config["trainer"]
+    trains = run_dir is not None and config.get("train", True)
+    given = config["trainer"] if trains else alone(config["trainer"])
     is_own = all(type(callback).__module__.startswith("rnnlab.") for callback in callbacks)
     defaults = {
         "log_every_n_steps": 0 if is_own else 50,  # our metrics and callbacks log once an epoch; 50 is Lightning's
@@ -305,10 +311,13 @@ def _fitting(optim: Any, trainer: pl.Trainer) -> Any:
 
 def _quiet_lightning() -> None:
     """Keep Lightning's announcements of devices and tips from the screen; its warnings stay."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # The data is in memory and served in whole batches; worker processes would only add copies.
     warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers")
     # The clock of a run that need not look at it any more; all other callbacks are those of the checkpoint.
     warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`, callbacks .* \['Timer'\]")
+    # What tasks log at the end of an epoch is of all processes already.
+    warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('.*sync_dist=True\)`")
     # Lightning's own use of torch's pytree (Lightning-AI/pytorch-lightning#21326).
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")

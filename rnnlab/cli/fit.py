@@ -15,11 +15,11 @@ from rich.markup import escape
 from rnnlab.callbacks import LastAndBest, Ledger, loggers
 from rnnlab.callbacks.console import console, log, say
 from rnnlab.callbacks.files import write_json
-from rnnlab.cli import checkpoints, rundir
+from rnnlab.cli import checkpoints, processes, rundir
 from rnnlab.cli.build import Run, build
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.evaluation import evaluate
-from rnnlab.cli.measure import compare, interruptible, measure
+from rnnlab.cli.measure import baselines, compare, interruptible, measured
 from rnnlab.cli.memory import keep_freed_memory, peak_memory_mib
 from rnnlab.cli.naming import name_of
 from rnnlab.cli.origin import begin_with, find_origin
@@ -67,9 +67,9 @@ def _start(config: dict[str, Any], given: list[str], watchers: Sequence[pl.Callb
     origin = find_origin(config["init_from"]) if config["init_from"] is not None else None
     known = {**provenance(), "overrides": given, "sweep": config["paths"].get("sweep_dir")}
     config = {**config, "resume": False, "provenance": {**known, "init_from": origin and origin.record}}
-    with rundir.claim(config) as run_dir:
+    with rundir.claim(config) as run_dir, processes.crew(config) as crew:
         run = _watched(build(config, run_dir), watchers)
-        return _train(run, run_dir, None, begin_with(run, origin) if origin else [])
+        return _train(run, run_dir, None, begin_with(run, origin) if origin else [], crew)
 
 
 def _watched(run: Run, watchers: Sequence[pl.Callback]) -> Run:
@@ -87,14 +87,15 @@ def _go_on(config: dict[str, Any], given: list[str], watchers: Sequence[pl.Callb
             return run_dir
         config, is_longer = found
         checkpoint = last_checkpoint(config, run_dir)
-        run, notes = _watched(build(config, run_dir), watchers), []
-        _take_up(run, checkpoint)
-        if checkpoint is None and config.get("init_from") is not None:
-            notes = begin_with(run, find_origin(config["init_from"], config["provenance"]["init_from"]))
-        if is_longer:  # from here on the run is unfinished
-            (run_dir / METRICS).unlink(missing_ok=True)
-            rundir.replace_config(run_dir, {**config, "resume": False})
-        return _train(run, run_dir, run.checkpoints.last_path if checkpoint else None, notes)
+        with processes.crew(config) as crew:
+            run, notes = _watched(build(config, run_dir), watchers), []
+            _take_up(run, checkpoint)
+            if checkpoint is None and config.get("init_from") is not None:
+                notes = begin_with(run, find_origin(config["init_from"], config["provenance"]["init_from"]))
+            if is_longer:  # from here on the run is unfinished
+                (run_dir / METRICS).unlink(missing_ok=True)
+                rundir.replace_config(run_dir, {**config, "resume": False})
+            return _train(run, run_dir, run.checkpoints.last_path if checkpoint else None, notes, crew)
 
 
 def _unfinished(run_dir: Path, config: dict[str, Any], given: list[str]) -> tuple[dict[str, Any], bool] | None:
@@ -125,14 +126,23 @@ def _take_up(run: Run, checkpoint: dict[str, Any] | None) -> None:
         raise UsageError(str(error)) from error
 
 
-def _train(run: Run, run_dir: Path, resume_from: Path | None, notes: list[str]) -> Path:
+def follow(config: dict[str, Any], run_dir: Path, resume_from: Path | None) -> None:
+    """Train and measure a run beside the first of its processes, which keeps its records."""
+    keep_freed_memory()
+    run = build(config, run_dir)
+    _fitted(run, resume_from)
+    measured(run, config.get("test", True))
+
+
+def _train(run: Run, run_dir: Path, resume_from: Path | None, notes: list[str], crew: processes.Crew) -> Path:
     """Train with a log, and leave loggers in order however it ends."""
     handler = _open_log(run_dir)
     try:
+        crew.call(run.checkpoints.payload["config"], run_dir, resume_from)
         for note in (*run.data.notes, *notes):
             say(escape(note))
         loggers.begin(run.trainer, run.checkpoints.payload["config"])
-        _fit(run, run_dir, resume_from)
+        _fit(run, run_dir, resume_from, crew)
     except KeyboardInterrupt as stop:
         loggers.close(run.trainer, "KILLED")
         raise type(stop)(f"go on with: rnnlab train {shlex.quote(f'run_dir={run_dir}')} resume=true") from None
@@ -146,12 +156,14 @@ def _train(run: Run, run_dir: Path, resume_from: Path | None, notes: list[str]) 
     return run_dir
 
 
-def _fit(run: Run, run_dir: Path, resume_from: Path | None) -> None:
+def _fit(run: Run, run_dir: Path, resume_from: Path | None, crew: processes.Crew) -> None:
     """Train, measure the best checkpoint, and write the final numbers; or only measure the weights that are there."""
     assert run.checkpoints is not None
     config = run.checkpoints.payload["config"]
     trained = _fitted(run, resume_from) if config.get("train", True) else {}
-    metrics = {**measure(run, config.get("test", True)), **trained}
+    metrics = measured(run, with_test := config.get("test", True))
+    crew.part(run.data)
+    metrics |= {**baselines(run, with_test), **trained}
     for callback in run.trainer.callbacks if trained else ():
         if hasattr(callback, "on_run_end"):
             callback.on_run_end(run.trainer, run.task, metrics)

@@ -65,6 +65,12 @@ def measure(run: Run, with_test: bool = True) -> dict[str, float]:
     """Return validation and, if there is such data, test metrics of the task as it is, and the baselines.
 
     Without the test, nothing is told of it: its baselines are left out as well.
+    """
+    return {**measured(run, with_test), **baselines(run, with_test)}
+
+
+def measured(run: Run, with_test: bool = True) -> dict[str, float]:
+    """Return validation and, if there is such data, test metrics of the task as it is.
 
     Loggers are told nothing: these numbers are no points of the curves of training.
     """
@@ -79,8 +85,12 @@ def measure(run: Run, with_test: bool = True) -> dict[str, float]:
                 metrics.update({key: float(value) for key, value in results.items()})
     finally:
         run.trainer.loggers = loggers
-    baselines = run.data.baselines().items()
-    return {**metrics, **{key: value for key, value in baselines if with_test or "/test/" not in key}}
+    return metrics
+
+
+def baselines(run: Run, with_test: bool = True) -> dict[str, float]:
+    """Return what the network must beat, by metric name."""
+    return {key: value for key, value in run.data.baselines().items() if with_test or "/test/" not in key}
 
 
 def compare(metrics: dict[str, float], monitor: str) -> list[str]:

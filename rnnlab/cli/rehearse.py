@@ -12,24 +12,43 @@ from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor,
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from rnnlab.cli.errors import UsageError
+from rnnlab.cli.errors import UsageError, nearest
+
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
 
 
 def check_trainer(config: dict[str, Any]) -> None:
     """Refuse a trainer for which rnnlab has no meaning.
 
     Raises:
-        UsageError: an accelerator that is not there, or more than one device.
+        UsageError: an accelerator or devices that are not there, or another strategy than `STRATEGIES`.
     """
-    accelerator = config.get("accelerator")
+    accelerator, devices = config.get("accelerator", "auto"), config.get("devices", 1)
     if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
         raise UsageError(
             f"trainer.accelerator={accelerator} asks for CUDA, which torch does not see here; use auto or cpu"
         )
-    for key in ("devices", "num_nodes"):
-        given = config.get(key, 1)
-        if given != 1 and not (isinstance(given, list) and len(given) == 1):  # [3] names the device
-            raise UsageError(f"trainer.{key} must be 1, got {given!r}: a run trains on one device")
+    if not (_is_count(devices) or devices in ("auto", -1) or (isinstance(devices, list) and devices)):
+        raise UsageError(f"trainer.devices must be how many, a list of numbers, or auto for all, got {devices!r}")
+    if not _is_count(nodes := config.get("num_nodes", 1)):
+        raise UsageError(f"trainer.num_nodes must be an integer of at least 1, got {nodes!r}")
+    strategy = config.get("strategy", "auto")
+    if strategy not in STRATEGIES:
+        hint = nearest(str(strategy), STRATEGIES)
+        raise UsageError(f"trainer.strategy must be {' or '.join(STRATEGIES)}, got {strategy!r}{hint}")
+    if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
+        there = torch.cuda.device_count()
+        if (_is_count(devices) and devices > there) or (isinstance(devices, list) and max(devices) >= there):
+            raise UsageError(f"trainer.devices={devices} asks for more GPUs than there are, {there}")
+    elif isinstance(devices, list) and len(devices) > 1:
+        raise UsageError(f"trainer.devices={devices} names GPUs, and torch sees none here; give how many processes")
+
+
+def alone(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a trainer for one process: what several have trained, one measures."""
+    devices = config.get("devices", 1)
+    only = devices[:1] if isinstance(devices, list) else 1
+    return {**config, "devices": only, "num_nodes": 1, "strategy": "auto"}
 
 
 # Arguments of Lightning's Trainer that are not for a configuration to set, and what is.
@@ -88,6 +107,8 @@ def check_callbacks(callbacks: list[pl.Callback], trainer: pl.Trainer, task: pl.
                 callback.check_task(task)
             except ValueError as error:
                 raise UsageError(f"{type(callback).__name__}: {error}") from error
+        if trainer.world_size > 1 and not getattr(callback, "shares", True):
+            raise UsageError(f"{type(callback).__name__} sees one process alone: it needs trainer.devices=1")
         if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor | ThroughputMonitor) and not trainer.loggers:
             raise UsageError(f"{type(callback).__name__} among the callbacks needs a logger: logger=wandb")
 

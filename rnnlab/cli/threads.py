@@ -26,7 +26,8 @@ def use_threads(count: int | None) -> None:
     """
     import torch
 
-    default = _default()
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    default = int(named) if named.isdecimal() else _default()
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
         raise UsageError(f"threads must be an integer >= 1, or null for torch's own choice, got {count!r}")
     if torch.get_num_threads() != (wanted := count or default):

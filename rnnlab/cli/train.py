@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from rnnlab.cli import plugins
+from rnnlab.cli import plugins, processes
 from rnnlab.cli.compose import run
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.stopping import OutOfTime
@@ -28,10 +28,16 @@ def main(words: list[str]) -> int:
         for pattern, hint in _NOT_HERE.items():
             if re.match(pattern, word):
                 raise UsageError(f"{word} is not for rnnlab: {hint}")
+    if processes.rank() > 0:
+        from rnnlab.cli.follower import follow
+
+        return follow()
     sweeps = any(word in ("-m", "--multirun") or word.upper() == "HYDRA.MODE=MULTIRUN" for word in words)
     if sweeps and not any(word.partition("=")[0] in _SHOWS for word in words):
         from rnnlab.cli import sweeping
 
+        if by := processes.started_by():
+            raise UsageError(f"a sweep starts the processes of its jobs itself: start it without {by}")
         return sweeping.start(words)
     for word in words:
         if re.match(r"(paths\.)?sweep_dir=|max_jobs=|retry_failed=|skip_finished=", word):

@@ -65,12 +65,13 @@ class ClassificationTask(Task):
     def on_fit_start(self) -> None:
         if self.class_weights == "balanced":
             counts = self.trainer.datamodule.class_counts()
-            self._weights = (counts.sum() / (len(counts) * counts)).float().to(self.device)
+            self._weights = (counts.sum() / (len(counts) * counts)).to(self.device)
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         scores = at_least_float32(self.model(batch.values, batch.lengths))
-        loss = cross_entropy(scores, batch.labels, self._weights, label_smoothing=self.label_smoothing)
-        count = len(batch.labels) if self._weights is None else self._weights[batch.labels].sum()
+        weights = None if self._weights is None else self._weights.to(scores.dtype)
+        loss = cross_entropy(scores, batch.labels, weights, label_smoothing=self.label_smoothing)
+        count = len(batch.labels) if weights is None else weights[batch.labels].sum()
         return self.train_loss.add(self, loss, count)
 
     def check(self, batch: Any) -> None:

@@ -100,6 +100,7 @@ class DelineationTask(Task):
         """Return the two means of the loss, each as a sum and what it is divided by."""
         scores = at_least_float32(scores)
         share, distance, is_near, is_known = targets(points, is_scored, len(scores), self.model.frame_seconds)
+        share = share.to(scores.dtype)
         entropies = binary_cross_entropy_with_logits(scores[..., 0], share, reduction="none")
         errors = (scores[..., 1:] - distance).abs().mean(dim=-1)
         return (entropies[is_known].sum(), share.sum()), (2 * errors[is_near].sum(), is_near.sum())
