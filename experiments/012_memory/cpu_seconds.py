@@ -29,14 +29,14 @@ def main(path: str) -> None:
 
         pl.Trainer.fit = timed
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["layer", "seed", "training_cpu_s", "command_cpu_s"])
-        for seed in (0, 1):
+        writer.writerow(["layer", "turn", "training_cpu_s", "command_cpu_s"])
+        for turn in (1, 2):
             for layer, words in LAYERS.items():
-                own = [f"rnn={layer}", *words, f"seed={seed}", "logger=csv", f"run_dir={folder}/{layer}{seed}"]
+                own = [f"rnn={layer}", *words, "logger=csv", f"run_dir={folder}/{layer}{turn}"]
                 start = time.process_time()
                 rnnlab(["train", "experiment=memory/binary_addition", *own])
                 whole = time.process_time() - start
-                writer.writerow([layer, seed, f"{seconds[-1]:.1f}", f"{whole:.1f}"])
+                writer.writerow([layer, turn, f"{seconds[-1]:.1f}", f"{whole:.1f}"])
                 file.flush()
 
 
