@@ -21,7 +21,7 @@ IN_TEXT = re.findall(r"`(rnnlab \w+ [^`]+)`", README)
 COMMANDS = [shlex.split(line, comments=True)[1:] for line in SHELL.splitlines() if line.startswith("rnnlab ")]
 COMMANDS += [shlex.split(command)[1:] for command in IN_TEXT if "..." not in command and "--help" not in command]
 
-SMALL = ["+trainer.limit_train_batches=2", "+trainer.limit_val_batches=2", "trainer.max_epochs=1", "logger=csv"]
+SMALL = ["++trainer.limit_train_batches=2", "++trainer.limit_val_batches=2", "trainer.max_epochs=1", "logger=csv"]
 SMALL += ["trainer.accelerator=cpu", "rnn.hidden_size=4"]
 # By experiment, or what it begins with; "" is the default.
 SMALLER = {
