@@ -1,26 +1,29 @@
 """What a sweep of 100 trivial jobs costs over the jobs' own time, on 2 cores.
 
-`python experiments/014_cluster/overhead.py FOLDER > experiments/014_cluster/overhead.csv`. Own time: two processes
-that have imported everything and composed the configuration train 50 of the jobs each, one after the other, in one
-process, 1 thread each. Then the sweep, from its command to its end: start of the launcher, imports, ledger, a process
-for each job. Rounds in turns.
+`python experiments/014_cluster/overhead.py FOLDER > experiments/014_cluster/overhead.csv`. The sweep, from its command to
+its end: start of the launcher, imports, ledger, a process for each job. Beside it the jobs' own seconds as they tell the
+ledger, from composing the configuration to the final numbers, shared out to 2 workers; and a lower bound that no sweep of
+processes reaches: two processes that have imported everything and composed the configuration train 50 of the jobs each,
+one after the other, so that what is done once in a process (compiled loops are loaded, Hydra looks for its plugins) is
+done twice and not a hundred times. Rounds in turns.
 """
 
 from __future__ import annotations
 
 import csv
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from rnnlab.sweeps.ledger import read
 
 ROUNDS, JOBS = 2, 100
 WORDS = [
     *("logger=csv", "callbacks=none", "data.digits=3", "data.num_questions=5000", "data.num_test=500"),
     *("data.batch_size=128", "rnn.hidden_size=32", "trainer.max_epochs=6", "trainer.accelerator=cpu", "threads=1"),
 ]
-OWN = """
+WARM = """
 import sys, time
 from rnnlab.cli import fit
 from rnnlab.cli.compose import compose
@@ -38,21 +41,30 @@ print("seconds", time.perf_counter() - start, file=sys.stderr)
 def main(folder: Path) -> None:
     rows = []
     for number in range(ROUNDS):
-        own = own_time(folder / f"own{number}")
+        warm = warm_time(folder / f"warm{number}")
+        sweep_dir = folder / f"sweep{number}"
         command = [sys.executable, "-m", "rnnlab", "train", "-m", *WORDS, f"seed=0:{JOBS}", "max_jobs=2"]
         start = time.perf_counter()
-        subprocess.run([*command, f"sweep_dir={folder / f'sweep{number}'}"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, f"sweep_dir={sweep_dir}"], check=True, stdout=subprocess.DEVNULL)
         swept = time.perf_counter() - start
-        row = {"round": number, "jobs": JOBS, "own_s": f"{own:.1f}", "sweep_s": f"{swept:.1f}"}
-        rows.append({**row, "over": f"{swept / own - 1:.3f}", "load_before": f"{os.getloadavg()[0]:.1f}"})
+        jobs = sum(line["seconds"] for line in read(sweep_dir)[0] if line["state"] == "finished") / 2
+        row = {
+            "round": number,
+            "jobs": JOBS,
+            "sweep_s": f"{swept:.1f}",
+            "jobs_s": f"{jobs:.1f}",
+            "warm_s": f"{warm:.1f}",
+        }
+        over = {"over_jobs": f"{swept / jobs - 1:.3f}", "over_warm": f"{swept / warm - 1:.3f}"}
+        rows.append({**row, **over})
     writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
 
 
-def own_time(folder: Path) -> float:
+def warm_time(folder: Path) -> float:
     """Return the seconds of the slower of two processes that train half of the jobs each."""
-    code, count = OWN.format(count=JOBS // 2), JOBS // 2
+    code, count = WARM.format(count=JOBS // 2), JOBS // 2
     arguments = [[sys.executable, "-c", code, str(folder), str(first), *WORDS] for first in (0, count)]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     both = [subprocess.Popen(words, **streams) for words in arguments]

@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit code: 0 done, 2 bad input, 130 Ctrl-C, 128 and its number a
     signal, as 143 SIGTERM, 1 any other failure."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in argv or any(word.startswith("debug=") for word in argv)
+    wants_all, looks = "--debug" in argv, any(word.startswith("debug=") for word in argv)
     argv = [word for word in argv if word != "--debug"]
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(HELP)
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere, without complaint
         return 128 + 13  # as if ended by the signal of a broken pipe
     except Exception as error:
-        if debug:
+        if wants_all or (looks and not isinstance(error, UsageError)):  # what a UsageError says is all there is
             raise
         return report(error)
 

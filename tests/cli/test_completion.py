@@ -110,7 +110,10 @@ def test_show(capsys):
     assert main(["show", "experiment=addition/gru", "rnn.hidden_size=8", "logger=csv"]) == 0
     shown = capsys.readouterr().out
     assert "question: does a GRU learn" in shown
-    assert "  rnn.hidden_size: 8 (default 128)\n" in shown and "  logger.wandb.project: left out (default rnnlab)\n" in shown
+    assert (
+        "  rnn.hidden_size: 8 (default 128)\n" in shown
+        and "  logger.wandb.project: left out (default rnnlab)\n" in shown
+    )
     assert "\nconfiguration:\n  task:\n    _target_: rnnlab.tasks.AdditionTask" in shown and "parameters" not in shown
     assert main(["show"]) == 0
     assert "differs from the defaults:\n  in nothing\n" in capsys.readouterr().out
