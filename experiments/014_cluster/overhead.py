@@ -1,11 +1,11 @@
 """What a sweep of 100 trivial jobs costs over the jobs' own time, on 2 cores.
 
-`python experiments/014_cluster/overhead.py FOLDER > experiments/014_cluster/overhead.csv`. The sweep, from its command to
-its end: start of the launcher, imports, ledger, a process for each job. Beside it the jobs' own seconds as they tell the
-ledger, from composing the configuration to the final numbers, shared out to 2 workers; and a lower bound that no sweep of
-processes reaches: two processes that have imported everything and composed the configuration train 50 of the jobs each,
-one after the other, so that what is done once in a process (compiled loops are loaded, Hydra looks for its plugins) is
-done twice and not a hundred times. Rounds in turns.
+`python experiments/014_cluster/overhead.py FOLDER > experiments/014_cluster/overhead.csv`. The sweep, from its
+command to its end: start of the launcher, imports, ledger, a process for each job. Beside it the jobs' own seconds as
+they tell the ledger, from composing the configuration to the final numbers, shared out to 2 workers; and a lower
+bound that no sweep of processes reaches: two processes that have imported everything and composed the configuration
+train 50 of the jobs each, one after the other, so that what is done once in a process (compiled loops are loaded,
+Hydra looks for its plugins) is done twice and not a hundred times. Rounds in turns.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
             "warm_s": f"{warm:.1f}",
         }
         over = {"over_jobs": f"{swept / jobs - 1:.3f}", "over_warm": f"{swept / warm - 1:.3f}"}
-        rows.append({**row, **over})
+        rows.append({**row, **seconds, **over})
     writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
