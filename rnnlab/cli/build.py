@@ -69,6 +69,8 @@ def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[
     check_trainer(config["trainer"])
     if run_dir is not None:
         check_training(config["trainer"])
+    if not isinstance(config.get("compile", False), bool | dict):
+        raise UsageError(f"compile must be true or false, got {config['compile']!r}")
     reseed(seed)
     data, task = _data_and_task(config, checkpoint, reads=True)
     if run_dir is None:
@@ -95,6 +97,10 @@ def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[
     task.optim = _fitting(task.optim, trainer)
     rehearse_step(task, data, trainer)
     rehearse_update(task, trainer)
+    if setting := config.get("compile"):  # the model stays the object it is, and its weights keep their names
+        # torch.compile itself looks at it, where Python has to come between two parts of a graph.
+        warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf")
+        task.model.compile(**(setting if isinstance(setting, dict) else {}))
     return Run(data, task, trainer, ledger, keeper)
 
 
