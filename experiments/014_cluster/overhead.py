@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
             "warm_s": f"{warm:.1f}",
         }
         over = {"over_jobs": f"{swept / jobs - 1:.3f}", "over_warm": f"{swept / warm - 1:.3f}"}
-        rows.append({**row, **seconds, **over})
+        rows.append({**row, **over})
     writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
