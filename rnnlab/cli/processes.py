@@ -217,12 +217,13 @@ def _alone(wanted: int, threads: int | None) -> dict[str, str]:
 @contextmanager
 def _environment(given: Mapping[str, str]) -> Iterator[None]:
     """Set variables of the environment until the block ends; the next run of this process may be another's."""
-    former = dict(os.environ)
+    former = {name: os.environ[name] for name in given if name in os.environ}
     os.environ.update(given)
     try:
         yield
     finally:
-        os.environ.clear()
+        for name in given:
+            os.environ.pop(name, None)
         os.environ.update(former)
 
 

@@ -1,0 +1,112 @@
+"""Runs of several processes on the command line: one writer, one end, and who has started them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from rnnlab.cli import processes
+from rnnlab.cli.errors import UsageError
+from rnnlab.cli.main import main
+from tests.cli.conftest import TINY
+
+TWO = [*TINY, "logger=csv", "trainer.devices=2", "trainer.strategy=ddp"]
+
+
+def weights(run_dir):
+    return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def children_of(pid):
+    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "rnnlab.cli.follower"], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split()]
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def epochs(run_dir):
+    path = run_dir / "metrics.csv"
+    return path.read_text().count("\n") - 1 if path.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of two processes that was left alone."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(["train", f"run_dir={run_dir}", *TWO, "trainer.max_epochs=40"]) == 0
+    assert not {"RANK", "WORLD_SIZE", "MASTER_PORT", processes.PARENT} & os.environ.keys()  # of the next run, too
+    assert not torch.distributed.is_initialized() and not children_of(os.getpid())
+    return run_dir
+
+
+def test_one_process_writes_and_one_alone_measures_again(whole, tmp_path, capsys):
+    assert epochs(whole) == 40 and (whole / "metrics.json").exists() and (whole / "figures").is_dir()
+    assert (whole / "run.log").read_text(encoding="utf-8").count("epoch  40/40") == 1
+    assert main(["evaluate", f"run_dir={whole}"]) == 0
+
+
+@pytest.mark.parametrize("victim", ["follower", "first"])
+def test_a_process_that_is_killed_ends_all_and_the_run_goes_on_bit_for_bit(whole, victim, tmp_path):
+    run_dir = tmp_path / "run"
+    words = [sys.executable, "-m", "rnnlab", "train", f"run_dir={run_dir}", *TWO, "trainer.max_epochs=40"]
+    first = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while epochs(run_dir) < 2:
+        assert first.poll() is None, first.stderr.read()
+        time.sleep(0.02)
+    (child,) = children_of(first.pid)
+    os.kill(child if victim == "follower" else first.pid, signal.SIGKILL)
+    _, told = first.communicate(timeout=60)
+    deadline = time.monotonic() + 30
+    while is_alive(child):
+        assert time.monotonic() < deadline, "an orphan"
+        time.sleep(0.1)
+    if victim == "follower":
+        assert first.returncode == 1
+        assert "process 1 of 2 was ended by SIGKILL, and the run with it" in told and told.count("\n") == 1
+    assert main(["train", f"run_dir={run_dir}", "resume=true"]) == 0
+    torch.testing.assert_close(weights(run_dir), weights(whole), rtol=0, atol=0)
+
+
+def test_what_cannot_share_is_refused(tmp_path, capsys):
+    words = [*TWO, f"run_dir={tmp_path / 'run'}", "callbacks=[addition,gradient_flow]"]
+    assert main(["train", *words]) == 2
+    assert "GradientFlow sees one process alone: it needs trainer.devices=1" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists() and not children_of(os.getpid())
+
+
+def test_processes_that_torchrun_or_srun_starts_are_known(monkeypatch):
+    assert processes.started_by() is None and processes.rank() == 0
+    with monkeypatch.context() as patch:
+        for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "a"}.items():
+            patch.setenv(name, value)
+        patch.setenv("MASTER_PORT", "29500")
+        assert processes.started_by() == "torchrun" and processes.rank() == 3
+        trainer = {"accelerator": "cpu", "devices": 2}
+        with pytest.raises(UsageError, match="torchrun has started 4 processes, and trainer.devices x .* is 2"):
+            with processes.crew({"trainer": trainer}):
+                pass
+    given = {"JOB_ID": "17", "STEP_ID": "2", "STEP_NUM_TASKS": "4", "PROCID": "3", "LOCALID": "1", "NODEID": "1"}
+    for name, value in {**given, "STEP_NODELIST": "gpu[08-09]"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert processes.started_by() == "srun" and processes.rank() == 3
+    assert processes._outside() == {
+        **{"RANK": "3", "LOCAL_RANK": "1", "NODE_RANK": "1", "WORLD_SIZE": "4"},
+        **{"MASTER_ADDR": "gpu08", "MASTER_PORT": "16702"},
+    }
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")  # a job of its own, as launchers start them
+    assert processes.started_by() is None
+
+
+def test_processes_are_counted_by_their_devices():
+    assert processes.count({}) == processes.count({"devices": "auto", "accelerator": "cpu"}) == 1
+    assert processes.count({"devices": 2, "num_nodes": 3}) == 6 and processes.count({"devices": [0, 3]}) == 2
