@@ -78,6 +78,8 @@ def test_epochs_without_a_fresh_finite_value_are_never_the_best(tmp_path):
     for epoch, metrics in enumerate(values):
         trainer = SimpleNamespace(
             is_last_batch=True,
+            is_global_zero=True,
+            strategy=SimpleNamespace(barrier=lambda name: None),
             callback_metrics=metrics,
             current_epoch=epoch,
             save_checkpoint=lambda path, weights_only, epoch=epoch: path.write_text(str(epoch)),

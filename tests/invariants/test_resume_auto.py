@@ -88,7 +88,7 @@ def test_a_finished_run_says_so_and_is_left_as_it_is(undisturbed, capsys):
     [
         (["rnn.hidden_size=9"], "rnn.hidden_size is 8"),
         (["data.num_test=60"], "data.num_test is 50"),
-        (["logger=wandb"], "logger._target_ is None"),
+        (["logger=wandb"], "logger.wandb._target_ is None"),
         (["trainer.max_epochs=3"], "trainer.max_epochs was 4, got 3: a run that goes on may become longer"),
         (["trainer.max_epochs=5"], "the schedule one_cycle laid out its rates"),
     ],
