@@ -22,7 +22,7 @@ from rnnlab_kernels.cells import CELLS
 from rnnlab_kernels.cells.chain import as_chain
 from rnnlab_kernels.schedules.additions import PLAIN
 from rnnlab_kernels.schedules.layout import lengths_to_mask
-from rnnlab_kernels.schedules.library.aten import cell_step
+from rnnlab_kernels.schedules.library.aten import stacked_step
 from rnnlab_kernels.schedules.noise.masks import draw_seed
 
 Tensors = tuple[Tensor, ...]
@@ -384,20 +384,10 @@ class Layer(Stack, nn.RNNBase):
             seeds = self._seeds()
             weights = self._dropped(weights, seeds)
             if backend == "aten":
-                y, states = self._aten_step(x, states, weights)
+                y, states = stacked_step(self.mode, x, states, weights, self.dropout if self.training else 0.0)
             else:
                 output, states = self._stack(backend, x.unsqueeze(0), states, weights, seeds, is_step=True)
                 y = output[0]
         if not batched:
             return y.squeeze(0), self._as_hidden([part.squeeze(1) for part in states])
         return y, self._as_hidden(states)
-
-    def _aten_step(self, x: Tensor, states: Tensors, weights: Sequence[Tensor]) -> tuple[Tensor, Tensors]:
-        """Run the layers over one step, x (B, I), each by torch's cell function."""
-        finals, count = [], len(weights) // self.num_layers
-        for layer, state in enumerate(zip(*[part.unbind() for part in states], strict=True)):
-            if layer and self.dropout and self.training:
-                x = nn.functional.dropout(x, self.dropout)
-            finals.append(cell_step(self.mode, x, state, *weights[layer * count : (layer + 1) * count]))
-            x = finals[-1][0]
-        return x, tuple(map(torch.stack, zip(*finals, strict=True)))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnnlab_kernels.cells import CELLS, Cell
 from rnnlab_kernels.cells.chain import Chain, as_chain
@@ -44,6 +44,27 @@ def cell_step(mode: str, x: Tensor, state: Sequence[Tensor], *weights: Tensor | 
     """
     step = _CELLS[mode]
     return tuple(step(x, state, *weights)) if mode == "LSTM" else (step(x, state[0], *weights),)
+
+
+def stacked_step(
+    mode: str, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], dropout: float = 0.0
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return the output (B, H) and the states (L, B, H) of stacked layers after one step, each by `cell_step`.
+
+    Args:
+        mode: as in `cell_step`.
+        x: (B, I).
+        states: h, for an LSTM h and c, each (L, B, H).
+        weights: those of `cell_step`, layer after layer.
+        dropout: rate between layers.
+    """
+    finals, count = [], len(weights) // len(states[0])
+    for layer, state in enumerate(zip(*[part.unbind() for part in states], strict=True)):
+        if layer and dropout:
+            x = nn.functional.dropout(x, dropout)
+        finals.append(cell_step(mode, x, state, *weights[layer * count : (layer + 1) * count]))
+        x = finals[-1][0]
+    return x, tuple(map(torch.stack, zip(*finals, strict=True)))
 
 
 def chain_step(
