@@ -73,7 +73,7 @@ def _start(config: dict[str, Any], given: list[str], watchers: Sequence[pl.Callb
 
 
 def _watched(run: Run, watchers: Sequence[pl.Callback]) -> Run:
-    run.trainer.callbacks[:0] = watchers  # type: ignore[attr-defined]
+    run.trainer.callbacks[:0] = watchers
     return run
 
 

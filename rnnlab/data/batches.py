@@ -64,7 +64,7 @@ class SharedBatches(DistributedSampler[list[int]]):
     """
 
     def __init__(self, order: EpochSampler | range, batch_size: int, share: Share = ALONE) -> None:
-        super().__init__(order, share.num_ranks, share.rank, shuffle=isinstance(order, EpochSampler))  # type: ignore[arg-type]
+        super().__init__(order, share.num_ranks, share.rank, shuffle=isinstance(order, EpochSampler))
         self.order, self.share = order, share
         self.size = batch_size * share.num_ranks
 
@@ -236,7 +236,7 @@ class InMemoryData(pl.LightningDataModule):
         if not self._overfit:
             return loader
         count = self._overfit if isinstance(self._overfit, int) else None  # a share is of all batches
-        return DataLoader(list(islice(loader, count)), batch_size=None)  # type: ignore[arg-type]
+        return DataLoader(list(islice(loader, count)), batch_size=None)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Note whether a batch counts, and hand on what a task knows."""

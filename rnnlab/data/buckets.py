@@ -66,7 +66,7 @@ class LengthBucketBatchSampler(DistributedSampler[list[int]]):
     ) -> None:
         check_integer("num_replicas", num_replicas, 1)
         check_integer("rank", rank, 0, num_replicas - 1)
-        super().__init__(lengths, num_replicas, rank, shuffle, check_integer("seed", seed, 0))  # type: ignore[arg-type]
+        super().__init__(lengths, num_replicas, rank, shuffle, check_integer("seed", seed, 0))
         check_integer("max_tokens", max_tokens, 1)
         if max_sentences is not None:
             check_integer("max_sentences", max_sentences, 1)

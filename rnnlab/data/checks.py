@@ -12,25 +12,25 @@ def check_integer(name: str, value: object, minimum: int, maximum: int | None = 
     """Return `value` as an int, or raise ValueError when it is no integer in [minimum, maximum]."""
     allowed = f"an integer of at least {minimum}" if maximum is None else f"an integer from {minimum} to {maximum}"
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_integer or value < minimum or (maximum is not None and value > maximum):  # type: ignore[operator]
+    if not is_integer or value < minimum or (maximum is not None and value > maximum):
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
-    return int(value)  # type: ignore[call-overload]
+    return int(value)
 
 
 def check_fraction(name: str, value: object) -> float:
     """Return `value` as a float, or raise ValueError when it does not lie strictly between 0 and 1."""
     is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_real or not 0 < float(value) < 1:  # type: ignore[arg-type]
+    if not is_real or not 0 < float(value) < 1:
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def check_number(name: str, value: object, least: float, most: float) -> float:
     """Return `value` as a float, or raise ValueError when it is no number in [least, most]."""
     is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_real or not least <= value <= most:  # type: ignore[operator]
+    if not is_real or not least <= value <= most:
         raise ValueError(f"{name} must lie from {least:g} to {most:g}, got {value!r}")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def check_range(name: str, low: Any, high: Any, least: float, most: float) -> tuple[float, float]:

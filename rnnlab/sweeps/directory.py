@@ -93,7 +93,7 @@ def write_log(sweep_dir: Path, job: str) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
-            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+            stream.reconfigure(line_buffering=True)
 
 
 def is_finished(sweep_dir: Path, job: str) -> bool:

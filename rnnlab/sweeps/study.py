@@ -196,4 +196,4 @@ def best(trials: Iterable[Tried], mode: str) -> Tried | None:
     """Return the best of the complete trials."""
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
     choose = max if mode == "max" else min
-    return choose(complete, key=lambda trial: trial.value, default=None)  # type: ignore[arg-type,return-value]
+    return choose(complete, key=lambda trial: trial.value, default=None)
