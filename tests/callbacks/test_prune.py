@@ -16,6 +16,7 @@ from rnnlab.models import Forecaster
 from rnnlab.nn.pruning import masks, sparsity
 from rnnlab.tasks import AdditionTask, ForecastingTask
 from tests.covering import few
+from tests.runs import weights
 from tests.tasks.helpers import GivenData
 
 # Two layers with dropout draw random numbers; AdamW moves parameters whose gradient is zero. Seven batches an epoch.
@@ -53,10 +54,6 @@ class Killed(BaseException):
 def read(path):
     with path.open(newline="") as file:
         return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in csv.DictReader(file)]
-
-
-def weights(run_dir, name):
-    return torch.load(run_dir / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,8 @@
 """Runs small enough to be made in a second."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,3 +184,20 @@ def ecg_run(tmp_path_factory):
         *("data.batch_size=8", "data.gaps=0", "data.block=0", "data.inverted=0", "rnn.hidden_size=12"),
         *("optim.lr=0.01", "trainer.max_epochs=12"),
     )
+
+
+@pytest.fixture
+def begin():
+    """Begin commands in processes of their own, and leave none behind."""
+    begun = []
+
+    def start(*words):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "rnnlab", *words]
+        begun.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.communicate()

@@ -13,12 +13,9 @@ from rnnlab.cli import processes
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.main import main
 from tests.cli.conftest import TINY
+from tests.runs import weights
 
 TWO = [*TINY, "logger=csv", "trainer.devices=2", "trainer.strategy=ddp"]
-
-
-def weights(run_dir):
-    return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
 def children_of(pid):

@@ -13,7 +13,7 @@ from rnnlab.cli.main import main
 from rnnlab.sweeps import study
 from rnnlab.sweeps.ledger import Story
 from tests.cli.conftest import TINY
-from tests.cli.test_sweep import begin, running, wait_for  # noqa: F401
+from tests.runs import running, wait_for
 
 optuna = pytest.importorskip("optuna")
 
@@ -108,7 +108,7 @@ def test_the_configuration_as_it_is_goes_first(tmp_path):
     assert sorted(trial.words) == ["optim.lr=0.005", "rnn.hidden_size=128", "rnn.num_layers=1", "rnn=lstm"]
 
 
-def test_a_search_that_is_killed_goes_on(tmp_path, begin):  # noqa: F811
+def test_a_search_that_is_killed_goes_on(tmp_path, begin):
     given = words(tmp_path / "s", "search.trials=4", "trainer.max_epochs=20", "max_jobs=2", "search.pruner=null")
     launcher = begin(*given)
     job = wait_for(lambda: running(tmp_path / "s", 3))

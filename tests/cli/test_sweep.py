@@ -2,18 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
-import torch
 import yaml
 
-from rnnlab.cli.checkpoints import load_checkpoint
 from rnnlab.cli.main import main
 from rnnlab.sweeps.ledger import Story, read
 from tests.cli.conftest import TINY
+from tests.runs import running, same_weights, wait_for
 
 SMALL = ["logger=csv", "callbacks=none", *TINY]
 # Epochs that take a second in all, so that there is time to kill within them.
@@ -22,10 +18,6 @@ LONGER = ["trainer.max_epochs=30", "schedule=constant"]
 
 def sweep(sweep_dir, *words):
     return ["train", "-m", f"sweep_dir={sweep_dir}", *SMALL, *words]
-
-
-def weights(run_dir):
-    return load_checkpoint(run_dir / "checkpoints" / "last.ckpt")["state_dict"]
 
 
 def starts(sweep_dir):
@@ -46,8 +38,7 @@ def test_a_folder_for_each_job_and_a_failing_one_stops_no_other(tmp_path, capsys
     config = yaml.safe_load((tmp_path / "s" / names[1] / "config.yaml").read_text())
     assert config["seed"] == 1 and config["provenance"]["sweep"] == str(tmp_path / "s")
     assert f"{names[1]}" not in config["provenance"]["command"] and "seed=1" in config["provenance"]["command"]
-    first = weights(addition_run)  # the same words without a sweep
-    assert all(torch.equal(value, first[key]) for key, value in weights(tmp_path / "s" / names[0]).items())
+    assert same_weights(addition_run, tmp_path / "s" / names[0])  # the same words without a sweep
 
 
 def test_the_same_command_runs_what_is_missing(tmp_path, capsys):
@@ -65,8 +56,7 @@ def test_finished_jobs_run_again_on_request_and_their_runs_are_kept(tmp_path):
     words = sweep(tmp_path / "s", "seed=0:2")
     assert main(words) == main([*words, "skip_finished=false"]) == 0
     assert set(starts(tmp_path / "s").values()) == {2}
-    first, second = weights(tmp_path / "s" / "seed=1~1"), weights(tmp_path / "s" / "seed=1")
-    assert all(torch.equal(value, first[key]) for key, value in second.items())
+    assert same_weights(tmp_path / "s" / "seed=1~1", tmp_path / "s" / "seed=1")
 
 
 @pytest.mark.parametrize(
@@ -130,51 +120,17 @@ def test_default_directory_is_named_after_experiment_and_time(tmp_path):
     assert found.name.startswith("sweep_20") and (found / "run" / "metrics.json").exists()
 
 
-@pytest.fixture
-def begin():
-    """Begin commands in processes of their own, and leave none behind."""
-    begun = []
-
-    def start(*words):
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "rnnlab", *words]
-        begun.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
-        return begun[-1]
-
-    yield start
-    for process in begun:
-        process.kill()
-        process.communicate()
-
-
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come in time"
-        time.sleep(0.02)
-    return found
-
-
-def running(sweep_dir, epochs):
-    """Return the process of a job that has trained so many epochs and is not finished, None if there is none."""
-    for line in Story(sweep_dir).jobs.values():
-        if line["state"] == "epoch" and line["epoch"] >= epochs:
-            return line["pid"]
-    return None
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The last weights of two jobs that nobody disturbed, by their names."""
+    """A sweep of two jobs that nobody disturbed."""
     sweep_dir = tmp_path_factory.mktemp("undisturbed")
     assert main(sweep(sweep_dir, *LONGER, "seed=0,1")) == 0
-    return {f"seed={seed}": weights(sweep_dir / f"seed={seed}") for seed in (0, 1)}
+    return sweep_dir
 
 
 def is_whole(sweep_dir, undisturbed):
-    for job, expected in undisturbed.items():
-        found = weights(sweep_dir / job)
-        assert all(torch.equal(value, found[key]) for key, value in expected.items())
+    for job in ("seed=0", "seed=1"):
+        assert same_weights(undisturbed / job, sweep_dir / job)
         rows = (sweep_dir / job / "metrics.csv").read_text().splitlines()
         assert [row.split(",")[0] for row in rows[1:]] == [str(epoch) for epoch in range(30)]
 

@@ -11,6 +11,7 @@ import yaml
 from rnnlab.cli.main import main
 from tests.cli.conftest import TINY
 from tests.covering import few
+from tests.runs import same_weights
 
 
 def read_rows(run_dir):
@@ -114,15 +115,10 @@ def test_samples_are_printed_with_a_mark(tmp_path, capsys):
 
 
 def test_equal_seeds_give_equal_weights(addition_run, tmp_path):
-    def weights(run_dir):
-        return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-
     for seed in (0, 1):
         words = [f"run_dir={tmp_path / str(seed)}", "logger=csv", "callbacks=none", *TINY, f"seed={seed}"]
         assert main(["train", *words]) == 0
-    first = weights(addition_run)
-    assert all(torch.equal(value, first[key]) for key, value in weights(tmp_path / "0").items())
-    assert not all(torch.equal(value, first[key]) for key, value in weights(tmp_path / "1").items())
+    assert same_weights(addition_run, tmp_path / "0") and not same_weights(addition_run, tmp_path / "1")
 
 
 def test_default_directory_is_named_after_experiment_and_time(tmp_path, capsys):

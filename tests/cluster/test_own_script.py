@@ -7,11 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from rnnlab.cli.main import main
 from tests.cluster.story import JOB
-from tests.cluster.test_story import weights
+from tests.runs import same_weights, wait_for
 
 pytestmark = pytest.mark.cluster
 
@@ -33,23 +32,15 @@ def test_a_script_of_ones_own_goes_on(slurm, tmp_path, monkeypatch):
     job = slurm.ask("sbatch", "--parsable", str(script)).strip()
     assert job
     saved = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    wait_for(lambda: saved.exists() and len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) >= 3)
+    wait_for(lambda: saved.exists() and len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) >= 3, 180)
     time.sleep(1)
     slurm.ask("scancel", "--signal=USR1", job)  # as its time limit would
-    wait_for(lambda: f"SLURM job {job} is queued again" in (tmp_path / "log").read_text())
+    wait_for(lambda: f"SLURM job {job} is queued again" in (tmp_path / "log").read_text(), 180)
     (hold / "0.001").unlink()
-    wait_for((tmp_path / "run" / "metrics.json").exists)
+    wait_for((tmp_path / "run" / "metrics.json").exists, 180)
     assert not list((tmp_path / "run").glob("hpc_ckpt*"))
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())
     monkeypatch.chdir(Path(__file__).parent)
     assert main(["train", f"run_dir={tmp_path / 'undisturbed'}", *words, f"+callbacks.hold.folder={tmp_path}"]) == 0
     for kind in ("last", "best"):
-        expected, found = weights(tmp_path / "undisturbed", kind), weights(tmp_path / "run", kind)
-        assert all(torch.equal(value, found[key]) for key, value in expected.items())
-
-
-def wait_for(condition, seconds=180):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come in time"
-        time.sleep(0.2)
+        assert same_weights(tmp_path / "undisturbed", tmp_path / "run", kind)

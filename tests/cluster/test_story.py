@@ -1,12 +1,11 @@
 """A sweep survives what a cluster does to its jobs: `tests/cluster/story.py` tells what happens."""
 
 import pytest
-import torch
 
-from rnnlab.cli.checkpoints import load_checkpoint
 from rnnlab.sweeps.ledger import Story as Ledger
 from tests.cluster import story as of
 from tests.cluster.story import Story, name
+from tests.runs import same_weights
 
 pytestmark = pytest.mark.cluster
 
@@ -18,10 +17,6 @@ TOLD = {
     of.BROKEN: ["queued", "started", "failed"],
     of.PREEMPTED: ["queued", *RUNS, "interrupted", "requeued", *RUNS, "finished"],
 }
-
-
-def weights(run_dir, kind):
-    return load_checkpoint(run_dir / "checkpoints" / f"{kind}.ckpt")["state_dict"]
 
 
 def test_a_sweep_survives_its_cluster(slurm, tmp_path):
@@ -36,6 +31,5 @@ def test_a_sweep_survives_its_cluster(slurm, tmp_path):
     for rate in of.RATES:
         if rate != of.BROKEN:
             for kind in ("last", "best"):
-                expected, found = (weights(place / name(rate), kind) for place in (undisturbed, story.sweep_dir))
-                assert all(torch.equal(value, found[key]) for key, value in expected.items()), (rate, kind)
+                assert same_weights(undisturbed / name(rate), story.sweep_dir / name(rate), kind), (rate, kind)
     assert set(Ledger(story.sweep_dir).jobs) == set(map(name, of.RATES))

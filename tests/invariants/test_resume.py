@@ -15,6 +15,7 @@ from rnnlab.callbacks import LastAndBest
 from rnnlab.cli.main import main
 from rnnlab.tasks import AdditionTask
 from tests.covering import few
+from tests.runs import same_weights
 
 pytestmark = pytest.mark.invariant
 
@@ -134,10 +135,6 @@ TEXT_RUNS = {
 }
 
 
-def weights(run_dir, name="last"):
-    return torch.load(run_dir / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
-
-
 def read_rows(run_dir):
     path = run_dir / "metrics.csv"
     if not path.exists():
@@ -229,9 +226,7 @@ def kill(call, count, words):
 
 def assert_equal_runs(run_dir, uninterrupted):
     for name in ("last", "best"):
-        expected, found = weights(uninterrupted, name), weights(run_dir, name)
-        assert expected.keys() == found.keys()
-        assert all(torch.equal(value, found[key]) for key, value in expected.items()), name
+        assert same_weights(uninterrupted, run_dir, name), name
     assert read_rows(run_dir) == read_rows(uninterrupted)
     expected, found = (json.loads((path / "metrics.json").read_text()) for path in (uninterrupted, run_dir))
     of_the_process = ("time/", "memory/")
