@@ -21,11 +21,18 @@ def follow() -> int:
     """Train what the first process says, and return the exit code."""
     _end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, too, and ends the others
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if processes.started_by() == "srun":  # whose signals go to all: the first one ends in order, and the others with it
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
     try:
         store = processes.meet()
         store.wait(["run"], _LONG)
-        _train_as_told(yaml.safe_load(store.get("run")))
+        told = yaml.safe_load(store.get("run"))
+        if "code" in told:
+            store.set(processes.heard(processes.rank()), "")
+            return told["code"]
+        _train_as_told(told)
     except Exception as error:
         if processes.lost_another(error):  # which says itself why it has ended
             return 1

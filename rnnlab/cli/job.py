@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import traceback
@@ -10,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rnnlab.cli import processes
 from rnnlab.cli.compose import compose
 from rnnlab.cli.lock import locked
 from rnnlab.cli.main import explain
@@ -38,8 +38,19 @@ def in_ledger(sweep_dir: Path, job: Job, run: Callable[[], None]) -> int:
 
     Of the processes of a job that SLURM starts together, the first one does so for all.
     """
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and os.environ.get("SLURM_PROCID", "0") != "0":
-        return _untold(run)
+    if processes.rank() > 0:
+        from rnnlab.cli.follower import follow
+
+        return follow()
+    code = 1
+    try:
+        code = _alone(sweep_dir, job, run)
+        return code
+    finally:
+        processes.dismiss(code)
+
+
+def _alone(sweep_dir: Path, job: Job, run: Callable[[], None]) -> int:
     run_dir = sweep_dir / job.name
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
@@ -54,18 +65,6 @@ def in_ledger(sweep_dir: Path, job: Job, run: Callable[[], None]) -> int:
         return _reason(stop)[1]
     finally:
         _remove_if_empty(run_dir)
-
-
-def _untold(run: Callable[[], None]) -> int:
-    try:
-        with signals_as_interrupt():
-            run()
-    except KeyboardInterrupt as stop:
-        return _reason(stop)[1]
-    except Exception as error:
-        traceback.print_exc()
-        return explain(error)[1]
-    return 0
 
 
 def _told(sweep_dir: Path, name: str, run: Callable[[], None]) -> int:

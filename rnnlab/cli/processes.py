@@ -7,6 +7,7 @@ started by the first process, or all of them by `torchrun` or `srun`.
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
 import subprocess
@@ -24,6 +25,16 @@ from rnnlab.cli.errors import UsageError
 
 PARENT = "RNNLAB_FIRST_PROCESS"  # its process id, which the processes that it starts end with
 _GRACE = 20.0  # seconds in which a process may end by itself after another one has failed
+_GRACE_FOR_ALL = datetime.timedelta(minutes=1)  # for processes that are still importing
+
+
+class _Others:
+    """Whether this process has told those beside it what to train."""
+
+    told = False
+
+
+_others = _Others()
 
 
 class ProcessFailed(RuntimeError):
@@ -92,6 +103,7 @@ class Crew:
     def call(self, config: dict[str, Any], run_dir: Path, resume_from: Path | None) -> None:
         """Tell the others what to train."""
         if self.store is not None:
+            _others.told = True
             told = {"config": config, "run_dir": str(run_dir), "resume_from": resume_from and str(resume_from)}
             self.store.set("run", yaml.safe_dump(told))
 
@@ -141,6 +153,28 @@ class Crew:
                     child.kill()
                 os._exit(1)
             return
+
+
+def dismiss(code: int = 0) -> None:
+    """Tell the processes that were started beside this one that there is nothing to train, if that is so.
+
+    Args:
+        code: the exit code with which they are to end.
+    """
+    told, _others.told = _others.told, False
+    if told or started_by() is None or rank() > 0:
+        return
+    store = meet()
+    store.set("run", yaml.safe_dump({"code": code}))
+    try:  # this process may keep the store: it has to be there until all have heard
+        store.wait([heard(number) for number in range(1, int(os.environ["WORLD_SIZE"]))], _GRACE_FOR_ALL)
+    except RuntimeError:
+        pass  # one has ended by itself
+
+
+def heard(number: int) -> str:
+    """Return the key by which a process says that it has heard that there is nothing to train."""
+    return f"heard/{number}"
 
 
 @contextmanager
@@ -238,8 +272,22 @@ def meet() -> Any:
 
     if started_by() is not None:
         os.environ.update(_outside())
-    store, *_ = next(distributed.rendezvous("env://"))
-    return distributed.PrefixStore("rnnlab", store)
+    found: list[Any] = []
+
+    def wait() -> None:
+        try:
+            found.append(distributed.PrefixStore("rnnlab", next(distributed.rendezvous("env://"))[0]))
+        except Exception as error:
+            found.append(error)
+
+    # Beside this thread, which hears signals meanwhile: Python has no word in the waiting for others.
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    while waiting.is_alive():
+        waiting.join(0.2)
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
 
 
 def leave() -> None:

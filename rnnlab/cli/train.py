@@ -32,6 +32,14 @@ def main(words: list[str]) -> int:
         from rnnlab.cli.follower import follow
 
         return follow()
+    try:
+        return _first(words)
+    finally:
+        processes.dismiss()
+
+
+def _first(words: list[str]) -> int:
+    """Do the same in the first process, or the only one."""
     sweeps = any(word in ("-m", "--multirun") or word.upper() == "HYDRA.MODE=MULTIRUN" for word in words)
     if sweeps and not any(word.partition("=")[0] in _SHOWS for word in words):
         from rnnlab.cli import sweeping

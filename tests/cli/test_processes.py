@@ -12,6 +12,7 @@ import torch
 from rnnlab.cli import processes
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.main import main
+from rnnlab.sweeps import ledger
 from tests.cli.conftest import TINY
 from tests.runs import weights
 
@@ -107,3 +108,43 @@ def test_processes_that_torchrun_or_srun_starts_are_known(monkeypatch):
 def test_processes_are_counted_by_their_devices():
     assert processes.count({}) == processes.count({"devices": "auto", "accelerator": "cpu"}) == 1
     assert processes.count({"devices": 2, "num_nodes": 3}) == 6 and processes.count({"devices": [0, 3]}) == 2
+
+
+TASK = """
+import sys
+from pathlib import Path
+from rnnlab.cli.job import run_job
+from rnnlab.sweeps.jobs import Job
+sys.exit(run_job(Path(sys.argv[1]), Job("seed=0", sys.argv[2:])))
+"""
+
+
+def tasks(command):
+    """Run a command in two processes as `srun` starts them, and return their exit codes."""
+    job = {
+        "JOB_ID": str(os.getpid()),
+        "STEP_ID": "0",
+        "STEP_NUM_TASKS": "2",
+        "NODEID": "0",
+        "STEP_NODELIST": "localhost",
+    }
+    given = {**os.environ, **{f"SLURM_{name}": value for name, value in job.items()}, "OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(command, env={**given, "SLURM_PROCID": number, "SLURM_LOCALID": number}) for number in "01"
+    ]
+    try:
+        return [process.wait(timeout=90) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+
+
+def test_the_tasks_of_one_job_train_together_and_end_together(tmp_path):
+    """Also where nothing is left to train, which only the first one sees, and where it fails."""
+    command = [sys.executable, "-c", TASK, str(tmp_path), *TWO]
+    assert tasks(command) == [0, 0] and tasks(command) == [0, 0]
+    assert [line["state"] for line in ledger.read(tmp_path)[0]] == ["started", "epoch", "epoch", "finished"]
+    train = [sys.executable, "-m", "rnnlab", "train", *TWO, f"run_dir={tmp_path / 'seed=0'}"]
+    assert tasks([*train, "resume=true"]) == [0, 0]  # finished already
+    assert tasks(train)[0] == 2  # it is not empty
+    assert tasks([*train, "--cfg", "job"]) == [0, 0]
