@@ -48,7 +48,7 @@ class StepLosses(pl.Callback):
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
         values = {"train/lr_step": self._rate}
         if loss is not None:
-            values = {"train/loss_step": float(loss), **values}
+            values = {"train/loss_step": float(loss) * trainer.accumulate_grad_batches, **values}  # Lightning's share
         self.rows.append({"step": step, **values})
         for logger in trainer.loggers:
             logger.log_metrics(values, step - 1)

@@ -30,6 +30,9 @@ class TrialReport(pl.Callback):
         self.reported = set(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        validated = sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
+        if validated and self.metric not in trainer.callback_metrics:
+            raise ValueError(f"search.metric={self.metric} is none of what validation measures, {', '.join(validated)}")
         value = float(trainer.callback_metrics.get(self.metric, math.nan))
         epoch = trainer.current_epoch
         if math.isfinite(value) and epoch not in self.reported:

@@ -71,6 +71,7 @@ def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[
         check_training(config["trainer"])
     if not isinstance(config.get("compile", False), bool | dict):
         raise UsageError(f"compile must be true or false, got {config['compile']!r}")
+    use_threads(config.get("threads"))  # which runs of older versions lack
     reseed(seed)
     data, task = _data_and_task(config, checkpoint, reads=True)
     if run_dir is None:
@@ -130,7 +131,6 @@ def _data_and_task(
     config: dict[str, Any], checkpoint: dict[str, Any] | None, reads: bool
 ) -> tuple[pl.LightningDataModule, pl.LightningModule]:
     """Build data and task; data that remembers is told by the checkpoint, and need not be set up then."""
-    use_threads(config.get("threads"))  # which runs of older versions lack
     try:
         data = instantiate(config["data"])
         remembers = checkpoint is not None and data.remembers
@@ -323,6 +323,8 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=r"The '\w+' does not have many workers")
     # The clock of a run that need not look at it any more; all other callbacks are those of the checkpoint.
     warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`, callbacks .* \['Timer'\]")
+    # Of its own callbacks, which log at steps; an epoch of a few batches has its values all the same.
+    warnings.filterwarnings("ignore", message=r"The number of training batches .* is smaller than the logging interval")
     # What tasks log at the end of an epoch is of all processes already.
     warnings.filterwarnings("ignore", message=r"It is recommended to use `self.log\('.*sync_dist=True\)`")
     # Lightning's own use of torch's pytree (Lightning-AI/pytorch-lightning#21326).

@@ -93,7 +93,7 @@ def _after(verb: str, given: list[str], word: str) -> Iterator[str]:
     if separator:
         before, comma, _ = value.rpartition(",")
         start = f"{key}={before}{comma}"
-        if plain in groups():
+        if plain in (*groups(), "search", "hydra/launcher"):
             yield from (f"{start}{name}" for name in (*options(plain), "null"))
         elif plain.rpartition(".")[2] in _PATHS:
             yield from (f"{key}={path}" for path in _files(value))

@@ -20,7 +20,7 @@ from rnnlab.cli.build import Run, build
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.evaluation import evaluate
 from rnnlab.cli.measure import baselines, compare, interruptible, measured
-from rnnlab.cli.memory import keep_freed_memory, peak_memory_mib
+from rnnlab.cli.memory import forget_peak, keep_freed_memory, peak_memory_mib
 from rnnlab.cli.naming import name_of
 from rnnlab.cli.origin import begin_with, find_origin
 from rnnlab.cli.provenance import provenance
@@ -46,6 +46,7 @@ def train(config: dict[str, Any], given: list[str], watchers: Sequence[pl.Callba
         UsageError: bad input; nothing has been written then.
     """
     keep_freed_memory()
+    forget_peak()
     config = {**config, "name": name_of(config, given)}
     for key in ("train", "test"):
         if not isinstance(config[key], bool):

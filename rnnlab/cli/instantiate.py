@@ -45,7 +45,9 @@ def instantiate(config: dict[str, Any], checked: bool = True) -> Any:
     try:
         return hydra_instantiate(config, _convert_="all")
     except InstantiationException as error:
-        raise UsageError(f"{config.get('_target_', 'configuration')}: {root_cause(error)}") from error
+        target = str(config.get("_target_", "configuration"))
+        of = "" if target.startswith("rnnlab.sweeps.") else f"{target}: "  # a launcher's settings say whose they are
+        raise UsageError(f"{of}{root_cause(error)}") from error
 
 
 def _check_arguments(config: Any, allowed: tuple[str, ...]) -> None:

@@ -95,7 +95,10 @@ class TrainedRun:
             if horizon is not None:
                 answering.ask_horizon(self.data, horizon, self.path)
             with TemporaryDirectory() as folder:
-                queries = self.data.queries_from(questions, Path(folder))
+                try:
+                    queries = self.data.queries_from(questions, Path(folder))
+                except ValueError as error:  # the file is ours, and gone when it is read of
+                    raise ValueError(str(error).replace(f"{folder}/", "")) from None
                 for note in answering.notes_on(self.task, queries):
                     print(f"rnnlab: {note}", file=sys.stderr)
                 outputs = answering.outputs_of(self.data, queries, self.task.predict_step)

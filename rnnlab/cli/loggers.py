@@ -127,8 +127,10 @@ def _tensorboard(name: str, chosen: dict[str, Any], config: dict[str, Any], run_
 
 def _mlflow(name: str, chosen: dict[str, Any], config: dict[str, Any], run_dir: Path) -> Any:
     """Return a logger into a database of the run's own, or on the server of `tracking_uri`."""
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells how it makes its tables
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    import mlflow  # noqa: F401  which sets the levels of its loggers itself
+
+    for teller in ("mlflow", "alembic", "lightning.pytorch.loggers.mlflow"):
+        logging.getLogger(teller).setLevel(logging.ERROR)  # they tell how tables and experiments are made
     warnings.filterwarnings("ignore", message="The ``noload`` loader strategy")  # MLflow's own use of SQLAlchemy
     known, place = config["provenance"], {}
     if "tracking_uri" not in chosen:

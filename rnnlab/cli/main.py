@@ -74,7 +74,7 @@ HELP = f"""rnnlab {__version__}: a laboratory for recurrent networks
 
 usage: rnnlab VERB [key=value ...] [--debug]
 
-{chr(10).join(f"  {verb:<10}{text}" for verb, (text, _) in VERBS.items())}
+{chr(10).join(f"  {verb:<12}{text}" for verb, (text, _) in VERBS.items())}
 
   rnnlab VERB --help                 the options of a verb
   rnnlab train experiment=addition/lstm rnn.hidden_size=256 seed=0

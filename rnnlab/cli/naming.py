@@ -10,7 +10,7 @@ from typing import Any
 _SOURCES = ("data.path", "data.train")
 _NAMELESS = ("data", "input", "text", "train")
 # Settings that a reader of many runs does not look for: they say where records go, not what was done.
-UNTOLD = ("name", "seed", "resume", "preemption", "tags", "run_dir", "paths.", "logger", "debug", "hydra.")
+UNTOLD = ("name", "seed", "resume", "preemption", "tags", "threads", "run_dir", "paths.", "logger", "debug", "hydra.")
 _MOST_CHARACTERS = 128  # of a name or group in W&B
 
 

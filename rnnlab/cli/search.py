@@ -16,7 +16,7 @@ from rnnlab.cli.compose import flatten, override
 from rnnlab.cli.errors import UsageError, nearest
 from rnnlab.cli.groups import groups, searches
 from rnnlab.cli.words import read, readable
-from rnnlab.sweeps import study
+from rnnlab.sweeps import ledger, study
 from rnnlab.sweeps.jobs import Job
 from rnnlab.sweeps.ledger import Story
 
@@ -57,7 +57,9 @@ def resume(sweep_dir: Path, how: list[str], again: set[str]) -> int:
                     f"{len(story.attempts)} of which were begun; bring back a copy, or search anew elsewhere"
                 )
             if search["first"] is not None:
-                opened.enqueue_trial(search["first"])
+                with ledger.exclusive(sweep_dir):  # another launcher may begin at the same time
+                    if not opened.get_trials(deepcopy=False):
+                        opened.enqueue_trial(search["first"])
         trial.settle(sweep_dir, search, story)
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -138,10 +140,9 @@ def _part(word: str) -> study.Range | study.Choice:
     value = _parsed(word).value()
     if isinstance(value, IntervalSweep | RangeSweep):
         low, high = (value.start, value.end) if isinstance(value, IntervalSweep) else (value.start, value.stop)
-        whole = isinstance(low, int) and isinstance(high, int)
-        step = None
-        if isinstance(value, RangeSweep):  # its end is not among its values
-            step = value.step
+        step = value.step if isinstance(value, RangeSweep) else None
+        whole = all(isinstance(number, int) for number in (low, high, *([] if step is None else [step])))
+        if step is not None:  # its end is not among its values
             high = low + (-(-(high - low) // step) - 1) * step
         return study.Range(low, high, step, "log" in value.tags, whole)
     if isinstance(value, ChoiceSweep):

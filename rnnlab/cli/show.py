@@ -9,6 +9,7 @@ from rnnlab.cli.errors import UsageError
 from rnnlab.cli.groups import heads
 from rnnlab.cli.list import told
 from rnnlab.cli.options import flag
+from rnnlab.cli.sweeping import without_flags
 from rnnlab.cli.words import readable
 
 
@@ -19,7 +20,7 @@ def main(words: list[str]) -> int:
     """
     counts = [word for word in words if word.startswith("parameters=")]
     counted = bool(counts) and flag("parameters", counts[-1].partition("=")[2])
-    words = [readable(word) for word in words if word not in counts]
+    words = [readable(word) for word in without_flags([word for word in words if word not in counts])]
     for word in words:
         if "=" not in word and not word.startswith("~"):
             raise UsageError(f"expected key=value, got '{word}'")

@@ -22,8 +22,7 @@ def main(words: list[str]) -> int:
                 f"{word}: the jobs of a sweep stay as they are; max_jobs=N, code=, preemption=, hydra/launcher=NAME, "
                 "hydra.launcher.KEY=, retry_failed=true and skip_finished=false may be given"
             )
-    new = {sweeping.hydra_key(word) for word in how}
-    how = [*(word for word in record["how"] if sweeping.hydra_key(word) not in new), *how]
+    how = sweeping.renewed(record["how"], how)
     if "search" in record:
         return search.resume(sweep_dir, how, sweeping.again(given))
     return sweeping.run(sweep_dir, how, sweeping.again(given), run_job)

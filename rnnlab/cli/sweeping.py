@@ -77,7 +77,7 @@ def parse(words: list[str]) -> Plan:
     Raises:
         UsageError: one of them means nothing in a sweep.
     """
-    given, rest = options.take(_without_flags(words[1:]), (), ("sweep_dir", *AGAIN))
+    given, rest = options.take(without_flags(words[1:]), (), ("sweep_dir", *AGAIN))
     for word in rest:
         if re.match(r"(paths\.)?(run_dir|sweep_dir)=", word):
             raise UsageError("a sweep has a directory for each job: sweep_dir=DIR says where they are")
@@ -162,7 +162,7 @@ def expand(words: list[str]) -> list[Job]:
     )
 
 
-def _without_flags(words: Sequence[str]) -> list[str]:
+def without_flags(words: Sequence[str]) -> list[str]:
     """Return the words that are not flags of Hydra's, `--config-dir DIR` as the override that does the same."""
     rest, left = iter(words), []
     for word in rest:
@@ -174,13 +174,21 @@ def _without_flags(words: Sequence[str]) -> list[str]:
             left.append(f"hydra.searchpath=[{quoted('', f'file://{path}')[1:]}]")
         elif word not in ("-m", "--multirun") and word.upper() != "HYDRA.MODE=MULTIRUN":
             if word.startswith("-"):
-                raise UsageError(f"{word} is not for a sweep; leave -m out to use it")
+                raise UsageError(f"{word} is for a single run: `rnnlab train` without -m")
             left.append(word)
     return left
 
 
 def _hydra_word(word: str) -> str:
     return word if word.lstrip("+~").startswith("hydra") else f"hydra.launcher.{word}"
+
+
+def renewed(former: Sequence[str], new: Sequence[str]) -> list[str]:
+    """Return what says how a sweep runs, renewed: another launcher has other settings."""
+    keys = {hydra_key(word) for word in new}
+    if "hydra/launcher" in keys:
+        keys |= {hydra_key(word) for word in former if hydra_key(word).startswith("hydra.launcher.")}
+    return [*(word for word in former if hydra_key(word) not in keys), *new]
 
 
 def hydra_key(word: str) -> str:
@@ -243,12 +251,12 @@ def run(sweep_dir: Path, how: list[str], again: set[str], run_one: RunJob) -> in
         run_one: what runs one job.
     """
     story = Story(sweep_dir)
-    directory.settle(sweep_dir, story)
-    todo = directory.take_up(story, again)
     jobs = list(story.jobs)
-    if todo:
-        _, hydra = compose_first(todo[0].overrides, how)
-        launcher = _launcher(hydra)
+    # What words say of a launcher is wrong whatever is left to run, and before runs are set aside.
+    launcher = _launcher(compose_first(story.jobs[jobs[0]]["overrides"], how)[1]) if jobs else None
+    directory.settle(sweep_dir, story)
+    if todo := directory.take_up(story, again):
+        assert launcher is not None
         if isinstance(launcher, Batch) and launcher.code != "live":
             launcher.code_dir = snapshot.take(sweep_dir)
         board = Board(story, jobs)
@@ -266,7 +274,8 @@ def run(sweep_dir: Path, how: list[str], again: set[str], run_one: RunJob) -> in
 def _verdict(sweep_dir: Path, story: Story) -> int:
     """Print what became of the jobs, on the last lines those that are not finished, and return the exit code."""
     states = directory.count_states(story, story.jobs)
-    print(f"{len(story.jobs)} jobs: {', '.join(f'{number} {state}' for state, number in states.items())}")
+    noun = "job" if len(story.jobs) == 1 else "jobs"
+    print(f"{len(story.jobs)} {noun}: {', '.join(f'{number} {state}' for state, number in states.items())}")
     print(sweep_dir)
     left = [job for job in story.jobs if story.state(job) not in ("finished", "pruned")]
     for job in left:

@@ -9,6 +9,7 @@ from typing import Any
 from rnnlab.cli import job
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.instantiate import instantiate
+from rnnlab.cli.lock import locked
 from rnnlab.sweeps import directory, ledger, study
 from rnnlab.sweeps.jobs import Job
 
@@ -32,13 +33,14 @@ def _train(sweep_dir: Path, one: Job) -> None:
     try:
         watchers = [TrialReport(trial, search["metric"])]
         job.train(sweep_dir, Job(one.name, [*one.overrides, *tried]), watchers)
+        reached = number_of(sweep_dir, one.name, search["metric"])
     except Pruned as error:
         opened.tell(trial, state=states.PRUNED)
         raise job.NotWorthIt(str(error)) from error
     except Exception:
         opened.tell(trial, state=states.FAIL)
         raise
-    opened.tell(trial, number_of(sweep_dir, one.name, search["metric"]))
+    opened.tell(trial, reached)
 
 
 def _opened(sweep_dir: Path, search: dict[str, Any], number: int) -> Any:
@@ -68,12 +70,27 @@ def number_of(sweep_dir: Path, name: str, metric: str) -> float:
 
 
 def settle(sweep_dir: Path, search: dict[str, Any], story: ledger.Story) -> None:
-    """Tell the study what killed processes could not."""
+    """Tell the study what killed processes could not; trials that another launcher has at work are its own."""
 
     def outcome(name: str) -> float | str | None:
-        state = story.state(name)
+        if _is_at_work(sweep_dir / name):
+            return None
+        story.update()
         if directory.is_finished(sweep_dir, name):
             return number_of(sweep_dir, name, search["metric"])
-        return {"failed": "fail", "pruned": "pruned"}.get(state or "")
+        return {"failed": "fail", "pruned": "pruned"}.get(story.state(name) or "")
 
-    study.settle(study.open_study(sweep_dir, search), outcome)
+    if any(_is_at_work(sweep_dir / name) for name in story.jobs):
+        study.settle(study.open_study(sweep_dir, search), outcome, lost=None)  # one may be told its job just now
+    else:
+        study.settle(study.open_study(sweep_dir, search), outcome, lost="fail")
+
+
+def _is_at_work(run_dir: Path) -> bool:
+    try:
+        with locked(run_dir, job.LOCK):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no such folder
+        return False

@@ -131,11 +131,11 @@ class SubmititLocal(Batch):
                 while todo and len(running) < self.max_jobs:
                     job = todo.pop(0)
                     running.append((job, executor.submit(self._submitted(sweep_dir, job, run))))
+                ended = [(job, process) for job, process in running if process.done()]
                 board.update()
-                for job, process in running:
-                    if process.done():
-                        _note_loss(board.story, job.name, f"its process is gone; {process.paths.stderr}")
-                running = [(job, process) for job, process in running if not process.done()]
+                for job, process in ended:
+                    _note_loss(board.story, job.name, f"its process is gone; {process.paths.stderr}")
+                running = [pair for pair in running if pair not in ended]
                 time.sleep(_LOOK_S)
         finally:
             for _, process in running:
@@ -231,7 +231,9 @@ class SubmititSlurm(Batch):
             board.story.update()
             news = ledger.read(sweep_dir, min(job.told for job in jobs))[0]
             over = {line["job"] for line in news if line["state"] in ledger.OVER}
-            there = _queue() or set()
+            there = _queue()
+            if there is None:
+                raise Refused("SLURM does not say which jobs are in its queue, squeue fails: none are put there")
             jobs = [job for job in jobs if job.name not in over]
             new = [job for job in jobs if self._number(board, job) not in there]
             for start in range(0, len(new), _MOST_IN_ARRAY):

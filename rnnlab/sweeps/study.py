@@ -118,18 +118,19 @@ def trial_of(study: optuna.Study, job: str, space: Space) -> optuna.Trial:
     return trial
 
 
-def settle(study: optuna.Study, outcome: Callable[[str], float | str | None]) -> None:
+def settle(study: optuna.Study, outcome: Callable[[str], float | str | None], lost: str | None) -> None:
     """Tell a study what it was not told by processes that were killed.
 
     Args:
-        study: of a search that nobody is at.
+        study: of a search.
         outcome: of a job by its name: its number, the name of another state, or None where it has not ended.
+        lost: the same of a trial that no job has.
     """
     import optuna
 
     states = optuna.trial.TrialState
     for frozen in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
-        ended = outcome(frozen.user_attrs[_JOB]) if _JOB in frozen.user_attrs else "fail"
+        ended = outcome(frozen.user_attrs[_JOB]) if _JOB in frozen.user_attrs else lost
         if isinstance(ended, str):
             study.tell(frozen.number, state=states[ended.upper()])
         elif ended is not None:

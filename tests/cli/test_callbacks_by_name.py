@@ -111,6 +111,15 @@ def test_rates_of_single_updates_reach_a_logger(tmp_path):
     assert [event.step for event in board.Scalars("train/loss_step")] == list(range(2, 24, 3))
 
 
+def test_losses_of_single_updates_are_those_of_their_batches(tmp_path):
+    """Also where gradients are gathered, of which Lightning hands on a share."""
+    words = ["callbacks=none", "+trainer.log_every_n_steps=1", "trainer.max_epochs=1", "optim.lr=1e-9"]
+    assert main(["train", *WORDS, *words, "trainer.accumulate_grad_batches=2", f"run_dir={tmp_path / 'run'}"]) == 0
+    (epoch,) = read_rows(tmp_path / "run" / "metrics.csv")
+    for row in read_rows(tmp_path / "run" / "steps.csv", "step"):
+        assert row["train/loss_step"] == pytest.approx(epoch["train/loss"], rel=0.1)  # nothing is learnt
+
+
 def test_a_summary_is_printed(tmp_path, capsys):
     words = ["callbacks=[none,model_summary]", "trainer.max_epochs=1"]
     assert main(["train", *WORDS, *words, f"run_dir={tmp_path / 'run'}"]) == 0

@@ -39,6 +39,8 @@ ROOT = Path(__file__).parents[2]
         ("rnnlab study vani", ["vanishing"]),
         ("rnnlab list char_lm/st", ["char_lm/stdlib"]),
         ("rnnlab completion b", ["bash"]),
+        ("rnnlab search search=lr", ["search=lr_and_size"]),
+        ("rnnlab train -m hydra/launcher=jo", ["hydra/launcher=joblib"]),
         ("rnnlab nothing x", []),
         ("rnnlab train 'open", []),
         ("rnnlab", []),

@@ -6,6 +6,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+import yaml
 
 import rnnlab
 from rnnlab.cli.errors import UsageError
@@ -34,6 +35,15 @@ def test_what_a_run_is_made_of(addition_run):
     changed = rnnlab.load(addition_run, "last", ["data.batch_size=7"])
     assert changed.data.batch_size == 7 == changed.config["data"]["batch_size"]
     assert changed.checkpoint.name == "last.ckpt"
+
+
+def test_a_run_leaves_the_threads_of_the_process_alone(addition_run, tmp_path):
+    run_dir = shutil.copytree(addition_run, tmp_path / "run")
+    config = yaml.safe_load((run_dir / "config.yaml").read_text())
+    (run_dir / "config.yaml").write_text(yaml.safe_dump({**config, "threads": 7}))
+    before = torch.get_num_threads()
+    rnnlab.load(run_dir)
+    assert torch.get_num_threads() == before
 
 
 def test_texts(addition_run, tmp_path):

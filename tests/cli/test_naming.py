@@ -25,7 +25,14 @@ def test_data_of_ones_own_name_the_run(name, word, expected):
 
 
 def test_title_tells_seed_and_overrides():
-    given = ["experiment=addition/lstm", "seed=1", "rnn.hidden_size=64", "paths.run_dir=/tmp/x", "logger=csv"]
+    given = [
+        "experiment=addition/lstm",
+        "seed=1",
+        "rnn.hidden_size=64",
+        "threads=1",
+        "paths.run_dir=/tmp/x",
+        "logger=csv",
+    ]
     config = {"name": "addition/lstm", "seed": 1, "provenance": {"overrides": given}}
     assert title_of(config) == "addition/lstm seed=1 rnn.hidden_size=64"
     assert title_of({**config, "name": "mine"}) == "mine seed=1 experiment=addition/lstm rnn.hidden_size=64"

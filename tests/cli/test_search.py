@@ -7,10 +7,11 @@ import signal
 import pytest
 import yaml
 
-from rnnlab.cli import search, sweeping
+from rnnlab.cli import job, search, sweeping, trial
 from rnnlab.cli.errors import UsageError
+from rnnlab.cli.lock import locked
 from rnnlab.cli.main import main
-from rnnlab.sweeps import study
+from rnnlab.sweeps import ledger, study
 from rnnlab.sweeps.ledger import Story
 from tests.cli.conftest import TINY
 from tests.runs import running, wait_for
@@ -36,6 +37,7 @@ def settings(*given):
         ("optim.lr=tag(log,interval(0.1,1))", study.Range(0.1, 1.0, None, True, False)),
         ("rnn.hidden_size=int(interval(2,9))", study.Range(2, 9, None, False, True)),
         ("rnn.hidden_size=range(2,9,3)", study.Range(2, 8, 3, False, True)),
+        ("rnn.hidden_size=range(2,8,1.5)", study.Range(2, 6.5, 1.5, False, False)),
         ("rnn.hidden_size=range(2,8,3)", study.Range(2, 5, 3, False, True)),
         ("rnn=choice(lstm,gru)", study.Choice(("lstm", "gru"))),
         ("rnn=lstm,gru", study.Choice(("lstm", "gru"))),
@@ -88,9 +90,9 @@ def test_trials_are_jobs_and_the_best_is_an_experiment(tmp_path, capsys):
     record = yaml.safe_load((found / "sweep.yaml").read_text())["search"]
     trials = study.tried(study.open_study(found, record))
     assert len(trials) == 6 and (record["metric"], record["mode"]) == ("val/exact_match", "max")
-    for trial in trials:
-        if trial.state == "complete":
-            assert json.loads((found / trial.job / "metrics.json").read_text())["val/exact_match"] == trial.value
+    for one in trials:
+        if one.state == "complete":
+            assert json.loads((found / one.job / "metrics.json").read_text())["val/exact_match"] == one.value
     best = study.best(trials, "max")
     assert f"of {best.job}: {' '.join(best.words)}" in out and (found / "search.png").exists()
     run = ["train", "--config-dir", str(found / "conf"), "experiment=best", f"run_dir={tmp_path / 'run'}"]
@@ -104,22 +106,22 @@ def test_the_configuration_as_it_is_goes_first(tmp_path):
     space = ["rnn.hidden_size=int(interval(2,200))", "optim.lr=interval(0.001,0.1)"]
     assert main(words(tmp_path, "search.trials=1", *space, "rnn=choice(gru,lstm)", "trainer.max_epochs=1")) == 0
     record = yaml.safe_load((tmp_path / "sweep.yaml").read_text())["search"]
-    (trial,) = study.tried(study.open_study(tmp_path, record))
-    assert sorted(trial.words) == ["optim.lr=0.005", "rnn.hidden_size=128", "rnn.num_layers=1", "rnn=lstm"]
+    (only,) = study.tried(study.open_study(tmp_path, record))
+    assert sorted(only.words) == ["optim.lr=0.005", "rnn.hidden_size=128", "rnn.num_layers=1", "rnn=lstm"]
 
 
 def test_a_search_that_is_killed_goes_on(tmp_path, begin):
     given = words(tmp_path / "s", "search.trials=4", "trainer.max_epochs=20", "max_jobs=2", "search.pruner=null")
     launcher = begin(*given)
-    job = wait_for(lambda: running(tmp_path / "s", 3))
+    process = wait_for(lambda: running(tmp_path / "s", 3))
     launcher.send_signal(signal.SIGKILL)
     launcher.communicate(timeout=60)
-    wait_for(lambda: not os.path.exists(f"/proc/{job}"))
+    wait_for(lambda: not os.path.exists(f"/proc/{process}"))
     assert main(["sweep", "resume", str(tmp_path / "s"), "max_jobs=1"]) == 0
     record = yaml.safe_load((tmp_path / "s" / "sweep.yaml").read_text())["search"]
     trials = study.tried(study.open_study(tmp_path / "s", record))
-    assert sorted(trial.job for trial in trials) == [f"trial={number}" for number in range(4)]
-    assert {trial.state for trial in trials} == {"complete"} and max(Story(tmp_path / "s").attempts.values()) == 2
+    assert sorted(one.job for one in trials) == [f"trial={number}" for number in range(4)]
+    assert {one.state for one in trials} == {"complete"} and max(Story(tmp_path / "s").attempts.values()) == 2
 
 
 def test_a_lost_storage_is_said(tmp_path, capsys):
@@ -134,6 +136,33 @@ def test_a_database_serves_as_well(tmp_path):
     url = f"sqlite:///{tmp_path / 'trials.db'}"
     assert main(words(tmp_path / "s", "search.trials=2", f"search.storage={url}", "trainer.max_epochs=1")) == 0
     assert not (tmp_path / "s" / study.JOURNAL).exists() and (tmp_path / "trials.db").exists()
+
+
+def test_a_metric_that_is_never_measured_ends_a_trial_at_its_first_epoch(tmp_path, capsys):
+    given = words(tmp_path, "search.trials=1", "search.metric=val/f1", "search.mode=max", "trainer.max_epochs=30")
+    assert main(given) == 1
+    captured = capsys.readouterr()
+    assert "1 job: 1 failed" in captured.out
+    assert (
+        "search.metric=val/f1 is none of what validation measures, val/char_accuracy, val/exact_match" in captured.err
+    )
+    assert max(line["epoch"] for line in ledger.read(tmp_path)[0] if line["state"] == "epoch") <= 1
+    assert main(["sweep", "resume", str(tmp_path)]) == 1  # and says so again
+
+
+def test_trials_at_work_are_not_settled_by_another_launcher(tmp_path):
+    assert main(words(tmp_path, "search.trials=1", "trainer.max_epochs=1")) == 0
+    record, states = yaml.safe_load((tmp_path / "sweep.yaml").read_text())["search"], optuna.trial.TrialState
+    opened = study.open_study(tmp_path, record)
+    begun = study.trial_of(opened, "trial=1", trial.space_of(record))
+    (tmp_path / "trial=1").mkdir()
+    ledger.append(tmp_path, "trial=1", "failed")
+    with locked(tmp_path / "trial=1", job.LOCK):
+        lost = opened.ask()  # not yet told its job
+        trial.settle(tmp_path, record, Story(tmp_path))
+        assert [opened.trials[one.number].state for one in (begun, lost)] == [states.RUNNING, states.RUNNING]
+    trial.settle(tmp_path, record, Story(tmp_path))
+    assert [opened.trials[one.number].state for one in (begun, lost)] == [states.FAIL, states.FAIL]
 
 
 def test_failed_trials_stop_no_other_and_are_told(tmp_path, capsys):

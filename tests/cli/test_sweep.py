@@ -6,6 +6,7 @@ import signal
 import pytest
 import yaml
 
+from rnnlab.cli import sweeping
 from rnnlab.cli.main import main
 from rnnlab.sweeps.ledger import Story, read
 from tests.cli.conftest import TINY
@@ -59,6 +60,24 @@ def test_finished_jobs_run_again_on_request_and_their_runs_are_kept(tmp_path):
     assert same_weights(tmp_path / "s" / "seed=1~1", tmp_path / "s" / "seed=1")
 
 
+def test_a_launcher_that_is_refused_sets_no_run_aside(tmp_path, capsys):
+    assert main(sweep(tmp_path / "s", "seed=0", "max_jobs=2")) == 0
+    resume, before = ["sweep", "resume", str(tmp_path / "s"), "skip_finished=false"], read(tmp_path / "s")
+    capsys.readouterr()
+    for wrong in ("max_jobs=0", "max_jobs=two", "hydra/launcher=joblin"):
+        assert main([*resume, wrong]) == 2 and capsys.readouterr().err.count("\n") == 1
+        assert (
+            main([*resume[:-1], wrong]) == 2 and capsys.readouterr().err.count("\n") == 1
+        )  # and nothing is left to run
+    assert read(tmp_path / "s") == before and not (tmp_path / "s" / "run~1").exists()
+
+
+def test_another_launcher_does_not_inherit_settings():
+    former = ["hydra/launcher=local", "max_jobs=2", "hydra.launcher.max_jobs=3"]
+    assert sweeping.renewed(former, ["hydra/launcher=joblib"]) == ["hydra/launcher=joblib"]
+    assert sweeping.renewed(former, ["max_jobs=5"]) == ["hydra/launcher=local", "max_jobs=5"]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -75,7 +94,7 @@ def test_finished_jobs_run_again_on_request_and_their_runs_are_kept(tmp_path):
         (["seed=0,1", "hydra/launcher=basic"], "rnnlab has its own"),
         (["seed=0,1", "optim.lr=interval(0,1)"], "is a range without steps"),
         (["seed=0,1", "retry_failed=yes"], "retry_failed must be true or false"),
-        (["seed=0,1", "--hydra-help"], "is not for a sweep"),
+        (["seed=0,1", "--hydra-help"], "is for a single run"),
         (["seed=0,1", "--config-dir=nowhere"], "there is no folder"),
     ],
 )
