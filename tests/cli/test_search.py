@@ -165,6 +165,23 @@ def test_trials_at_work_are_not_settled_by_another_launcher(tmp_path):
     assert [opened.trials[one.number].state for one in (begun, lost)] == [states.FAIL, states.FAIL]
 
 
+def test_a_trial_that_the_pruner_gives_up_ends_there(tmp_path, capsys):
+    given = words(tmp_path, "search.trials=2", "search.pruner={_target_:optuna.pruners.ThresholdPruner,upper:-1}")
+    assert main(given) == 0
+    assert "2 jobs: 2 pruned" in capsys.readouterr().out
+    assert [line["epoch"] for line in ledger.read(tmp_path)[0] if line["state"] == "epoch"].count(2) == 0
+    record = yaml.safe_load((tmp_path / "sweep.yaml").read_text())["search"]
+    assert [one.state for one in study.tried(study.open_study(tmp_path, record))] == ["pruned", "pruned"]
+
+
+def test_each_trial_draws_numbers_of_its_own(tmp_path):
+    sampler = "search.sampler={_target_:optuna.samplers.RandomSampler}"
+    given = words(tmp_path, "search.trials=3", sampler, "search.first=false", "trainer.max_epochs=1")
+    assert main(given) == 0
+    record = yaml.safe_load((tmp_path / "sweep.yaml").read_text())["search"]
+    assert len({tuple(one.words) for one in study.tried(study.open_study(tmp_path, record))}) == 3
+
+
 def test_failed_trials_stop_no_other_and_are_told(tmp_path, capsys):
     given = words(tmp_path, "search.trials=3", "rnn.hidden_size=choice(-1,-2)", "search.first=false", "rnn=lstm")
     assert main(given) == 1

@@ -133,9 +133,10 @@ def test_a_directory_of_other_things_is_no_sweep(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_default_directory_is_named_after_experiment_and_time(tmp_path):
-    assert main(["train", "-m", f"paths.root={tmp_path}", *SMALL, "seed=0"]) == 0
-    (found,) = (tmp_path / "addition" / "lstm").iterdir()
+def test_default_directory_is_named_after_experiment_and_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # after the server of the jobs was started elsewhere
+    assert main(["train", "-m", "paths.root=runs", *SMALL, "seed=0"]) == 0
+    (found,) = (tmp_path / "runs" / "addition" / "lstm").iterdir()
     assert found.name.startswith("sweep_20") and (found / "run" / "metrics.json").exists()
 
 
@@ -177,6 +178,8 @@ def test_jobs_end_with_their_launcher_and_go_on_with_the_next(tmp_path, begin, u
     assert launcher.returncode == code
     assert code < 0 or f"go on with: rnnlab sweep resume {tmp_path / 's'}".encode() in err
     wait_for(lambda: not os.path.exists(f"/proc/{job}"))
+    ended = {line["pid"]: line for line in read(tmp_path / "s")[0]}[job]
+    assert ended["state"] == "interrupted" and ended["reason"] == "SIGTERM"  # not by itself
     assert main(["sweep", "resume", str(tmp_path / "s")]) == 0
     is_whole(tmp_path / "s", undisturbed)
 
