@@ -17,9 +17,13 @@ pruned() { # name which seed words...: of a task's experiment, prune weights of 
 for which in both input recurrent; do
     pruned char_lm "$which" 0 char_lm experiment=char_lm/stdlib optim.lr=1e-3 \
         callbacks.prune.start=6 callbacks.prune.every_epochs=1 trainer.max_epochs=13
-    pruned tagger "$which" 0 tagging experiment=pos_tagging/generated optim.lr=1e-3 \
-        callbacks.prune.start=15 callbacks.prune.every_epochs=3 trainer.max_epochs=36
+    for seed in 0 1 2; do
+        pruned tagger "$which" "$seed" tagging experiment=pos_tagging/generated optim.lr=1e-3 \
+            callbacks.prune.start=15 callbacks.prune.every_epochs=3 trainer.max_epochs=36
+    done
 done
 # As many epochs at the same rate, and nothing pruned.
 run char_lm_none 0 experiment=char_lm/stdlib schedule=constant optim.lr=1e-3 trainer.max_epochs=13
-run tagger_none 0 experiment=pos_tagging/generated schedule=constant optim.lr=1e-3 trainer.max_epochs=36
+for seed in 0 1 2; do
+    run tagger_none "$seed" experiment=pos_tagging/generated schedule=constant optim.lr=1e-3 trainer.max_epochs=36
+done

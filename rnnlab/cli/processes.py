@@ -29,8 +29,9 @@ _GRACE_FOR_ALL = datetime.timedelta(minutes=1)  # for processes that are still i
 
 
 class _Others:
-    """Whether this process has told those beside it what to train."""
+    """Of processes that torchrun or srun has started: where this one meets the rest, and whether it has told them."""
 
+    store: Any = None
     told = False
 
 
@@ -267,11 +268,21 @@ def _start(number: int) -> subprocess.Popen:
 
 
 def meet() -> Any:
-    """Return the store in which the processes of a run meet; it is there until the first of them has ended."""
+    """Return the store in which the processes of a run meet; it is there until the first of them has ended.
+
+    Processes that were started from outside meet once: a second time, some may have ended.
+    """
+    if started_by() is None:
+        return _rendezvous()
+    if _others.store is None:
+        os.environ.update(_outside())
+        _others.store = _rendezvous()
+    return _others.store
+
+
+def _rendezvous() -> Any:
     from torch import distributed
 
-    if started_by() is not None:
-        os.environ.update(_outside())
     found: list[Any] = []
 
     def wait() -> None:

@@ -75,6 +75,14 @@ def test_a_process_that_is_killed_ends_all_and_the_run_goes_on_bit_for_bit(whole
     torch.testing.assert_close(weights(run_dir), weights(whole), rtol=0, atol=0)
 
 
+def test_a_run_that_had_no_time_left_goes_on_bit_for_bit(whole, tmp_path):
+    run = [f"run_dir={tmp_path / 'run'}", *TWO, "trainer.max_epochs=40"]
+    assert main(["train", *run, "trainer.max_time=00:00:00:01"]) == 0
+    assert 0 < epochs(tmp_path / "run") < 40 and (tmp_path / "run" / "metrics.json").exists()
+    assert main(["train", *run, "trainer.max_time=null", "resume=true"]) == 0
+    torch.testing.assert_close(weights(tmp_path / "run"), weights(whole), rtol=0, atol=0)
+
+
 def test_what_cannot_share_is_refused(tmp_path, capsys):
     words = [*TWO, f"run_dir={tmp_path / 'run'}", "callbacks=[addition,gradient_flow]"]
     assert main(["train", *words]) == 2
@@ -144,6 +152,7 @@ def test_the_tasks_of_one_job_train_together_and_end_together(tmp_path):
     command = [sys.executable, "-c", TASK, str(tmp_path), *TWO]
     assert tasks(command) == [0, 0] and tasks(command) == [0, 0]
     assert [line["state"] for line in ledger.read(tmp_path)[0]] == ["started", "epoch", "epoch", "finished"]
+    assert tasks([*command[:3], str(tmp_path / "broken"), *TWO, "optim.lr=-1"]) == [2, 2]  # seen before the first step
     train = [sys.executable, "-m", "rnnlab", "train", *TWO, f"run_dir={tmp_path / 'seed=0'}"]
     assert tasks([*train, "resume=true"]) == [0, 0]  # finished already
     assert tasks(train)[0] == 2  # it is not empty

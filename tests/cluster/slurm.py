@@ -23,7 +23,7 @@ _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin
 _UP_S, _DOWN_S = 30.0, 3.0
 
 # Partition `high` takes the node from jobs in `low`, which are requeued. A requeued job waits until its credential has
-# run out, two minutes if nothing else is said.
+# run out, two minutes if nothing else is said. Two files stand for GPUs.
 _CONF = """\
 ClusterName=loop
 SlurmctldHost={host}(127.0.0.1)
@@ -40,6 +40,7 @@ TaskPlugin=task/none
 MailProg=/bin/true
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
+GresTypes=gpu
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerType=sched/backfill
@@ -53,7 +54,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} CoresPerSocket={cores} State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} CoresPerSocket={cores} Gres=gpu:2 State=UNKNOWN
 PartitionName=low Nodes={host} Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE
 PartitionName=high Nodes={host} Default=NO MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
@@ -119,6 +120,7 @@ def serve(folder: Path) -> None:
     host, ports, cores = socket.gethostname().partition(".")[0], _free_ports(2), min(2, os.cpu_count() or 1)
     conf = folder / "slurm.conf"
     conf.write_text(_CONF.format(host=host, ports=ports, user=getpass.getuser(), folder=folder, cores=cores))
+    conf.with_name("gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
     key = folder / "munge.key"
     key.touch(mode=0o600)
     key.write_bytes(os.urandom(64))

@@ -53,18 +53,18 @@ class Story:
             self.slurm.ask("scontrol", "update", f"JobId={late}", "TimeLimit=1")
             os.kill(self.held(KILLED)["pid"], signal.SIGKILL)
             self.slurm.ask("scontrol", "requeue", self.held(REQUEUED)["slurm"])
-            self._let_go(REQUEUED)
-            self._until(lambda: self.states(OUT_OF_TIME).count("requeued") == 2)
-            self._let_go(OUT_OF_TIME)
-            self._until(lambda: {self.states(rate)[-1] for rate in (OUT_OF_TIME, REQUEUED)} == {"finished"})
+            self.let_go(REQUEUED)
+            self.until(lambda: self.states(OUT_OF_TIME).count("requeued") == 2)
+            self.let_go(OUT_OF_TIME)
+            self.until(lambda: {self.states(rate)[-1] for rate in (OUT_OF_TIME, REQUEUED)} == {"finished"})
             self.held(PREEMPTED)
-            self._until(lambda: len(self.slurm.ask("squeue", "--noheader", "--array").splitlines()) == 1)
+            self.until(lambda: len(self.slurm.ask("squeue", "--noheader", "--array").splitlines()) == 1)
             urgent = ["sbatch", "--partition=high", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 5"]
             assert self.slurm.ask(*urgent)
-            self._until(lambda: self.states(PREEMPTED)[-1] == "interrupted")
-            self._let_go(PREEMPTED)
+            self.until(lambda: self.states(PREEMPTED)[-1] == "interrupted")
+            self.let_go(PREEMPTED)
             ended = [self.ended(first)]
-            self._let_go(KILLED)
+            self.let_go(KILLED)
             return [*ended, self.ended(self.begin("sweep", "resume", str(self.sweep_dir)))]
         finally:
             first.kill()
@@ -103,14 +103,14 @@ class Story:
 
     def held(self, rate: float) -> dict[str, Any]:
         """Wait until a job stands still in its third epoch, and return what the ledger says of it."""
-        self._until(lambda: ledger.Story(self.sweep_dir).jobs.get(name(rate), {}).get("epoch", 0) == 3)
+        self.until(lambda: ledger.Story(self.sweep_dir).jobs.get(name(rate), {}).get("epoch", 0) == 3)
         time.sleep(0.5)
         return ledger.Story(self.sweep_dir).jobs[name(rate)]
 
-    def _let_go(self, rate: float) -> None:
+    def let_go(self, rate: float) -> None:
         (self.hold / str(rate)).unlink()
 
-    def _until(self, condition: Callable[[], bool]) -> None:
+    def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _PATIENCE_S
         while not condition():
             if time.monotonic() > deadline:

@@ -15,20 +15,21 @@ from tests.runs import same_weights, wait_for
 pytestmark = pytest.mark.cluster
 
 SCRIPT = """#!/bin/bash
-#SBATCH --requeue --signal=USR1@60 --time=10 --open-mode=append --output={folder}/log
+#SBATCH --ntasks={tasks} --requeue --signal=USR1@60 --time=10 --open-mode=append --output={folder}/log
 export PYTHONPATH={root}:{root}/kernels:{root}/tests/cluster OMP_NUM_THREADS=1
 srun {python} -m rnnlab train run_dir={folder}/run preemption=lightning resume=auto {words}
 """
 
 
-def test_a_script_of_ones_own_goes_on(slurm, tmp_path, monkeypatch):
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_a_script_of_ones_own_goes_on(slurm, tmp_path, monkeypatch, tasks):
     root, hold = Path(__file__).parents[2], tmp_path / "hold"
     hold.mkdir()
     (hold / "0.001").touch()
-    words = [*JOB, "optim.lr=0.001"]
+    words = [*JOB, "optim.lr=0.001", f"trainer.devices={tasks}", *["trainer.strategy=ddp"][: tasks - 1]]
     text = shlex.join([*words, f"+callbacks.hold.folder={hold}"])
     script = tmp_path / "script.sh"
-    script.write_text(SCRIPT.format(folder=tmp_path, root=root, python=sys.executable, words=text))
+    script.write_text(SCRIPT.format(folder=tmp_path, root=root, python=sys.executable, words=text, tasks=tasks))
     job = slurm.ask("sbatch", "--parsable", str(script)).strip()
     assert job
     saved = tmp_path / "run" / "checkpoints" / "last.ckpt"

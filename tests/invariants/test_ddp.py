@@ -26,6 +26,15 @@ RUNS = {
         "data.batch_size",
         *(30, ["experiment=addition/lstm", "data.digits=2", "data.num_questions=1402", "data.num_test=51"]),
     ),
+    "addition_pruned": (  # before the second, third and fourth epoch, of six steps each
+        "data.batch_size",
+        30,
+        [
+            *("experiment=addition/lstm", "data.digits=2", "data.num_questions=350", "data.num_test=51"),
+            *("+callbacks.prune._target_=rnnlab.callbacks.Prune", "+callbacks.prune.amounts=[0.3,0.5,0.7]"),
+            *("+callbacks.prune.every_epochs=1", "schedule=constant"),
+        ],
+    ),
     "forecasting": (
         "data.batch_size",
         *(150, ["experiment=forecasting/ten_step_gru", "data.num_steps=6", "data.horizon=2"]),

@@ -279,6 +279,15 @@ def test_a_run_that_had_no_time_left_goes_on(first, then, epochs, how, uninterru
     assert "is finished already" in capsys.readouterr().out
 
 
+def test_a_compiled_run_goes_on(tmp_path):
+    words = [*WORDS, "schedule=constant", "compile={backend:aot_eager}"]
+    whole, run = (["train", f"run_dir={tmp_path / name}", *words] for name in ("whole", "run"))
+    assert main([*whole, "trainer.max_epochs=3"]) == 0
+    assert main([*run, "trainer.max_epochs=1"]) == 0
+    assert main([*run, "trainer.max_epochs=3", "resume=true"]) == 0
+    assert_equal_runs(tmp_path / "run", tmp_path / "whole")
+
+
 def test_a_run_that_ended_within_an_epoch_by_its_steps_cannot_become_longer(tmp_path, capsys):
     command = ["train", f"run_dir={tmp_path / 'run'}", *WORDS, "trainer.max_epochs=-1", "schedule=constant"]
     assert main([*command, "+trainer.max_steps=8"]) == 0
