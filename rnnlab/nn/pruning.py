@@ -226,7 +226,11 @@ def _set_mask(owner: nn.Module, name: str, mask: Tensor) -> None:
         return
     order = next((other.order for _, part, _, other in _masked(owner) if part is owner), tuple(owner._parameters))
     _unshare_class(owner)
-    parametrize.register_parametrization(owner, name, Mask(mask, order))
+    masked = Mask(mask, order)
+    # It sets the parameter to itself, on which autograd would let go of whoever waits for its gradient, as processes do
+    # that sum it; autograd does not see what happens in this mode.
+    with torch.inference_mode():
+        parametrize.register_parametrization(owner, name, masked)
 
 
 def _unshare_class(owner: nn.Module) -> None:

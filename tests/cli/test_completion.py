@@ -59,27 +59,53 @@ def test_files_and_settings_of_a_run(addition_run, tmp_path, monkeypatch):
     assert "data.digits=" in answer(f"rnnlab evaluate run_dir={addition_run} data.")
 
 
-def complete_in_bash(line):
-    """Return what bash offers for a line."""
-    code = (
-        'eval "$(rnnlab completion bash)"; COMP_LINE="$1"; COMP_POINT=${#1}; _rnnlab; printf "%s\\n" "${COMPREPLY[@]}"'
-    )
+def ask_shell(*words):
+    """Return the lines that a shell prints which finds `rnnlab` on its path."""
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"needs {words[0]}")
     here = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"}
-    result = subprocess.run(
-        ["bash", "-c", f"compopt() {{ :; }}; {code}", "bash", line],
-        capture_output=True,
-        text=True,
-        env=os.environ | here,
-    )
+    result = subprocess.run(words, capture_output=True, text=True, env=os.environ | here, timeout=60)
     assert result.returncode == 0 and not result.stderr, result.stderr
     return result.stdout.splitlines()
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-def test_bash_gets_what_stands_behind_the_equals_sign():
-    assert complete_in_bash("rnnlab eva") == ["evaluate"]
-    assert complete_in_bash("rnnlab train rnn=lstm,g") == ["lstm,gru"]
-    assert complete_in_bash("rnnlab train rnn.hid") == ["rnn.hidden_size="]
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("rnnlab eva", "evaluate"),
+        ("rnnlab train rnn=lstm,g", "lstm,gru"),  # what stands behind the equals sign is a word of its own
+        ("rnnlab train rnn.hid", "rnn.hidden_size="),
+    ],
+)
+def test_bash(line, expected):
+    code = (
+        'eval "$(rnnlab completion bash)"; COMP_LINE="$1"; COMP_POINT=${#1}; _rnnlab; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    assert ask_shell("bash", "-c", f"compopt() {{ :; }}; {code}", "bash", line) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), [("rnnlab eva", "evaluate"), ("rnnlab train rnn.hid", "rnn.hidden_size=")]
+)
+def test_fish(line, expected):
+    assert ask_shell("fish", "-c", "rnnlab completion fish | source; complete -C $argv[1]", line) == [expected]
+
+
+# A shell that is typed to; what it writes is only read as far as is waited for.
+ZSH = """
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell 'autoload -Uz compinit; compinit -D -u; eval "$(rnnlab completion zsh)"; print rea""dy'
+zpty -r shell seen '*ready*'
+zpty -n -w shell "$1"$'\t'
+zpty -r shell seen "*$2*"
+zpty -d shell
+"""
+
+
+@pytest.mark.parametrize(("line", "rest"), [("rnnlab eva", "luate"), ("rnnlab train rnn.hid", "den_size=")])
+def test_zsh(line, rest):
+    ask_shell("zsh", "-f", "-c", ZSH, "zsh", line, rest)
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

@@ -107,6 +107,21 @@ def test_a_second_pruning_goes_on_from_the_first(scope):
     assert all((mask <= first[name]).all() for name, mask in masks(layer).items())
 
 
+def test_who_waits_for_a_gradient_still_gets_it():
+    """As DistributedDataParallel does, which asks autograd's node of a parameter and not the parameter."""
+    layer, told = rnnlab.nn.GRU(3, 4), []
+    node = layer.weight_hh_l0.expand_as(layer.weight_hh_l0).grad_fn.next_functions[0][0]
+    node.register_hook(lambda *_: told.append(True))
+    for change in (
+        lambda: magnitude_prune(layer, 0.5),
+        lambda: magnitude_prune(layer, 0.7),
+        lambda: finish_pruning(layer),
+    ):
+        change()
+        layer(torch.ones(5, 2, 3))[0].sum().backward()
+    assert told == [True] * 3
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_pruned_layer_computes_what_a_plain_one_with_zeros_does(kind, backend):
