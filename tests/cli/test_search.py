@@ -174,10 +174,11 @@ def test_a_trial_that_the_pruner_gives_up_ends_there(tmp_path, capsys):
     assert [one.state for one in study.tried(study.open_study(tmp_path, record))] == ["pruned", "pruned"]
 
 
-def test_each_trial_draws_numbers_of_its_own(tmp_path):
+@pytest.mark.parametrize("launcher", ["local", "joblib"])
+def test_each_trial_draws_numbers_of_its_own(tmp_path, launcher):
     sampler = "search.sampler={_target_:optuna.samplers.RandomSampler}"
     given = words(tmp_path, "search.trials=3", sampler, "search.first=false", "trainer.max_epochs=1")
-    assert main(given) == 0
+    assert main([*given, f"hydra/launcher={launcher}"]) == 0
     record = yaml.safe_load((tmp_path / "sweep.yaml").read_text())["search"]
     assert len({tuple(one.words) for one in study.tried(study.open_study(tmp_path, record))}) == 3
 
