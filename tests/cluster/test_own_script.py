@@ -1,4 +1,7 @@
-"""A script of one's own around `srun rnnlab train ... preemption=lightning resume=auto` is queued again and goes on."""
+"""A script of one's own around `srun rnnlab train ... preemption=lightning resume=auto` is queued again and goes on.
+
+It does so in the same run of W&B, too.
+"""
 
 import json
 import shlex
@@ -16,7 +19,7 @@ pytestmark = pytest.mark.cluster
 
 SCRIPT = """#!/bin/bash
 #SBATCH --ntasks={tasks} --requeue --signal=USR1@60 --time=10 --open-mode=append --output={folder}/log
-export PYTHONPATH={root}:{root}/kernels:{root}/tests/cluster OMP_NUM_THREADS=1
+export PYTHONPATH={root}:{root}/kernels:{root}/tests/cluster OMP_NUM_THREADS=1 WANDB_MODE=offline
 srun {python} -m rnnlab train run_dir={folder}/run preemption=lightning resume=auto {words}
 """
 
@@ -26,7 +29,7 @@ def test_a_script_of_ones_own_goes_on(slurm, tmp_path, monkeypatch, tasks):
     root, hold = Path(__file__).parents[2], tmp_path / "hold"
     hold.mkdir()
     (hold / "0.001").touch()
-    words = [*JOB, "optim.lr=0.001", f"trainer.devices={tasks}", *["trainer.strategy=ddp"][: tasks - 1]]
+    words = [*JOB, "logger=wandb", "optim.lr=0.001", f"trainer.devices={tasks}", *["trainer.strategy=ddp"][: tasks - 1]]
     text = shlex.join([*words, f"+callbacks.hold.folder={hold}"])
     script = tmp_path / "script.sh"
     script.write_text(SCRIPT.format(folder=tmp_path, root=root, python=sys.executable, words=text, tasks=tasks))
@@ -41,6 +44,8 @@ def test_a_script_of_ones_own_goes_on(slurm, tmp_path, monkeypatch, tasks):
     wait_for((tmp_path / "run" / "metrics.json").exists, 180)
     assert not list((tmp_path / "run").glob("hpc_ckpt*"))
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())
+    parts = sorted((tmp_path / "run" / "wandb").glob("offline-run-*"))
+    assert len(parts) == 2 and len({part.name.rpartition("-")[2] for part in parts}) == 1
     monkeypatch.chdir(Path(__file__).parent)
     assert main(["train", f"run_dir={tmp_path / 'undisturbed'}", *words, f"+callbacks.hold.folder={tmp_path}"]) == 0
     for kind in ("last", "best"):
