@@ -11,8 +11,8 @@ pruned() { # name which seed words...: of a task's experiment, prune weights of 
         both) names="[weight_ih,weight_hh]" ;;
     esac
     shift 4
-    run "$name" "$seed" "$@" "callbacks=[$callbacks,prune]" schedule=constant "+callbacks.prune.names=$names" \
-        "callbacks.prune.amounts=[0.5,0.6,0.7,0.8,0.9,0.95,0.98]"
+    run "$name" "$seed" "callbacks=[$callbacks,prune]" schedule=constant "+callbacks.prune.names=$names" \
+        "callbacks.prune.amounts=[0.5,0.6,0.7,0.8,0.9,0.95,0.98]" "$@"
 }
 for which in both input recurrent; do
     pruned char_lm "$which" 0 char_lm experiment=char_lm/stdlib optim.lr=1e-3 \
@@ -21,6 +21,11 @@ for which in both input recurrent; do
         pruned tagger "$which" "$seed" tagging experiment=pos_tagging/generated optim.lr=1e-3 \
             callbacks.prune.start=15 callbacks.prune.every_epochs=3 trainer.max_epochs=36
     done
+done
+# As long a training, but early to 80% and no further: eight epochs of retraining.
+for which in both input recurrent; do
+    pruned char_lm_early "$which" 0 char_lm experiment=char_lm/stdlib optim.lr=1e-3 \
+        "callbacks.prune.amounts=[0.5,0.7,0.8]" callbacks.prune.start=3 callbacks.prune.every_epochs=1 trainer.max_epochs=13
 done
 # As many epochs at the same rate, and nothing pruned.
 run char_lm_none 0 experiment=char_lm/stdlib schedule=constant optim.lr=1e-3 trainer.max_epochs=13
