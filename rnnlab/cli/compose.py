@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,11 +33,12 @@ def run(words: list[str], job: Callable[[dict[str, Any]], None]) -> None:
         UsageError: an option, group or override does not exist or cannot be read.
     """
     failures: list[Exception] = []
+    named = _open_plugins(words)
 
     def task(config: DictConfig) -> None:
         sys.argv = [argv[0], "train", *words]  # the command that a run notes down
         try:
-            job(composed(config))
+            job(composed(config, named))
         except Exception as error:
             failures.append(error)  # kept from Hydra, which would print lines of its own about it
 
@@ -62,14 +63,21 @@ def compose(words: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         UsageError: as `run`.
     """
-    plugins.open_conf(next((read(word) for word in reversed(words) if word.startswith("plugins=")), None))
+    named = _open_plugins(words)
     with _explained(words), hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = hydra.compose("train", overrides=words, return_hydra_config=True)
         HydraConfig.instance().set_config(config)  # which `${hydra:...}` asks
         own = OmegaConf.to_container(config.hydra, resolve=False)
         with open_dict(config):
             del config["hydra"]
-        return composed(config), own
+        return composed(config, named), own
+
+
+def _open_plugins(words: Sequence[str]) -> list[str]:
+    """Open the plugins that a command line names to Hydra, and return their names."""
+    named = next((read(word) for word in reversed(words) if word.startswith("plugins=")), None)
+    plugins.open_conf(named)
+    return plugins.check_names(named)
 
 
 @contextmanager
@@ -83,14 +91,19 @@ def _explained(words: list[str]) -> Iterator[None]:
         raise UsageError(explain(error, words)) from error
 
 
-def composed(config: DictConfig) -> dict[str, Any]:
+def composed(config: DictConfig, named: Sequence[str] = ()) -> dict[str, Any]:
     """Return a configuration that Hydra composed as plain data.
+
+    Args:
+        config: with all that a run needs.
+        named: the plugins that the command line names, which alone may let code in.
 
     The `hidden_size` of a layer, `rnn` or one within `model`, sizes a cell that is configured apart, its `cell`, by
     interpolation, and is no setting beside it.
 
     Raises:
-        UsageError: as `to_plain`, or a part is missing that a run needs, or one is there that nothing reads.
+        UsageError: as `to_plain`, or a part is missing that a run needs, or one is there that nothing reads, or a file
+            names a plugin.
     """
     needed, unresolved = _parts(), str(config)
     for key in needed - config.keys():
@@ -100,6 +113,10 @@ def composed(config: DictConfig) -> dict[str, Any]:
         if not re.search(rf"\$\{{{re.escape(str(key))}\b", unresolved):
             raise UsageError(f"nothing reads {key}{nearest(str(key), needed)}")
     plain = to_plain(config)
+    if others := [name for name in plugins.check_names(plain["plugins"]) if name not in named]:
+        raise UsageError(
+            f"plugins let code in, and only the command line may: add plugins=[{','.join([*named, *others])}]"
+        )
     for layer in (plain["rnn"], *(plain["model"] or {}).values()):
         if isinstance(layer, dict) and isinstance(layer.get("cell"), dict):
             layer.pop("hidden_size", None)

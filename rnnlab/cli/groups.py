@@ -45,17 +45,19 @@ def heads() -> dict[str, dict[str, str]]:
 
     'question', 'command', 'expected', 'hardware', of some 'data'. A line without a label goes on with the one before.
     """
-    found: dict[str, dict[str, str]] = {}
-    for experiment, path in sorted(_files("experiment").items()):
-        head: dict[str, str] = {}
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if not line.startswith("#"):
-                break
-            if match := re.match(r"# ([a-z]+): +(.*)", line):
-                head[match[1]] = match[2].strip()
-            elif head and not line.startswith("# @"):
-                head[list(head)[-1]] += f" {line.lstrip('# ')}"
-        found[experiment] = head
+    return {experiment: head(path) for experiment, path in sorted(_files("experiment").items())}
+
+
+def head(path: Path) -> dict[str, str]:
+    """Return what an experiment's file says of itself, as `heads`."""
+    found: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if match := re.match(r"# ([a-z]+): +(.*)", line):
+            found[match[1]] = match[2].strip()
+        elif found and not line.startswith("# @"):
+            found[list(found)[-1]] += f" {line.lstrip('# ')}"
     return found
 
 

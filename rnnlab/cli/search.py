@@ -110,6 +110,9 @@ def _settings(words: list[str]) -> tuple[dict[str, Any], list[str], study.Space]
     own = [word.removeprefix("search.") for word in words if word.startswith("search.")]
     for word in own:
         key = word.partition("=")[0]
+        if key.split(".")[0] == "space":
+            bare = word.removeprefix("space").lstrip(".=") or "KEY=interval(LOW,HIGH)"
+            raise UsageError(f"search.{word}: what is searched is given as it is, {bare}")
         if key in settings:  # the pruner, too, which may be null
             settings[key] = read(word)
         else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rnnlab.cli.compose import compose, flatten
 from rnnlab.cli.errors import UsageError
-from rnnlab.cli.groups import heads
+from rnnlab.cli.groups import head
 from rnnlab.cli.list import told
 from rnnlab.cli.options import flag
 from rnnlab.cli.sweeping import without_flags
@@ -26,13 +27,20 @@ def main(words: list[str]) -> int:
             raise UsageError(f"expected key=value, got '{word}'")
     config, own = compose(words)
     experiment = own["runtime"]["choices"]["experiment"]
-    print("\n".join([experiment or "no experiment", *told(heads().get(experiment, {}))]))
+    print("\n".join([experiment or "no experiment", *told(_head(experiment, own))]))
     print("\ndiffers from the defaults:")
     print("\n".join(_differences(config, compose([])[0])) or "  in nothing")
     print(f"\nconfiguration:\n{_indented(config)}")
     if counted:
         print(f"\n{_parameters(config):,} parameters")
     return 0
+
+
+def _head(experiment: str | None, own: dict[str, Any]) -> dict[str, str]:
+    """Return what an experiment says of itself, wherever Hydra has found it."""
+    folders = [Path(source["path"]) for source in own["runtime"]["config_sources"] if source["schema"] == "file"]
+    paths = (folder / "experiment" / f"{experiment}.yaml" for folder in folders)
+    return next((head(path) for path in paths if path.is_file()), {})
 
 
 def _differences(config: dict[str, Any], defaults: dict[str, Any]) -> list[str]:

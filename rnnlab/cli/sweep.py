@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from rnnlab.cli import options, search, sweeping
-from rnnlab.cli.errors import UsageError
+from rnnlab.cli.errors import UsageError, nearest
 from rnnlab.cli.job import run_job
+
+_MAY = ("max_jobs", "code", "preemption", "hydra/launcher", *sweeping.AGAIN)
 
 
 def main(words: list[str]) -> int:
@@ -19,8 +21,9 @@ def main(words: list[str]) -> int:
     for word in how:
         if not sweeping.HOW.match(word):
             raise UsageError(
-                f"{word}: the jobs of a sweep stay as they are; max_jobs=N, code=, preemption=, hydra/launcher=NAME, "
-                "hydra.launcher.KEY=, retry_failed=true and skip_finished=false may be given"
+                f"{word}: the jobs of a sweep stay as they are{nearest(word.partition('=')[0], _MAY)}; max_jobs=N, "
+                "code=, preemption=, hydra/launcher=NAME, hydra.launcher.KEY=, retry_failed=true and "
+                "skip_finished=false may be given"
             )
     how = sweeping.renewed(record["how"], how)
     if "search" in record:

@@ -23,9 +23,9 @@ from rnnlab.cli.provenance import git_state, package_versions
 from rnnlab.cli.stopping import signals_as_interrupt
 from rnnlab.cli.words import quoted, readable
 from rnnlab.sweeps import directory
-from rnnlab.sweeps.batch import Batch, Refused
+from rnnlab.sweeps.batch import Batch
 from rnnlab.sweeps.board import Board
-from rnnlab.sweeps.jobs import Job, named
+from rnnlab.sweeps.jobs import Job, Refused, named
 from rnnlab.sweeps.ledger import Story
 from rnnlab.sweeps.local import RunJob
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from rnnlab.cli import plugins, processes
+from rnnlab.cli import processes
 from rnnlab.cli.compose import run
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.stopping import OutOfTime
-from rnnlab.cli.words import quoted, read, readable
+from rnnlab.cli.words import quoted, readable
 
 # Hydra's own settings that mean nothing here, and what to use in their place.
 _NOT_HERE = {
@@ -53,7 +53,6 @@ def _first(words: list[str]) -> int:
     words = sorted(
         words, key=lambda word: not re.match("--.*=", word)
     )  # argparse wants what stands behind in one piece
-    plugins.open_conf(next((read(word) for word in reversed(words) if word.startswith("plugins=")), None))
     run([_run_dir_override(word) if word.startswith("run_dir=") else readable(word, sweeps) for word in words], _train)
     return 0
 

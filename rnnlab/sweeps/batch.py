@@ -21,7 +21,7 @@ from typing import Any
 
 from rnnlab.sweeps import ledger
 from rnnlab.sweeps.board import Board
-from rnnlab.sweeps.jobs import Job
+from rnnlab.sweeps.jobs import Job, Refused
 from rnnlab.sweeps.local import RunJob
 from rnnlab.sweeps.submitted import Submitted
 
@@ -30,10 +30,6 @@ CODE = ("copy", "clean", "live")
 _LOOK_S = 0.5  # between two looks at the ledger
 _ASK_S = 5.0  # between two looks at SLURM's queue
 _MOST_IN_ARRAY = 1000  # SLURM allows 1001 if nothing else is configured
-
-
-class Refused(ValueError):
-    """A batch system does not take jobs, and says why."""
 
 
 @dataclass

@@ -10,6 +10,10 @@ from typing import NamedTuple
 _MOST_CHARACTERS = 100  # of a name: file systems allow 255 bytes, and some keep a part for themselves
 
 
+class Refused(ValueError):
+    """What was to run jobs does not, and says why."""
+
+
 class Job(NamedTuple):
     """One run of a sweep.
 

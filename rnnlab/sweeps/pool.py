@@ -9,11 +9,12 @@ from pathlib import Path
 
 from rnnlab.sweeps import directory, ledger
 from rnnlab.sweeps.board import Board
-from rnnlab.sweeps.jobs import Job
+from rnnlab.sweeps.jobs import Job, Refused
 from rnnlab.sweeps.local import BUSY, RunJob, share_of_cores
 
 _LOOK_S = 0.2  # between two looks at the ledger
 _ASK_AGAIN_S = 1.0  # how long jobs that another launcher runs are left alone
+_TRIES = 3  # pools that may break one after the other before a job has begun
 
 
 class Joblib:
@@ -43,14 +44,18 @@ class Joblib:
         return share_of_cores(self.n_jobs)
 
     def launch(self, sweep_dir: Path, jobs: Sequence[Job], run: RunJob, board: Board) -> None:
-        """Run jobs, and return when none is running or left, as `Local.launch`."""
+        """Run jobs, and return when none is running or left, as `Local.launch`.
+
+        Raises:
+            Refused: processes end before they have begun with a job, again and again.
+        """
         from joblib.externals.loky import ProcessPoolExecutor
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
-        todo = {job.name: job for job in jobs}
+        todo, broken = {job.name: job for job in jobs}, 0
         while todo:
             board.update()
-            start, ended = board.story.end, set[str]()
+            start, ended, is_broken = board.story.end, set[str](), False
             pool = ProcessPoolExecutor(self.n_jobs)
             try:
                 futures = {pool.submit(_work, run, sweep_dir, job): job for job in todo.values()}
@@ -59,12 +64,17 @@ class Joblib:
                     board.update()
                     for future in done:
                         job = futures.pop(future).name
-                        if not isinstance(future.exception(), BrokenProcessPool) and future.result() != BUSY:
+                        if isinstance(future.exception(), BrokenProcessPool):
+                            is_broken = True
+                        elif future.result() != BUSY:
                             ended.add(job)
             finally:
                 pool.shutdown(wait=True, kill_workers=True)
                 killed = _note_killed(board, start)
+            broken = 0 if ended or killed else broken + is_broken
             if not ended and not killed:
+                if broken == _TRIES:
+                    raise Refused(f"processes end before they have begun with a job; logs are in {sweep_dir / 'logs'}")
                 time.sleep(_ASK_AGAIN_S)
             todo = {name: job for name, job in todo.items() if name not in ended | killed}
 

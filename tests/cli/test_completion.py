@@ -142,7 +142,11 @@ def test_show(capsys):
         "  rnn.hidden_size: 8 (default 128)\n" in shown
         and "  logger.wandb.project: left out (default rnnlab)\n" in shown
     )
-    assert "\nconfiguration:\n  task:\n    _target_: rnnlab.tasks.AdditionTask" in shown and "parameters" not in shown
+    assert (
+        "\nconfiguration:\n  name: addition/gru\n" in shown
+        and "  task:\n    _target_: rnnlab.tasks.AdditionTask" in shown
+        and "parameters" not in shown
+    )
     assert main(["show"]) == 0
     assert "differs from the defaults:\n  in nothing\n" in capsys.readouterr().out
 

@@ -235,6 +235,19 @@ def test_hidden_size_sizes_any_cell(cell):
     assert instantiate(composed(f"rnn={cell}", "rnn.hidden_size=32")["rnn"])(input_size=3).cells[0].hidden_size == 32
 
 
+def test_an_experiment_may_set_whatever_a_run_has_and_the_command_line_has_the_last_word(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\ndefaults: [addition/lstm]\nseed: 3\ncompile: true\ntags: [mine]\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    words = [f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine"]
+    config = composed(*words)
+    assert (config["seed"], config["data"]["seed"], config["compile"], config["tags"]) == (3, 3, True, ["mine"])
+    assert composed(*words, "seed=4", "data.seed=5")["data"]["seed"] == 5
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"{text}plugins: [mylab]\n")
+    with pytest.raises(UsageError, match=r"only the command line may: add plugins=\[mylab\]"):
+        composed(*words)
+
+
 def test_a_key_of_ones_own_is_there_to_be_referred_to():
     assert composed("+width=7", "rnn.hidden_size=${width}")["rnn"]["hidden_size"] == 7
     with pytest.raises(UsageError, match="nothing reads width"):

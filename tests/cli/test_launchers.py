@@ -1,6 +1,7 @@
 """Launchers run the same jobs as `local`, and say what they cannot do; tests/cluster has what only a cluster shows."""
 
 import json
+import os
 import shutil
 import signal
 import sys
@@ -8,7 +9,11 @@ import sys
 import pytest
 
 from rnnlab.cli.main import main
+from rnnlab.sweeps import ledger
+from rnnlab.sweeps.board import Board
+from rnnlab.sweeps.jobs import Job, Refused
 from rnnlab.sweeps.ledger import Story
+from rnnlab.sweeps.pool import Joblib
 from tests.cli.conftest import TINY
 
 SMALL = ["logger=csv", "callbacks=none", *TINY]
@@ -68,6 +73,20 @@ def test_no_slurm_here(tmp_path, capsys, monkeypatch):
 def test_the_extra_is_named(package, launcher, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     refused(sweep(tmp_path / "s", f"hydra/launcher={launcher}"), 'pip install "rnnlab[sweep]"', tmp_path, capsys)
+
+
+def test_processes_that_end_before_they_have_begun(tmp_path):
+    """As those do that cannot import what a job needs, or have no memory for it."""
+    jobs = [Job("seed=0", []), Job("seed=1", [])]
+    for job in jobs:
+        ledger.append(tmp_path, job.name, "queued", overrides=[])
+    story = Story(tmp_path)
+    with pytest.raises(Refused, match=f"processes end before they have begun with a job; logs are in {tmp_path}"):
+        Joblib(1).launch(tmp_path, jobs, die, Board(story, list(story.jobs)))
+
+
+def die(sweep_dir, job):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

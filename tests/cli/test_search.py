@@ -60,6 +60,7 @@ def test_what_is_said_is_not_searched():
         (["search=lr_and_sise"], "no search is called 'lr_and_sise', did you mean 'lr_and_size'"),
         (["search.trials=0"], "search.trials must be an integer of at least 1, got 0"),
         (["search.trial=3"], "no setting of this run is called 'search.trial', did you mean 'search.trials'"),
+        (["search.space.rnn=choice(lstm,gru)"], "what is searched is given as it is, rnn=choice(lstm,gru)"),
         (["search.metric=test/loss"], "search.metric=test/loss needs search.mode=min or max"),
         (["search.mode=least"], "search.mode must be min or max, got 'least'"),
         (["optim.lr=interval(1,0.1)"], "optim.lr: "),

@@ -114,7 +114,8 @@ def test_bad_input_writes_nothing(tmp_path, capsys, words, expected):
         ([], "give `rnnlab sweep resume DIR`"),
         (["start", "DIR"], "give `rnnlab sweep resume DIR`"),
         (["resume", "DIR"], "DIR holds no sweep: DIR/sweep.yaml is missing"),
-        (["resume", "SWEEP", "seed=1"], "the jobs of a sweep stay as they are"),
+        (["resume", "SWEEP", "seed=1"], "the jobs of a sweep stay as they are; "),
+        (["resume", "SWEEP", "max_job=1"], "the jobs of a sweep stay as they are, did you mean 'max_jobs'?"),
         (["resume", "SWEEP", "word"], "expected key=value, got 'word'"),
     ],
 )
