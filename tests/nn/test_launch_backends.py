@@ -174,6 +174,17 @@ def test_what_they_cannot_run_they_refuse_and_explain(make, words, backend):
     assert words in rnnlab.nn.explain_backend(module, torch.randn(T, B, I)).lower()
 
 
+@every_backend
+def test_recording_takes_another_backend(backend):
+    layer, x = rnnlab.nn.LSTM(I, H, backend=backend), torch.randn(T, B, I)
+    with layer.record(), pytest.raises(RuntimeError, match=f'backend="{backend}" cannot run.*it records no gradients'):
+        layer(x)
+    layer.backend = "triton"
+    with layer.record() as recording:
+        layer(x)[0].sum().backward()
+    assert recording[0].state["h"].shape == (T, B)
+
+
 def test_clipping_takes_one_launch_and_not_one_a_step():
     module, plain = twins(lambda **own: rnnlab.nn.GRU(I, H, clip_grad_step=0.01, **own), "sequence")
     x = torch.randn(T, B, I)
