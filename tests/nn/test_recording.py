@@ -60,6 +60,10 @@ LAYERS = {
     "coupled gates": lambda **k: Recurrent(rnnlab.nn.CIFGCell(F, H), **k),
     "layer norm": lambda **k: Recurrent(rnnlab.nn.LayerNormLSTMCell(F, H), **k),
     "reset before": lambda **k: Recurrent(rnnlab.nn.GatedGRUCell(F, H, reset_after=False), **k),
+    "two updates": lambda **k: Recurrent(rnnlab.nn.StateSpaceCell(F, H), **k),
+    "narx": lambda **k: Recurrent(rnnlab.nn.NARXCell(F, H), **k),
+    "jordan": lambda **k: Recurrent(rnnlab.nn.JordanCell(F, H, H), **k),
+    "independent units": lambda **k: Recurrent(rnnlab.nn.IndRNNCell(F, H), **k),
     "minGRU": lambda **k: Recurrent(rnnlab.nn.MinGRUCell(F, H), **k),
     "minGRU, zoneout": lambda **k: Recurrent(rnnlab.nn.MinGRUCell(F, H), zoneout=0.3, **k),
 }

@@ -5,7 +5,7 @@ A recorder is called once for each pass, with tensors by (kind, name):
 | kind | tensor | of |
 | --- | --- | --- |
 | state | (T, B) | dL/ds_t of a state: all of it, what comes through the step's other states included |
-| gate | (T, B) | the pre-activation of a gate; of a split one its input part |
+| gate | (T, B) | the pre-activation of a gate, see `gates_told`; of a split one its input part |
 | direct | (T, B) | what step t hands back to a state before it element by element: by gate maths or zoneout |
 | recurrent | (T, B) | what it hands back through products |
 | value | (T, B, H) | what gate maths kept and gates they hand on; by their names, memory that others read |
@@ -39,6 +39,13 @@ def obstacle_to_recording(chain: Chain, drops_candidate: bool) -> str:
             if cell.gates_total is None and _is_coupled(cell):
                 return f"gates_total of {cell.name} is not given: what one state owes to another would be missing"
     return ""
+
+
+def gates_told(chain: Chain, stage: Gates) -> tuple[str, ...]:
+    """Return the names of an update's gates in a flow: behind that of what it writes, where another has one so called."""
+    others = [other for other in chain.stages if isinstance(other, Gates) and other is not stage]
+    taken = {name for other in others for name in other.cell.gates}
+    return tuple(f"{stage.out[0]}_{name}" if name in taken else name for name in stage.cell.gates)
 
 
 def gates_given(chain: Chain, stage: Gates) -> list[tuple[str, int]]:

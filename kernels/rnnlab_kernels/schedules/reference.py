@@ -14,7 +14,7 @@ from rnnlab_kernels.cells import Cell
 from rnnlab_kernels.cells.chain import EPS, Chain, Gates, Norm, Product
 from rnnlab_kernels.schedules.additions import NO_MASKS, PLAIN, Additions, Masks, clip_gradient, draw_masks, take_part
 from rnnlab_kernels.schedules.layout import Weights, named_weights, step_order, zero_padding
-from rnnlab_kernels.schedules.recording import Hooks, gates_given
+from rnnlab_kernels.schedules.recording import Hooks, gates_given, gates_told
 
 
 def reference(
@@ -106,7 +106,7 @@ def _step(
             shift = None if stage.shift is None else weights.get(stage.shift)
             values[stage.out] = layer_norm(source, source.shape[-1:], weights[stage.gain], shift, EPS)
         else:
-            values |= _update(stage, gates_x, values, masks, t, hooks, before)
+            values |= _update(chain, stage, gates_x, values, masks, t, hooks, before)
             if hooks is not None:
                 for name, k in gates_given(chain, stage):
                     hooks.keep(name, t, values[stage.out[k]])
@@ -117,6 +117,7 @@ def _step(
 
 
 def _update(
+    chain: Chain,
     stage: Gates,
     gates_x: Tensor,
     values: dict[str, Tensor],
@@ -150,7 +151,7 @@ def _update(
         parts = (*sums, *parts_x[merged:], *parts_h[merged:])
     carried = tuple([values[name] for name in stage.carried])
     if hooks is not None:
-        seen = [hooks.see("gate", name, t, part) for name, part in zip(cell.gates, parts, strict=False)]
+        seen = [hooks.see("gate", name, t, part) for name, part in zip(gates_told(chain, stage), parts, strict=False)]
         parts = (*seen, *parts[len(seen) :])
         pairs = zip(stage.carried, carried, strict=True)
         carried = tuple([hooks.see("direct", before[n], t, value) if n in before else value for n, value in pairs])

@@ -13,6 +13,7 @@ from rnnlab_kernels.schedules.compiled.forward import Sizes, blocks_of
 from rnnlab_kernels.schedules.compiled.keep import address_of
 from rnnlab_kernels.schedules.compiled.program import FLOAT, NOTHING, At, Program, Recipe, bits
 from rnnlab_kernels.schedules.compiled.terms import AT_AFTER, AT_BEFORE, AT_OTHER, AT_PARITY, PLACE, STATISTICS
+from rnnlab_kernels.schedules.recording import gates_told
 from rnnlab_kernels.schedules.stepwise.frame import Plan, Step
 
 
@@ -331,7 +332,7 @@ class _Backward:
         if cell is not stage.cell:  # a mask has a gradient, too, which goes nowhere
             operands.append(program.tile(1, hidden).operand)
         program.emit(address_of("gates.backward_of", cell), hidden, *(word for operand in operands for word in operand))
-        for k, name in enumerate(cell.gates):
+        for k, name in enumerate(gates_told(plan.chain, stage)):
             self._tell("gate", name, dgates.part(order[k], 1))
         for name, place in (*given.items(), *extra):
             self._hand("direct", name, place._replace(columns=hidden))

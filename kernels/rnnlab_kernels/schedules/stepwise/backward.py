@@ -15,7 +15,7 @@ from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.additions import clamped
 from rnnlab_kernels.schedules.engines import Kept
 from rnnlab_kernels.schedules.layout import step_order, zero_padding
-from rnnlab_kernels.schedules.recording import Key, Tape, gates_given, squares, within
+from rnnlab_kernels.schedules.recording import Key, Tape, gates_given, gates_told, squares, within
 from rnnlab_kernels.schedules.stepwise.frame import Frame, Step, Tensors
 from rnnlab_kernels.schedules.stepwise.gradients import Gradients
 from rnnlab_kernels.schedules.stepwise.products import bind_product
@@ -214,7 +214,7 @@ class _Backward(Gradients):
             dcarried = step.bwd(dstate, saved, before, state, dx[t], dh[t])
             if self.tape is not None and stage.recurrent in plan.outlasting:  # whose whole gradient will stand there
                 blocks = self.dpre[stage.recurrent][t].unflatten(-1, (step.cell.num_gates, hidden))
-                for k, name in enumerate(step.cell.gates):
+                for k, name in enumerate(gates_told(frame.chain, stage)):
                     self.tape.add("gate", name, t, blocks[:, k].clone())
             for name, grad in zip(stage.carried, dcarried, strict=False):
                 if name in self.dconstants:
@@ -254,7 +254,7 @@ class _Backward(Gradients):
             if isinstance(stage, Gates):
                 if step is None or stage.recurrent in plan.outlasting:
                     continue
-                gates, hidden = step.cell.gates, frame.width[stage.out[0]]
+                gates, hidden = gates_told(chain, stage), frame.width[stage.out[0]]
                 sums = _sums_by_gate(stage, len(gates), hidden, self._gates_buffer(stage))
                 found |= {("gate", name): sums[..., k] for k, name in enumerate(gates)}
             elif stage.out in chain.states:
