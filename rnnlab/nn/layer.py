@@ -300,6 +300,8 @@ class Layer(Stack, nn.RNNBase):
                 padded, states = self._stack(backend, x, states, weights, seeds, mask)
                 output = packed_as(packed, padded, steps).data
             if unsorted_indices is not None:
+                if self.recording is not None and torch.is_grad_enabled():
+                    self.recording.put_back(unsorted_indices)
                 states = tuple(state.index_select(1, unsorted_indices) for state in states)
         return input._replace(data=output), self._as_hidden(states)
 

@@ -81,6 +81,12 @@ class Recording:
         self._sides = sides = [_Direction(self.values, num_steps, reverse) for reverse in backwards]
         return sides
 
+    def put_back(self, order: Tensor) -> None:
+        """Tell rows of the last call in an order (B,) of their own: it has run them in another."""
+        for side in self._sides:
+            assert isinstance(side, _Direction)
+            side.order = order
+
     def of_step(self, num_layers: int) -> list[_Direction]:
         """Return what records each layer of a step, which goes on with those before it."""
         sides = [side for side in self._sides if isinstance(side, _Steps) and not side.is_told]
@@ -111,6 +117,7 @@ class _Direction:
 
     def __init__(self, values: bool, num_steps: int, reverse: bool) -> None:
         self.values, self.num_steps, self.reverse = values, num_steps, reverse
+        self.order: Tensor | None = None
         self._pieces: list[Squares] = []
 
     def __call__(self, flow: Squares) -> None:
@@ -133,6 +140,7 @@ class _Direction:
             # The window that comes last in a call comes first in its backward pass.
             parts.insert(0, parts[0].new_full((missing, *parts[0].shape[1:]), torch.nan if kind == "value" else 0.0))
             whole = torch.cat(parts if self.reverse else parts[::-1])
+            whole = whole if self.order is None else whole.index_select(1, self.order)
             kinds[kind][name] = whole if kind == "value" else whole.sqrt()
         return Flow(*kinds.values())
 

@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import rnnlab.nn
 from rnnlab.nn import Recurrent, explain_backend
@@ -143,6 +144,20 @@ def test_the_reference_itself_by_gradients_of_states(backend):
     share = flow.direct_share()
     assert share.shape == (T,) and bool(((share >= 0) & (share <= 1)).all())
     assert flow.over_batch("gate")["f"].shape == (T,)
+
+
+@pytest.mark.parametrize("is_sorted", [False, True])
+def test_rows_of_packed_sequences_are_told_in_their_own_order(is_sorted):
+    lengths = [7, 6, 5, 3, 1] if is_sorted else [7, 3, 5, 1, 6]
+    layer, x = rnnlab.nn.LSTM(F, H), rows(T, B, F).float()
+    found = []
+    for call in ({"lengths": torch.tensor(lengths)}, {}):
+        packed = pack_padded_sequence(x, lengths, enforce_sorted=is_sorted)
+        with layer.record() as recording:
+            output, _ = layer(x if call else packed, **call)
+        (output if call else pad_packed_sequence(output)[0]).square().sum().backward()
+        found.append(recording[0])
+    assert_same([found[1]], [found[0]])
 
 
 @pytest.mark.parametrize("way", [{}, {"bidirectional": True}, {"go_backwards": True}])
