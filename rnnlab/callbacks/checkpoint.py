@@ -76,6 +76,14 @@ class LastAndBest(Checkpoint):
             trainer.save_checkpoint(self.last_path, weights_only=False)
         trainer.strategy.barrier("checkpoint")  # until both files are there
 
+    def restart(self) -> None:
+        """Let no epoch so far be the best, as if training began now."""
+        self.best_value = self.best_epoch = None
+
+    def let_last_be_best(self) -> None:
+        """Replace the best checkpoint by the last one."""
+        write_checked(self.best_path, lambda best: shutil.copyfile(self.last_path, best))
+
     def _is_better(self, value: float) -> bool:
         if not math.isfinite(value):
             return False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
 from rnnlab.callbacks.console import readable, say
@@ -42,6 +44,10 @@ class EarlyStop(EarlyStopping):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.should_stop = trainer.should_stop or self.has_stopped
+
+    def restart(self) -> None:
+        """Let no epoch so far be the best, as if training began now."""
+        self.wait_count, self.best_score = 0, torch.tensor(math.inf if self.mode == "min" else -math.inf)
 
     def _run_early_stopping_check(self, trainer: pl.Trainer) -> None:
         if self.monitor not in trainer.callback_metrics:  # an epoch without a validation

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnnlab.callbacks.checkpoint import LastAndBest
 from rnnlab.callbacks.console import say
+from rnnlab.callbacks.early_stop import EarlyStop
 from rnnlab.callbacks.ledger import write_rows
 from rnnlab.nn import pruning
 
@@ -23,10 +24,11 @@ class Prune(pl.Callback):
     until the next of `amounts` is reached; `rnnlab.nn.pruning.han_schedule` proposes some. Optimiser and schedule go on
     undisturbed: a rate that has fallen to nearly zero by then retrains nothing.
 
-    From each pruning on, only epochs of its amount compete for the best checkpoint: the final numbers of the run are
-    those of the last amount reached. pruning.csv has a row for each amount, 0 among them: epochs trained, sparsity by
-    weight, last and best value of the task's `monitor` metric. 'sparsity/total' is logged every epoch, sparsity by
-    weight after each pruning; metrics.json has both for the checkpoint that was measured.
+    From each pruning on, only epochs of its amount compete for the best checkpoint, and early stopping begins anew: the
+    final numbers of the run are those of the last amount reached, of its last epoch where none was validated.
+    pruning.csv has a row for each amount, 0 among them: epochs trained, sparsity by weight, last and best value of the
+    task's `monitor` metric. 'sparsity/total' is logged every epoch, sparsity by weight after each pruning; metrics.json
+    has both for the checkpoint that was measured.
 
     Checkpoints hold plain weights with zeros in them, which load into a model that knows nothing of pruning; the masks
     are in the callback's state. The task's parameters are plain again when training ends.
@@ -41,6 +43,8 @@ class Prune(pl.Callback):
     Raises:
         ValueError: an argument out of range.
     """
+
+    excludes = ("WeightAverage",)  # whose copy of the weights would have to be pruned beside them
 
     def __init__(
         self,
@@ -94,8 +98,8 @@ class Prune(pl.Callback):
         # A metric of the former amount is none of this one's, also where this epoch is not validated.
         trainer.callback_metrics.clear()
         for callback in trainer.callbacks:
-            if isinstance(callback, LastAndBest):
-                callback.best_value = callback.best_epoch = None
+            if isinstance(callback, LastAndBest | EarlyStop):
+                callback.restart()
 
     def _now(self, pl_module: pl.LightningModule) -> dict[str, float]:
         return pruning.sparsity(pl_module, self.names)

@@ -209,9 +209,14 @@ def _measure_again(config: dict[str, Any], given: list[str]) -> Path:
 def _checkpoint_to_measure(keeper: LastAndBest, ledger: Ledger) -> Path:
     """Return the best checkpoint, or the last one of a run so short that it was never validated.
 
+    What was best before a callback had the search for it begin anew, as pruning does, is none.
+
     Raises:
         RuntimeError: every validation gave NaN or infinity, or the best checkpoint was taken away.
     """
+    if keeper.best_epoch is None and keeper.best_path.exists():
+        say(f"{keeper.metric} has no value of the model as it is now, the final numbers are of the last checkpoint")
+        keeper.let_last_be_best()
     if keeper.best_path.exists():
         return keeper.best_path
     if keeper.best_epoch is not None:

@@ -99,7 +99,8 @@ def check_callbacks(callbacks: list[pl.Callback], trainer: pl.Trainer, task: pl.
     """Refuse callbacks of Lightning's that would stop the run for want of a logger, and those that refuse the task.
 
     Raises:
-        UsageError: there is such a callback and no logger, or a callback's `check_task` raises ValueError.
+        UsageError: there is such a callback and no logger, a callback's `check_task` raises ValueError, or a callback
+            `excludes` another.
     """
     for callback in callbacks:
         if hasattr(callback, "check_task"):
@@ -107,6 +108,11 @@ def check_callbacks(callbacks: list[pl.Callback], trainer: pl.Trainer, task: pl.
                 callback.check_task(task)
             except ValueError as error:
                 raise UsageError(f"{type(callback).__name__}: {error}") from error
+        for other in callbacks:
+            if type(other).__name__ in getattr(callback, "excludes", ()):
+                raise UsageError(
+                    f"{type(callback).__name__} and {type(other).__name__} do not go together: leave one out"
+                )
         if trainer.world_size > 1 and not getattr(callback, "shares", True):
             raise UsageError(f"{type(callback).__name__} sees one process alone: it needs trainer.devices=1")
         if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor | ThroughputMonitor) and not trainer.loggers:

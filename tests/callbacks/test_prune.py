@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import rnnlab.nn
-from rnnlab.callbacks import LastAndBest, Prune
+from rnnlab.callbacks import EarlyStop, LastAndBest, Prune
 from rnnlab.callbacks.ledger import read_rows
 from rnnlab.cli.main import main
 from rnnlab.models import Forecaster
@@ -132,7 +132,7 @@ class Watch(pl.Callback):
         self.seen.append(sparsity(pl_module)["total"])
 
 
-def fit(tmp_path, prune, **options):
+def fit(tmp_path, prune, *others, **options):
     """Train a forecaster on noise with SGD, momentum and weight decay; two batches an epoch."""
     torch.manual_seed(0)
     model = Forecaster(functools.partial(rnnlab.nn.GRU, hidden_size=8, backend="aten"), 1, 1)
@@ -146,7 +146,7 @@ def fit(tmp_path, prune, **options):
         enable_model_summary=False,
         num_sanity_val_steps=0,
         default_root_dir=tmp_path,
-        callbacks=[prune, watch, best],
+        callbacks=[prune, *others, watch, best],
         **options,
     )
     trainer.fit(task, GivenData((torch.randn(8, 5, 1), torch.randn(8, 1)), batch_size=4))
@@ -177,6 +177,26 @@ def test_a_metric_of_less_pruned_weights_is_never_the_best(tmp_path, capsys):
     assert "sparsity 75.0% for 1 epochs: not validated" in capsys.readouterr().out
 
 
+def test_the_final_numbers_are_of_the_last_amount_also_where_it_was_not_validated(tmp_path, capsys):
+    words = [*WORDS, "callbacks.prune.amounts=[0.5]", "callbacks.prune.start=2", "trainer.max_epochs=3"]
+    run = f"run_dir={tmp_path / 'run'}"
+    assert main(["train", run, *words, "+trainer.check_val_every_n_epoch=2"]) == 0
+    assert "final numbers are of the last checkpoint" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["sparsity/total"] == 0.5 and metrics["best_epoch"] == 3
+    assert main(["evaluate", run]) == 0
+    assert json.loads((tmp_path / "run" / "evaluate.json").read_text())["metrics"]["val/loss"] == pytest.approx(
+        metrics["val/loss"]
+    )
+
+
+def test_early_stopping_begins_anew_with_each_amount(tmp_path):
+    stop, prune = EarlyStop("val/mse_last", patience=50), Prune([0.95], every_epochs=3, scope="global")
+    fit(tmp_path, prune, stop, max_epochs=6)
+    best = [row["val/mse_last_best"] for row in prune.rows]
+    assert best[0] < best[1] == pytest.approx(float(stop.best_score))
+
+
 def test_training_too_short_for_the_amounts_is_said(tmp_path, capsys):
     fit(tmp_path, Prune([0.5, 0.75], every_epochs=2), max_epochs=3)
     assert "note: 3 epochs end at a sparsity of 0.5, before 0.75" in capsys.readouterr().out
@@ -203,4 +223,6 @@ def test_refusals(arguments):
 def test_refusals_of_the_command_line(tmp_path, capsys):
     assert main(["train", f"run_dir={tmp_path / 'run'}", *WORDS, "callbacks.prune.amounts=[0.7,0.5]"]) == 2
     assert "amounts must ascend between 0 and 1, got [0.7, 0.5]" in capsys.readouterr().err
+    assert main(["train", f"run_dir={tmp_path / 'run'}", *WORDS, "callbacks=[addition,prune,ema]"]) == 2
+    assert "Prune and WeightAverage do not go together" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
