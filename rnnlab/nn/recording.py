@@ -9,7 +9,7 @@ Letters: T time, B batch, H hidden_size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,7 +27,8 @@ class Flow(NamedTuple):
     """The gradients of one layer and direction in a backward pass: norms over its units, each (T, B), by name.
 
     All are zero outside a row's length, and of gradients as they are before `clip_grad_step`. Of a linear recurrence
-    that runs as a scan there is no `gate` and no `recurrent`; of a cell that states no gate maths only `state`.
+    that runs as a scan, or whose state is complex, there is no `gate` and no `recurrent`; of a cell that states no gate
+    maths only `state`.
 
     Attributes:
         state: of dL/ds_t, the state after step t as gate maths give it: all of it, what it owes to the step's other
@@ -50,10 +51,14 @@ class Flow(NamedTuple):
         return {name: torch.linalg.vector_norm(norms, dim=1) for name, norms in getattr(self, kind).items()}
 
     def direct_share(self) -> Tensor:
-        """Return which share of the squared gradient that step t hands back takes the direct way, (T,); NaN of none."""
+        """Return which share of the squared gradient that step t hands back takes the direct way, (T,).
+
+        NaN of none, and so at every step of a cell that states no gate maths.
+        """
+        like = next(iter(self.state.values()), torch.empty(0, 0))
+        nothing = like.new_zeros(len(like))
         direct, recurrent = (
-            sum((norms.square().sum(1) for norms in ways.values()), torch.zeros(()))
-            for ways in (self.direct, self.recurrent)
+            sum((norms.square().sum(1) for norms in ways.values()), nothing) for ways in (self.direct, self.recurrent)
         )
         return direct / (direct + recurrent)
 
@@ -175,6 +180,18 @@ class _Steps:
                 for name, one in named.items()
             }
         return Flow(**kinds)
+
+
+class OfComplex:
+    """Tells a recorder of one complex state h, as a scan does, what a chain tells of its two parts, `names`."""
+
+    def __init__(self, recorder: Callable[[Squares], None], names: Sequence[str]) -> None:
+        self.recorder, self.names = recorder, names
+        self.values = False  # gates of two parts are none of h
+
+    def __call__(self, flow: Squares) -> None:
+        kinds = ("state", "direct")
+        self.recorder({(kind, "h"): torch.stack([flow[kind, part] for part in self.names]).sum(0) for kind in kinds})
 
 
 _NONE_CAME = "no gradient has come through this call: call backward on what the layer gave"

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from rnnlab.nn.backend import OF_ONE_LAUNCH, scan_method, schedule
 from rnnlab.nn.carry import state_names
 from rnnlab.nn.cells.protocol import kind, walked_chain
+from rnnlab.nn.recording import OfComplex
 from rnnlab.nn.state import autocast_dtype, autocast_to, without_autocast
 from rnnlab.nn.windows import run_windows
 from rnnlab_kernels.cells.chain import Chain, giving
@@ -256,6 +257,8 @@ def walks(backend: str, dtype: torch.dtype, chain: Chain | None, additions: Addi
 def _run_walk(side: Side, chain: Chain, additions: Additions, mask: Tensor | None, x: Tensor, start: Tensor) -> Result:
     cell, (given, weights) = side.cell, side.cell.walk(x)
     state = (start.real, start.imag) if start.is_complex() else (start,)
+    if start.is_complex() and additions.recorder is not None:
+        additions = additions._replace(recorder=OfComplex(additions.recorder, chain.states))
     with without_autocast(x.device, autocast_dtype(x.device)):
         run = schedule(side.backend)
         y, final = run(chain, given.to(state[0].dtype), state, weights, mask, reverse=side.reverse, additions=additions)

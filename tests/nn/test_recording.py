@@ -230,27 +230,32 @@ def test_a_second_pass_replaces_the_first():
     assert torch.equal(recording[0].state["h"], first) and recording[0].values == {}
 
 
+class Leaky(nn.Module):
+    """h_t = h_{t-1} / 2 + W x_t, and no gate maths."""
+
+    input_size, hidden_size = F, H
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(F, H)
+
+    def initial_state(self, batch_size, device=None, dtype=None):
+        return (torch.zeros(batch_size, H, device=device, dtype=dtype),)
+
+    def forward(self, x_t, state):
+        new = 0.5 * state[0] + self.linear(x_t)
+        return new, (new,)
+
+
 def test_a_cell_without_gate_maths_tells_its_states():
-    class Leaky(nn.Module):
-        input_size, hidden_size = F, H
-
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(F, H)
-
-        def initial_state(self, batch_size, device=None, dtype=None):
-            return (torch.zeros(batch_size, H, device=device, dtype=dtype),)
-
-        def forward(self, x_t, state):
-            new = 0.5 * state[0] + self.linear(x_t)
-            return new, (new,)
-
     layer = Recurrent(Leaky())
     with layer.record() as recording:
         layer(rows(T, B, F).float())[0][-1].sum().backward()
     expected = 0.5 ** torch.arange(T - 1, -1, -1) * H**0.5
     torch.testing.assert_close(recording[0].state["0"][:, 0], expected)
     assert recording[0].gate == {}
+    share = recording[0].direct_share()
+    assert share.shape == (T,) and share.isnan().all()
 
 
 def test_what_records_nothing_says_so():
@@ -354,3 +359,20 @@ def test_a_scan_by_gradients_of_states(make):
     alone = torch.autograd.grad((cell(x[-1], (states[-2],))[0] * weights[-1]).sum(), states[-2])[0]
     handed = alone.abs().square().sum(-1).sqrt()
     torch.testing.assert_close(recording[0].direct["h"][-1], handed, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto", "fused"])
+@pytest.mark.parametrize("make", [rnnlab.nn.LRUCell, rnnlab.nn.SelectiveLRUCell])
+def test_a_complex_state_is_one_state_by_every_backend(make, backend):
+    torch.manual_seed(0)
+    layer = Recurrent(make(F, H), backend="eager")
+    other = Recurrent(make(F, H), backend=backend)
+    other.load_state_dict(layer.state_dict())
+    call = {"lengths": torch.tensor([7, 3, 5, 1, 6]), "reset": rows(T, B) > 0.8}
+    found = []
+    for one in (other, layer):
+        with one.record(values=True) as recording:
+            (one(rows(T, B, F).float(), **call)[0] * rows(T, B, H).float()).sum().backward()
+        found.append(recording[0])
+    assert found[1].state.keys() == found[1].direct.keys() == {"h"}
+    assert_same(found[:1], found[1:])
