@@ -55,6 +55,9 @@ def gradient_flow(rows: Sequence[Any], title: str) -> Figure:
 
 def _heat(axis: Axes, rows: Iterable[Any], kind: str, name: str, title: str, logarithmic: bool) -> None:
     found = [row for row in rows if row.kind == kind and row.name == name]
+    if not found:
+        _finish(axis, title, "", has_lines=False)
+        return
     epochs = sorted({row.epoch for row in found})
     values = np.full((1 + max(row.back for row in found), len(epochs)), np.nan)
     for row in found:

@@ -50,8 +50,8 @@ class ClipRate(pl.Callback):
             if parameter.grad is not None
         ]
         norm = get_total_norm(gradients)
-        if getattr(optimizer, "_step_supports_amp_scaling", False) and _scaler(trainer) is not None:
-            norm = norm / _scaler(trainer).get_scale()  # a fused optimiser undoes the scaling itself, later
+        if getattr(optimizer, "_step_supports_amp_scaling", False) and scaler_of(trainer) is not None:
+            norm = norm / scaler_of(trainer).get_scale()  # a fused optimiser undoes the scaling itself, later
         self._norms.append(norm)
         if _clips_values(trainer):
             self._shares.append(_share_beyond(gradients, trainer.gradient_clip_val))
@@ -85,13 +85,13 @@ class ClipRate(pl.Callback):
             limit = trainer.gradient_clip_val
             rates = norms > limit if limit else torch.zeros_like(norms)
         updates = torch.stack([norms, rates.to(norms.dtype), torch.ones_like(norms)]).double()
-        if _scaler(trainer) is not None:
+        if scaler_of(trainer) is not None:
             updates = torch.where(norms.isfinite(), updates, 0.0)
         self._sums = self._sums + updates.sum(dim=1)
         self._norms, self._shares = [], []
 
 
-def _scaler(trainer: pl.Trainer) -> torch.amp.GradScaler | None:
+def scaler_of(trainer: pl.Trainer) -> torch.amp.GradScaler | None:
     """Return the loss scaler of float16 training, if there is one."""
     return getattr(trainer.precision_plugin, "scaler", None)
 

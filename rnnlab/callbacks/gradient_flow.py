@@ -17,6 +17,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from rnnlab.callbacks.clip_rate import scaler_of
 from rnnlab.callbacks.figures import run_name, save_figure
 from rnnlab.callbacks.files import write_atomically
 from rnnlab.nn.backend import choose
@@ -34,10 +35,12 @@ class Number(NamedTuple):
     Attributes:
         epoch: counted from 0.
         layer: 'rnn, layer 1' or 'rnn, layer 1, backwards'; empty for what is of the whole run.
-        kind: 'state' and 'gate', norms over the batch by step; 'direct', the share of the squared gradient that goes
-            back element by element, by step; 'closed' and 'open', the share of a gate's activations below 0.05 and
-            above 0.95; 'time_constant', steps after which 1/e is kept of a state, by quantile of the units;
-            'spectral_radius' and 'largest_singular_value' of the block of R of a gate; 'clip_rate'.
+        kind: 'state' and 'gate', norms over the batch by step, of the gradients of the batch's own loss, whatever
+            `trainer.accumulate_grad_batches` and a loss scaler make of it; 'direct', the share of the squared gradient
+            that goes back element by element, by step; 'closed' and 'open', the share of a gate's activations below
+            0.05 and above 0.95; 'time_constant', steps after which 1/e is kept of a state, by quantile of the units,
+            at most 1e6; 'largest_singular_value' of the block (H, P) of R of a gate, and 'spectral_radius' where it is
+            square; 'clip_rate'.
         name: of the state, gate or quantile.
         back: steps before the last one of the batch; None where there is one number for all.
         value: the number.
@@ -101,9 +104,10 @@ class GradientFlow(pl.Callback):
             return
         self._open.close()
         self._open = None
+        share = _share_of_loss(trainer)
         for name, (module, recording) in self._recordings.items():
             for k in range(len(recording)):
-                self.rows += _numbers(trainer.current_epoch, _side(name, module, k), module, k, recording)
+                self.rows += _numbers(trainer.current_epoch, _side(name, module, k), module, k, recording, share)
         self._recordings = {}
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
@@ -196,13 +200,24 @@ def _side(name: str, module: Any, k: int) -> str:
     return f"{name}, layer {layer + 1}{', backwards' if direction else ''}"
 
 
-def _numbers(epoch: int, side: str, module: Any, k: int, recording: Recording) -> Iterator[Number]:
+def _share_of_loss(trainer: pl.Trainer) -> float:
+    """Return what the loss of a batch was multiplied with before its backward pass."""
+    scaler = scaler_of(trainer)
+    return (1.0 if scaler is None else scaler.get_scale()) / trainer.accumulate_grad_batches
+
+
+def _numbers(epoch: int, side: str, module: Any, k: int, recording: Recording, share: float = 1.0) -> Iterator[Number]:
     try:
         flow = recording[k]
     except RuntimeError:  # nothing came back through it
         return
-    series = [(kind, name, norms) for kind in ("state", "gate") for name, norms in flow.over_batch(kind).items()]
-    for kind, name, values in [*series, ("direct", "", flow.direct_share())]:
+    if not flow.state:
+        return
+    kinds = ("state", "gate")
+    series = [(kind, name, norms / share) for kind in kinds for name, norms in flow.over_batch(kind).items()]
+    if flow.direct or flow.recurrent:
+        series.append(("direct", "", flow.direct_share()))
+    for kind, name, values in series:
         for back, value in enumerate(values.flip(0).tolist()):
             yield Number(epoch, side, kind, name, back, value)
     for kind, name, value in [*_of_gates(flow, module, k), *_of_weights(module, k)]:
@@ -219,7 +234,9 @@ def _of_gates(flow: Flow, module: Any, k: int) -> Iterator[tuple[str, str, float
             yield "closed", name, float((gate < _CLOSED).float().mean())
             yield "open", name, float((gate > _OPEN).float().mean())
     if kept is not None and reached.any():
-        constants = -1 / kept[reached].float().mean(0).clamp(1e-6, 1 - 1e-6).log()
+        # Of a state f_1 f_2 ... f_n is kept, so logarithms have a mean; those of 0 and of nothing but 1 are none.
+        logs = kept[reached].double().clamp(min=torch.finfo(torch.float32).tiny).log()
+        constants = -1 / logs.mean(0).clamp(max=-1e-6)
         for quantile in (0.1, 0.5, 0.9):
             yield "time_constant", f"{quantile:g}", float(constants.quantile(quantile))
 
@@ -239,23 +256,33 @@ def _activated(flow: Flow, module: Any, k: int) -> tuple[dict[str, Tensor], Tens
 
 
 def _of_weights(module: Any, k: int) -> Iterator[tuple[str, str, float]]:
-    """Yield spectral radius and largest singular value of each square block of R."""
-    weight, names = _recurrent_weight(module, k)
-    if weight is None or weight.dim() != 2 or weight.shape[0] % weight.shape[1]:
-        return
-    blocks = weight.detach().double().cpu().split(weight.shape[1])
-    for number, block in enumerate(blocks):
-        name = names[number] if len(names) == len(blocks) else str(number)
-        yield "spectral_radius", name, float(torch.linalg.eigvals(block).abs().max())
-        yield "largest_singular_value", name, float(torch.linalg.matrix_norm(block, 2))
+    """Yield spectral radius, where it is square, and largest singular value of the block of R of each gate.
 
-
-def _recurrent_weight(module: Any, k: int) -> tuple[Tensor | None, tuple[str, ...]]:
-    """Return R (G*H, P) of a layer and direction, if it is known, and the names of its blocks."""
+    Of several heads R is block-diagonal: the largest of its heads.
+    """
     layer, direction = divmod(k, module.num_directions)
-    names = {"LSTM": ("i", "f", "g", "o"), "GRU": ("r", "z", "n")}
     if hasattr(module, "mode"):
-        weight = getattr(module, f"weight_hh_l{layer}{'_reverse' if direction else ''}")
-        return weight, names.get(module.mode, ("h",))
-    weight = getattr(module.cells[k], "weight_hh", None)
-    return weight, tuple(getattr(module.cells[k], "gates", ()))
+        owner, weight = module, getattr(module, f"weight_hh_l{layer}{'_reverse' if direction else ''}")
+    else:
+        owner, weight = module.cells[k], getattr(module.cells[k], "weight_hh", None)
+    if weight is None or weight.dim() != 2:
+        return
+    names = _blocks(owner, len(weight))
+    if not names or len(weight) % len(names):
+        return
+    for name, block in zip(names, weight.detach().double().cpu().chunk(len(names)), strict=True):
+        heads = block.unflatten(0, (getattr(owner, "num_heads", 1), -1))
+        if heads.shape[1] == heads.shape[2]:
+            yield "spectral_radius", name, float(torch.linalg.eigvals(heads).abs().max())
+        yield "largest_singular_value", name, float(torch.linalg.matrix_norm(heads, 2).max())
+
+
+def _blocks(owner: Any, rows: int) -> tuple[str, ...]:
+    """Return the names of the blocks of R of a layer or cell, below each other and of as many rows each: H, mostly."""
+    if hasattr(owner, "mode"):
+        return {"LSTM": ("i", "f", "g", "o"), "GRU": ("r", "z", "n")}.get(owner.mode, ("h",))
+    taps = getattr(owner, "output_taps", 1)  # of a NARX cell, which has R_1 ... R_q of its one gate
+    if taps > 1:
+        return tuple(f"R_{j}" for j in range(1, taps + 1))
+    gates = getattr(owner, "gates", None)
+    return tuple(map(str, range(rows // owner.hidden_size))) if gates is None else tuple(gates)

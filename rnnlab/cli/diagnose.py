@@ -241,7 +241,11 @@ def _gradient_flow(run_dir: Path, ckpt: str, overrides: list[str], name: str, re
     from rnnlab.cli.measure import interruptible, restored
 
     if (run_dir / FILE).is_file():
-        return {"gradient_flow": gradient_flow(read_numbers(run_dir / FILE), f"Gradient flow of {name}")}
+        rows = read_numbers(run_dir / FILE)
+        if not any(row.layer for row in rows):
+            console.print(f"{name}: no picture of gradient flow: {FILE} has no recorded layer", markup=False)
+            return {}
+        return {"gradient_flow": gradient_flow(rows, f"Gradient flow of {name}")}
     if not records:
         return {}
     config = override(rundir.read_config(run_dir), overrides)
@@ -251,10 +255,10 @@ def _gradient_flow(run_dir: Path, ckpt: str, overrides: list[str], name: str, re
             return {}
         with interruptible(run.trainer):
             rows = record_batch(run.trainer, run.task, run.data, checkpoint["epoch"])
+        return {"gradient_flow": gradient_flow(rows, f"Gradient flow of {name}, a training batch")}
     except (UsageError, ValueError) as error:
         console.print(f"{name}: no picture of gradient flow: {error}", markup=False)
         return {}
-    return {"gradient_flow": gradient_flow(rows, f"Gradient flow of {name}, a training batch")}
 
 
 def _save(folder: Path, name: str, figure: Figure) -> Path:
