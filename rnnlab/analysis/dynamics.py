@@ -20,7 +20,8 @@ class Dynamics:
     """The step of a recurrent module in float64, its states, of all layers, side by side in one vector of N numbers.
 
     It works on a copy of the module, in evaluation mode and on the reference backend: what the module learns afterwards
-    it does not see. A complex state counts as its real and imaginary parts.
+    it does not see. A complex state counts as its real and imaginary parts. States, inputs and vectors of any precision
+    are taken, as float64.
 
     Args:
         module: a cell with `forward(x_t, state) -> (y_t, state)`, or a layer of rnnlab.nn in one direction.
@@ -69,6 +70,7 @@ class Dynamics:
         Raises:
             ValueError: states or inputs of another width.
         """
+        h = h.double()
         x = h.new_zeros(self.input_size) if x is None else x.to(h)
         if h.dim() != 2 or h.shape[1] != self.size or x.shape[-1] != self.input_size:
             raise ValueError(
@@ -80,34 +82,40 @@ class Dynamics:
 
     def run(self, inputs: Tensor, h: Tensor | None = None) -> Tensor:
         """Return the states (T+1, N), the first of them `h` or the initial one, under inputs (T, I)."""
-        states = [self.initial() if h is None else h]
+        states = [self.initial() if h is None else h.double()]
         for x in inputs.double():
             states.append(self.step(states[-1][None], x)[0])
         return torch.stack(states)
 
     def jacobian(self, h: Tensor, x: Tensor | None = None) -> Tensor:
-        """Return dF/dh (B, N, N) at h (B, N): row i is the gradient of state i."""
-        rows = h.detach().repeat_interleave(self.size, 0)  # one copy for each number to take the gradient of
+        """Return dF/dh (B, N, N) at h (B, N): row i is the gradient of state i.
+
+        Raises:
+            RuntimeError: under `torch.inference_mode`, as `pull` does.
+        """
+        rows = h.repeat_interleave(self.size, 0)  # one copy for each number to take the gradient of
         x = x.repeat_interleave(self.size, 0) if x is not None and x.dim() == 2 else x
-        units = torch.eye(self.size, dtype=h.dtype).repeat(len(h), 1)
+        units = torch.eye(self.size, dtype=torch.float64).repeat(len(h), 1)
         return self._pull(rows, x, units).view(len(h), self.size, self.size)
 
     def push(self, h: Tensor, x: Tensor | None, vectors: Tensor) -> Tensor:
         """Return the Jacobian at h (N,) times each of the vectors (K, N), by forward-mode differentiation."""
-        rows = h.expand(len(vectors), self.size).clone()  # forward mode wants memory for each row
+        rows = h.double().expand(len(vectors), self.size).clone()  # forward mode wants memory for each row
         with warnings.catch_warnings():
             # The first forward-mode call of a process compiles torch's own decompositions by what torch deprecates.
             warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=DeprecationWarning)
-            return torch.func.jvp(lambda rows: self.step(rows, x), (rows,), (vectors,))[1]
+            return torch.func.jvp(lambda rows: self.step(rows, x), (rows,), (vectors.double(),))[1]
 
     def pull(self, h: Tensor, x: Tensor | None, vectors: Tensor) -> Tensor:
         """Return the transposed Jacobian at h (N,) times each of the vectors (K, N): what backpropagation does."""
         return self._pull(h.expand(len(vectors), self.size), x, vectors)
 
     def _pull(self, rows: Tensor, x: Tensor | None, vectors: Tensor) -> Tensor:
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError("torch.inference_mode() leaves nothing to differentiate: use torch.no_grad()")
         with torch.enable_grad():
-            rows = rows.detach().requires_grad_()
-            return torch.autograd.grad(self.step(rows, x), rows, vectors, materialize_grads=True)[0]
+            rows = rows.detach().double().requires_grad_()
+            return torch.autograd.grad(self.step(rows, x), rows, vectors.double(), materialize_grads=True)[0]
 
 
 def _leaves(state: Any) -> Iterator[Tensor]:

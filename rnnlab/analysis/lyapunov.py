@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rnnlab.analysis.dynamics import Dynamics
+from rnnlab.analysis.jacobians import log_growth, stretch
 
 
 def lyapunov_exponents(
@@ -42,12 +43,7 @@ def lyapunov_exponents(
         raise ValueError(f"warm_up must be from 0 to {len(inputs) - 1}, one less than the steps, got {warm_up}")
     generator = torch.Generator().manual_seed(seed)
     frame = torch.linalg.qr(torch.randn(flow.size, count, generator=generator, dtype=torch.float64)).Q
-    h = flow.initial() if h is None else h
-    total = torch.zeros(count, dtype=torch.float64)
-    for number, x in enumerate(inputs.double()):
-        pushed = flow.push(h, x, frame.T)
-        h = flow.step(h[None], x)[0]
-        frame, stretch = torch.linalg.qr(pushed.T)
-        if number >= warm_up:
-            total += stretch.diagonal().abs().log()
-    return (total / (len(inputs) - warm_up)).sort(descending=True).values
+    states = flow.run(inputs, h)[:-1]
+    frame, _ = stretch(flow.push, states[:warm_up], inputs[:warm_up], frame)
+    _, triangles = stretch(flow.push, states[warm_up:], inputs[warm_up:], frame)
+    return (log_growth(triangles) / (len(inputs) - warm_up)).sort(descending=True).values

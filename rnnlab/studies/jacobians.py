@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import rnnlab.nn
 from rnnlab.analysis.dynamics import Dynamics
-from rnnlab.analysis.jacobians import leading_singular_values, log_singular_values, step_jacobians
+from rnnlab.analysis.jacobians import leading_log_singular_values, log_singular_values, step_jacobians
 from rnnlab.analysis.lyapunov import lyapunov_exponents
 from rnnlab.analysis.plots import PALETTE, panels
 from rnnlab.studies.outcome import Claim, Outcome
@@ -63,7 +63,7 @@ def measure(layer: nn.Module, num_steps: int, count: int) -> Measured:
     inputs = stream(num_steps)
     jacobians = step_jacobians(flow, inputs)
     short = torch.linalg.svdvals(torch.linalg.multi_dot(list(jacobians[:_SHORT].flip(0))))[0]
-    vectors = leading_singular_values(flow, inputs[:_SHORT], 1, iterations=300)[0]
+    vectors = leading_log_singular_values(flow, inputs[:_SHORT], 1, iterations=300)[0].exp()
     more = stream((_LONGER + 1) * num_steps)
     return Measured(
         log_singular_values(jacobians),

@@ -56,6 +56,26 @@ def test_each_row_has_its_input():
     torch.testing.assert_close(flow.jacobian(h, x)[1], flow.jacobian(h[1:], x[1])[0], **FLOAT64)
 
 
+def test_single_precision_is_taken_as_double(module):
+    flow = Dynamics(module)
+    h, x, vectors = torch.randn(2, flow.size), torch.randn(3), torch.randn(5, flow.size)
+    assert torch.equal(flow.run(x[None], h[0]), flow.run(x[None], h[0].double()))
+    assert torch.equal(flow.jacobian(h, x), flow.jacobian(h.double(), x))
+    assert torch.equal(flow.push(h[1], x, vectors), flow.push(h[1].double(), x, vectors.double()))
+    assert torch.equal(flow.pull(h[1], x, vectors), flow.pull(h[1].double(), x, vectors.double()))
+
+
+def test_inference_mode_is_refused_by_name():
+    flow = Dynamics(rnn.GRUCell(3, 4))
+    h = torch.zeros(2, 4)
+    with torch.no_grad():
+        assert flow.jacobian(h).shape == (2, 4, 4)
+    with torch.inference_mode():
+        assert flow.run(torch.zeros(5, 3)).shape == (6, 4)
+        with pytest.raises(RuntimeError, match="leaves nothing to differentiate: use torch.no_grad"):
+            flow.jacobian(h)
+
+
 def test_the_module_stays_as_it_is():
     layer = rnn.LSTM(3, 4, dropout=0.5, num_layers=2)
     Dynamics(layer)
