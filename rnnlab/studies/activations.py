@@ -25,7 +25,7 @@ import rnnlab.nn
 from rnnlab.analysis.dynamics import Dynamics
 from rnnlab.analysis.jacobians import pull_back
 from rnnlab.analysis.plots import PALETTE, panels
-from rnnlab.studies.outcome import Claim, Outcome
+from rnnlab.studies.outcome import Claim, Outcome, greatest
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 _SETTLE = 20  # steps before gradients are measured
@@ -119,10 +119,10 @@ def study(size: int = 300, num_steps: int = 15, num_draws: int = 20) -> Outcome:
     claims = []
     for regime in REGIMES:
         for name in ACTIVATIONS:
-            worst = max(_deviation(found[regime, name, s]) for s in SCALES)
+            worst = greatest(_deviation(found[regime, name, s]) for s in SCALES)
             claims.append(Claim(f"{name}, {regime}: furthest from theory, standard errors", worst, "<=", _MOST))
     for name in ("sigmoid", "tanh"):
-        most = max(float(found["driven", name, s].rates.mean()) for s in SCALES)
+        most = greatest(float(found["driven", name, s].rates.mean()) for s in SCALES)
         claims.append(Claim(f"{name}, driven: greatest rate at any scale", most, "<=", 0.0))
     chaos = found["settled", "tanh", SCALES[-1]]
     claims.append(Claim(f"tanh, settled: rate at scale {SCALES[-1]:g}", float(chaos.rates.mean()), ">=", 0.0))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import rnnlab.nn
 from rnnlab.analysis.plots import PALETTE, panels
 from rnnlab.nn import detach_state
-from rnnlab.studies.outcome import Claim, Outcome
+from rnnlab.studies.outcome import Claim, Outcome, greatest, least
 from rnnlab.studies.problems import PROBLEMS, Batch, Problem, train
 
 _EQUAL = 1e-12  # two routes to one gradient in double precision
@@ -90,7 +90,7 @@ def study(num_steps: int = 32, size: int = 32, updates: int = 1500, batch: int =
     """Compare gradients of LSTMs as they start and once trained on each task, and of a network that can be summed."""
     windows = [2**power for power in range(num_steps.bit_length() + 1)]
     measured, theory = linear(num_steps, windows)
-    furthest = max(abs(measured[k].bias - theory[k]) for k in windows)
+    furthest = greatest(abs(measured[k].bias - theory[k]) for k in windows)
     claims = [Claim("linear network: bias off theory, worst window", furthest, "<=", 0.0, _EQUAL)]
     found: dict[tuple[str, str], dict[int, Truncated]] = {}
     losses = {}
@@ -103,10 +103,10 @@ def study(num_steps: int = 32, size: int = 32, updates: int = 1500, batch: int =
         losses[name] = train(layer.float(), head.float(), problem, num_steps, updates)
         found[name, "trained"] = compare(layer, head, problem, drawn, windows)
         for when in ("as it starts", "trained"):
-            worst = max(found[name, when][k].bias for k in windows if k >= num_steps)
+            worst = greatest(found[name, when][k].bias for k in windows if k >= num_steps)
             claims.append(Claim(f"{name}, {when}: bias for k >= T", worst, "<=", 0.0, _EQUAL))
-            least = min(found[name, when][k].cosine for k in windows if k >= num_steps)
-            claims.append(Claim(f"{name}, {when}: cosine for k >= T", least, "=", 1.0, _EQUAL))
+            lowest = least(found[name, when][k].cosine for k in windows if k >= num_steps)
+            claims.append(Claim(f"{name}, {when}: cosine for k >= T", lowest, "=", 1.0, _EQUAL))
     middle = max(k for k in windows if 4 * k <= num_steps)
     told = [f"{name} {found[name, 'trained'][middle].cosine:.2f}" for name in PROBLEMS]
     finding = (

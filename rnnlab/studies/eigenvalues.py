@@ -19,7 +19,7 @@ import rnnlab.nn
 from rnnlab.analysis.dynamics import Dynamics
 from rnnlab.analysis.lyapunov import lyapunov_exponents
 from rnnlab.analysis.plots import PALETTE, panels
-from rnnlab.studies.outcome import Claim, Outcome
+from rnnlab.studies.outcome import Claim, Outcome, greatest
 
 _ROUNDING = 1e-9
 _LATE = 10  # last steps, over which rates of the long run are taken
@@ -79,7 +79,7 @@ def study(size: int = 6, num_steps: int = 120, num_inputs: int = 8) -> Outcome:
             for t in range(num_steps):
                 numbers = {"t": t + 1, "norm": float(row[t]), "theory": float(row[-1]) * largest ** (t + 1 - num_steps)}
                 rows.append({"network": name, "input_norm": float(inputs[k].norm()), **numbers})
-    peak = max(float(row.max() / row[0]) for row in drawn["up to 0.9, nearly parallel eigenvectors"][2])
+    peak = greatest(float(row.max() / row[0]) for row in drawn["up to 0.9, nearly parallel eigenvectors"][2])
     finding = (
         f"inputs a million times larger change where |h| is, not how fast it goes: |lambda| a step, and exactly 1 if W "
         f"is orthogonal; nearly parallel eigenvectors first raise |h| up to {peak:.3g} times"

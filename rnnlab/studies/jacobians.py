@@ -21,7 +21,7 @@ from rnnlab.analysis.dynamics import Dynamics
 from rnnlab.analysis.jacobians import leading_log_singular_values, log_singular_values, step_jacobians
 from rnnlab.analysis.lyapunov import lyapunov_exponents
 from rnnlab.analysis.plots import PALETTE, panels
-from rnnlab.studies.outcome import Claim, Outcome
+from rnnlab.studies.outcome import Claim, Outcome, greatest, least
 from rnnlab.studies.problems import PROBLEMS, train
 
 _DIGITS = 34.0  # ln of what double precision tells apart: smaller singular values of a product are rounding
@@ -110,13 +110,14 @@ def _claims(found: dict[str, Measured], num_steps: int) -> list[Claim]:
     """Return what theory says of all networks, each as its worst case, and of the orthogonal one."""
     ones = found.values()
     leading = [float(one.logs[-1, 0]) / num_steps for one in ones]
-    below = min(rate - float(one.exponents[0]) for rate, one in zip(leading, ones, strict=True))
-    above = max(rate - one.bound for rate, one in zip(leading, ones, strict=True))
+    below = least(rate - float(one.exponents[0]) for rate, one in zip(leading, ones, strict=True))
+    above = greatest(rate - one.bound for rate, one in zip(leading, ones, strict=True))
     width = max(one.logs.shape[1] for one in ones)
     # QR starts from a random direction: a hundredth of the usual part along the leading one is rare.
     allowed = math.log(100 * math.sqrt(width)) / num_steps
-    apart = max(rate - float(one.exponents[0]) for rate, one in zip(leading, ones, strict=True))
-    sums = max(abs(float(one.exponents.sum()) - one.determinant) / (1 + abs(one.determinant)) for one in ones)
+    apart = greatest(rate - float(one.exponents[0]) for rate, one in zip(leading, ones, strict=True))
+    sums = greatest(abs(float(one.exponents.sum()) - one.determinant) / (1 + abs(one.determinant)) for one in ones)
+    routes = greatest(one.routes for one in ones)
     flat = float(found["linear, orthogonal"].logs.abs().max())
     return [
         Claim("orthogonal: greatest |ln sigma| at any distance", flat, "<=", 0.0, 1e-9),
@@ -124,9 +125,7 @@ def _claims(found: dict[str, Measured], num_steps: int) -> list[Claim]:
         Claim(f"all networks: greatest of ln sigma_1 / {num_steps} - lambda_1", apart, "<=", 0.0, allowed),
         Claim(f"all networks: ln sigma_1 / {num_steps} - mean ln sigma_1(J_t), greatest", above, "<=", 0.0, 1e-9),
         Claim("all networks: sum of exponents off mean ln |det J_t|, relative", sums, "<=", 0.0, 1e-6),
-        Claim(
-            "all networks: sigma_1 by vectors off exact, relative", max(one.routes for one in ones), "<=", 0.0, _ROUTES
-        ),
+        Claim("all networks: sigma_1 by vectors off exact, relative", routes, "<=", 0.0, _ROUTES),
     ]
 
 

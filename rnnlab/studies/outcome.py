@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -62,6 +62,17 @@ class Outcome(NamedTuple):
         if failed:
             return f"theory and measurement disagree in {len(failed)} of {len(self.claims)} claims: {'; '.join(failed)}"
         return f"theory and measurement agree in all {len(self.claims)} claims: {self.finding}"
+
+
+def greatest(values: Iterable[float]) -> float:
+    """Return the greatest of numbers, NaN where one of them is: Python's max passes over a NaN but the first."""
+    numbers = list(values)
+    return math.nan if any(map(math.isnan, numbers)) else max(numbers)
+
+
+def least(values: Iterable[float]) -> float:
+    """Return the least of numbers, NaN where one of them is."""
+    return -greatest(-value for value in values)
 
 
 def within(text: str, values: Sequence[float], theory: float, deviations: float = 3.0) -> Claim:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from rnnlab.studies.outcome import Claim, Outcome, within
+from rnnlab.studies.outcome import Claim, Outcome, greatest, least, within
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,14 @@ from rnnlab.studies.outcome import Claim, Outcome, within
 )
 def test_a_claim_holds_within_what_is_allowed(measured, relation, holds):
     assert Claim("", measured, relation, 1.0, 0.11).holds is holds
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_the_greatest_and_least_of_numbers_and_nan_is_nan(place):
+    numbers = [0.0, 3.0]
+    assert greatest(iter(numbers)) == 3.0 and least(iter(numbers)) == 0.0
+    numbers.insert(place, math.nan)
+    assert math.isnan(greatest(numbers)) and math.isnan(least(numbers))
 
 
 def test_within_allows_deviations_of_the_mean():
