@@ -7,7 +7,10 @@
 Along the path alone, k steps multiply a gradient by the product of k gates, sigmoid(b)^k for a gate whose weights are
 zero: 0.5^50 = 8.9e-16 for b = 0, 1.6e-7 for b = 1 (Gers et al., 2000; Jozefowicz et al., 2015). Chrono initialisation,
 b = ln u with u uniform in (1, T_max - 1), gives gates u / (1 + u), which is time constants 1 / (1 - f) = 1 + u from 2
-to T_max, and keeps E (u / (1 + u))^k (Tallec & Ollivier, 2018). The rest of a gradient went through R at least once.
+to T_max, and keeps E (u / (1 + u))^k (Tallec & Ollivier, 2018). The rest of a gradient went through R at least once,
+an LSTM's as c_t -> h_t -> R:
+
+    dL/dc_t = dL/dc_t at a fixed h_t + dL/dh_t o (1 - tanh(c_t)^2),   h_t = o tanh(c_t)
 """
 
 from __future__ import annotations
@@ -23,23 +26,24 @@ from rnnlab.analysis.dynamics import Dynamics
 from rnnlab.analysis.jacobians import pull_back, step_jacobians
 from rnnlab.analysis.plots import PALETTE, panels
 from rnnlab.nn.init import initialise
-from rnnlab.studies.outcome import Claim, Outcome, within
+from rnnlab.studies.outcome import Claim, Outcome, greatest, least, within
 
 BIASES = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 _DRAWN = (-2.0, 0.0, 1.0, 3.0, 5.0)
 _ROUNDING = 1e-9
 _VECTORS = 8  # gradients at the end of each draw
-_KEEPS = {"LSTMCell": (1, 4), "GRUCell": (1, 3)}  # row block of the gate that keeps the past, and number of blocks
+_KEEPS = {"LSTMCell": 1, "GRUCell": 1}  # row block of the gate that keeps the past
+_OUTPUT = 3  # that of an LSTM's output gate
 _INPUTS = 4
 
 
 class Paths(NamedTuple):
-    """Norms of a gradient over those at its start, at distances 0 ... T, mean of logarithms over draws (T+1,).
+    """Norms of a gradient by c (of cells without one, by h) over those at its start, at distances 0 ... T (T+1,).
 
     Attributes:
-        total: as backpropagation gives it.
-        cell: what has come along the cell path alone.
-        share: |cell part| / (|cell part| + |the rest|), mean over draws.
+        total: ln of the whole, as backpropagation gives it, mean over gradients and draws.
+        cell: ln of what has come along the cell path alone, likewise.
+        share: |cell part| / (|cell part| + |the rest|), likewise.
     """
 
     total: Tensor
@@ -47,9 +51,8 @@ class Paths(NamedTuple):
     share: Tensor
 
 
-def gates(cell: nn.Module, inputs: Tensor, h: Tensor) -> Tensor:
-    """Return the gate that keeps the past, f or z (T, H), under inputs (T, I) and h (T, H) before each step."""
-    block, _ = _KEEPS[type(cell).__name__]
+def gates(cell: nn.Module, block: int, inputs: Tensor, h: Tensor) -> Tensor:
+    """Return the gate in that row block of the weights (T, H), under inputs (T, I) and h (T, H) before each step."""
     size = h.shape[1]
     rows = slice(block * size, (block + 1) * size)
     weight = {name: parameter.detach().double()[rows] for name, parameter in cell.named_parameters()}
@@ -63,34 +66,49 @@ def make(name: str, size: int, bias: float | None = None, chrono: float | None =
     zeros = {"input": "zeros", "recurrent": "zeros", "bias": "zeros"} if is_zero else {}
     initialise(cell, **zeros, chrono=chrono)
     if bias is not None:
-        block, _ = _KEEPS[name]
+        block = _KEEPS[name]
         with torch.no_grad():
             cell.bias_ih[block * size : (block + 1) * size] = bias
             cell.bias_hh[block * size : (block + 1) * size] = 0.0
     return cell
 
 
+def follow(cell: nn.Module, inputs: Tensor, vectors: Tensor) -> Paths:
+    """Follow gradients back to the first step, from a loss whose gradients by the last c (or h) are given.
+
+    Args:
+        cell: with I inputs and H units.
+        inputs: one more than the distances T (T+1, I): what lies before the first step is no result of any.
+        vectors: gradients at the end (K, H).
+    """
+    flow, kind, size = Dynamics(cell), type(cell).__name__, vectors.shape[1]
+    states = flow.run(inputs)
+    ends = torch.zeros(len(vectors), flow.size, dtype=torch.float64)
+    ends[:, -size:] = vectors
+    back = pull_back(flow, states, inputs, ends)[1:]
+    total = back[:, :, -size:]
+    if kind == "LSTMCell":
+        output = gates(cell, _OUTPUT, inputs, states[:-1, :size])
+        total = total + back[:, :, :size] * (output * (1 - states[1:, size:].tanh().square()))[:, None]
+    total = total.flip(0)  # (T+1, K, H), by distance
+    if kind in _KEEPS:
+        kept = gates(cell, _KEEPS[kind], inputs[1:], states[1:-1, :size]).flip(0).cumprod(0)
+        direct = torch.cat([torch.ones(1, size, dtype=torch.float64), kept])[:, None] * vectors
+    else:
+        direct = torch.cat([total[:1], torch.zeros_like(total[1:])])
+    whole, alone, rest = (part.norm(dim=2) for part in (total, direct, total - direct))
+    logs = [(norm / norm[0]).log().mean(1) for norm in (whole, alone)]
+    return Paths(*logs, share=(alone / (alone + rest)).mean(1))
+
+
 def measure(cells: list[nn.Module], num_steps: int) -> Paths:
-    """Follow gradients by c (of cells without one, by h) back through `num_steps` steps of white noise."""
-    totals, alone, shares = [], [], []
+    """Follow gradients back over distances up to `num_steps`, of each cell under white noise: the mean over cells."""
+    found = []
     for cell in cells:
-        flow = Dynamics(cell)
-        size = int(cell.hidden_size)  # type: ignore[arg-type]
-        inputs = torch.randn(num_steps, _INPUTS)
-        states = flow.run(inputs)
-        vectors = torch.zeros(_VECTORS, flow.size, dtype=torch.float64)
-        vectors[:, -size:] = torch.randn(_VECTORS, size, dtype=torch.float64)
-        back = pull_back(flow, states, inputs, vectors).flip(0)[:, :, -size:]  # (T+1, K, H) by distance
-        if type(cell).__name__ in _KEEPS:
-            kept = gates(cell, inputs, states[:-1, :size]).flip(0).cumprod(0)
-            direct = torch.cat([torch.ones(1, size, dtype=torch.float64), kept])[:, None] * vectors[:, -size:]
-        else:
-            direct = torch.cat([back[:1], torch.zeros_like(back[1:])])
-        norms = [part.norm(dim=2) for part in (back, direct, back - direct)]
-        totals.append((norms[0] / norms[0][0]).log().mean(1))
-        alone.append((norms[1] / norms[1][0]).log().mean(1))
-        shares.append((norms[1] / (norms[1] + norms[2])).mean(1))
-    return Paths(*(torch.stack(values).mean(0) for values in (totals, alone, shares)))
+        inputs = torch.randn(num_steps + 1, _INPUTS)
+        vectors = torch.randn(_VECTORS, int(cell.hidden_size), dtype=torch.float64)  # type: ignore[arg-type]
+        found.append(follow(cell, inputs, vectors))
+    return Paths(*(torch.stack(values).mean(0) for values in zip(*found, strict=True)))
 
 
 def study(size: int = 32, num_steps: int = 50, num_draws: int = 8, longest: int = 300, far_steps: int = 300) -> Outcome:
@@ -142,22 +160,25 @@ def _block_is_gate(size: int) -> Claim:
     cell, inputs = make("LSTMCell", size, bias=1.0), torch.randn(20, _INPUTS)
     flow = Dynamics(cell)
     blocks = step_jacobians(flow, inputs)[:, size:, size:]
-    expected = torch.diag_embed(gates(cell, inputs, flow.run(inputs)[:-1, :size]))
+    expected = torch.diag_embed(gates(cell, _KEEPS["LSTMCell"], inputs, flow.run(inputs)[:-1, :size]))
     return Claim("LSTM: dc_t/dc_{t-1} off diag(f)", float((blocks - expected).abs().max()), "<=", 0.0, _ROUNDING)
 
 
 def _products(num_steps: int) -> list[Claim]:
-    """Without other weights, the gradient that backpropagation finds is sigmoid(b)^T."""
+    """Without other weights, the gradient that backpropagation finds is sigmoid(b)^T, all of it along the cell path."""
     claims = []
     for name, state in (("LSTMCell", "c"), ("GRUCell", "h")):
-        worst = 0.0
-        for bias in BIASES:
-            total = measure([make(name, 4, bias=bias, is_zero=True)], num_steps).total[-1]
-            worst = max(worst, abs(math.expm1(float(total) - num_steps * math.log(1 / (1 + math.exp(-bias))))))
-        text = (
-            f"{name[:-4]}, zero weights: |dL/d{state}| after {num_steps} steps off sigmoid(b)^{num_steps}, b = -2 ... 5"
-        )
-        claims.append(Claim(text, worst, "<=", 0.0, 1e-6))  # biases are float32
+        found = {bias: measure([make(name, 4, bias=bias, is_zero=True)], num_steps) for bias in BIASES}
+        text = f"{name[:-4]}, zero weights: "
+        for part, what in (("total", f"|dL/d{state}|"), ("cell", "cell path")):
+            off = greatest(
+                abs(math.expm1(float(getattr(paths, part)[-1]) + num_steps * math.log1p(math.exp(-bias))))
+                for bias, paths in found.items()
+            )
+            told = f"{what} after {num_steps} steps off sigmoid(b)^{num_steps}, b = -2 ... 5"
+            claims.append(Claim(text + told, off, "<=", 0.0, 1e-6))  # biases are float32
+        share = least(float(paths.share.min()) for paths in found.values())
+        claims.append(Claim(f"{text}least share of the cell path at any distance", share, "=", 1.0, _ROUNDING))
     return claims
 
 
@@ -165,7 +186,7 @@ def _chrono(longest: float, distance: int) -> list[Claim]:
     """What units with chrono initialisation keep, and their time constants."""
     size = 1000
     cell = make("LSTMCell", size, chrono=longest, is_zero=True)
-    kept = gates(cell, torch.zeros(1, _INPUTS), torch.zeros(1, size, dtype=torch.float64))[0]
+    kept = gates(cell, _KEEPS["LSTMCell"], torch.zeros(1, _INPUTS), torch.zeros(1, size, dtype=torch.float64))[0]
     constants = 1 / (1 - kept)
     theory = kept_by_chrono(longest, distance)
     return [

@@ -1,8 +1,10 @@
 """Each study at a size that takes a second or two: its own claims hold, and a theory that is wrong is told."""
 
+import math
 from importlib import import_module
 
 import pytest
+import torch
 
 from rnnlab.studies import QUESTIONS
 
@@ -63,13 +65,71 @@ def test_a_wrong_gate_is_told(monkeypatch):
     from rnnlab.studies import carousel
 
     assert carousel._block_is_gate(4).holds
-    monkeypatch.setitem(carousel._KEEPS, "LSTMCell", (0, 4))
+    monkeypatch.setitem(carousel._KEEPS, "LSTMCell", 0)
     assert not carousel._block_is_gate(4).holds
 
 
-def test_a_bound_that_is_passed_is_told():
-    import torch
+@pytest.mark.parametrize("name", ["LSTMCell", "GRUCell", "RNNCell"])
+def test_gradients_by_path_are_those_of_autograd_through_torchs_cell(name):
+    """The cell path is what is left where R h is held fixed."""
+    from rnnlab.studies import carousel
 
+    size, inputs, vectors = 6, torch.randn(13, 4, dtype=torch.float64), torch.randn(3, 6, dtype=torch.float64)
+    cell = carousel.make(name, size, bias=None if name == "RNNCell" else 1.0)
+    oracle = getattr(torch.nn, name)(4, size).double()
+    oracle.load_state_dict(cell.state_dict())
+
+    def backpropagate(is_held):
+        """Return gradients by the last part of each state, by distance (T+1, K, H)."""
+        h, parts = torch.zeros(1, size, dtype=torch.float64), []
+        state = (h, h) if name == "LSTMCell" else h
+        for x in inputs:
+            product = h.detach() @ oracle.weight_hh.T
+            held = {"weight_hh": 0 * oracle.weight_hh, "bias_hh": oracle.bias_hh + product[0]}
+            state = torch.func.functional_call(oracle, held if is_held else {}, (x[None], state))
+            h, part = state if name == "LSTMCell" else (state, state)
+            parts.append(part)
+        options = {"retain_graph": True, "materialize_grads": True}
+        rows = [torch.cat(torch.autograd.grad(parts[-1], parts, v[None], **options)) for v in vectors]
+        return torch.stack(rows, 1).flip(0)
+
+    whole, alone = backpropagate(False), backpropagate(True)
+    sizes = [gradient.norm(dim=2) for gradient in (whole, alone, whole - alone)]
+    found = carousel.follow(cell, inputs, vectors)
+    close = {"rtol": 0.0, "atol": 1e-9}
+    torch.testing.assert_close(found.total, (sizes[0] / sizes[0][0]).log().mean(1), **close)
+    torch.testing.assert_close(found.cell, (sizes[1] / sizes[1][0]).log().mean(1), **close)
+    torch.testing.assert_close(found.share, (sizes[1] / (sizes[1] + sizes[2])).mean(1), **close)
+
+
+@pytest.mark.parametrize(("part", "value"), [("total", 7.0), ("cell", 7.0), ("share", 0.123), ("total", float("nan"))])
+def test_a_wrong_part_of_a_gradient_is_told(part, value, monkeypatch):
+    """Also where but one of the cells that are looked at has it, and not the first one."""
+    from rnnlab.studies import carousel
+
+    right, calls = carousel.measure, []
+
+    def wrong(cells, num_steps):
+        calls.append(cells)
+        found = right(cells, num_steps)
+        return found._replace(**{part: torch.full_like(found.total, value)}) if len(calls) == 2 else found
+
+    monkeypatch.setattr(carousel, "measure", wrong)
+    assert sum(not claim.holds for claim in carousel._products(10)) == 1
+
+
+def test_a_network_without_numbers_is_told():
+    """NaN of the second network is not hidden by the first one, of which all claims of the orthogonal one hold."""
+    from rnnlab.studies.jacobians import Measured, _claims
+
+    right = Measured(torch.zeros(20, 2), torch.zeros(2), torch.zeros(2), 0.0, 0.0, 0.0)
+    wrong = Measured(*(math.nan * value for value in right))
+    assert all(claim.holds for claim in _claims({"linear, orthogonal": right}, 20))
+    holds = [claim.holds for claim in _claims({"linear, orthogonal": right, "LSTM": wrong}, 20)]
+    assert holds == [True, *[False] * 5]
+
+
+def test_a_bound_that_is_passed_is_told():
     from rnnlab.studies.stability import Trace
 
     size = torch.tensor([0.5, 1.1])
