@@ -172,8 +172,10 @@ def sensitivity(
         The measurements by dotted name of the weight and amount.
 
     Raises:
-        ValueError: the module is pruned already, or has no such weights.
+        ValueError: the module is pruned already or has no such weights, or an amount is out of range.
     """
+    if wrong := [amount for amount in amounts if not 0 <= amount <= 1]:
+        raise ValueError(f"amounts must lie between 0 and 1, got {wrong[0]}")
     if masks(module):
         raise ValueError("sensitivity is measured before pruning, and this module is pruned")
     results: dict[str, dict[float, float]] = {}

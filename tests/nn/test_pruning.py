@@ -275,6 +275,7 @@ def test_sensitivity_prunes_one_weight_at_a_time_and_puts_it_back():
     ("call", "message"),
     [
         (lambda: magnitude_prune(rnnlab.nn.GRU(3, 4), 1.0), "amount must be at least 0 and below 1"),
+        (lambda: sensitivity(rnnlab.nn.GRU(3, 4), float, [0.5, -0.5]), "amounts must lie between 0 and 1, got -0.5"),
         (lambda: magnitude_prune(rnnlab.nn.GRU(3, 4), 0.5, scope="all"), "scope must be one of layer, global"),
         (lambda: magnitude_prune(nn.Linear(3, 4), 0.5), "no recurrent weights called"),
         (lambda: magnitude_prune(weight_norm(rnnlab.nn.GRU(3, 4), "weight_hh_l0"), 0.5), "only plain weights"),
