@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -21,7 +24,7 @@ class Joblib:
     """Run jobs in joblib's pool of processes, loky's, which are used again for job after job.
 
     A process that is killed takes the pool with it: jobs that were running are interrupted, the others begin in a new
-    one.
+    one. Processes end with their launcher.
 
     Args:
         n_jobs: at a time, as joblib counts: -1 for as many as there are cores, -2 for one less.
@@ -56,9 +59,9 @@ class Joblib:
         while todo:
             board.update()
             start, ended, is_broken = board.story.end, set[str](), False
-            pool = ProcessPoolExecutor(self.n_jobs)
+            pool = ProcessPoolExecutor(self.n_jobs, initializer=_begin)
             try:
-                futures = {pool.submit(_work, run, sweep_dir, job): job for job in todo.values()}
+                futures = {pool.submit(_work, run, sweep_dir, job, os.getpid()): job for job in todo.values()}
                 while futures:
                     done, _ = wait(futures, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
                     board.update()
@@ -90,7 +93,21 @@ def _note_killed(board: Board, start: int) -> set[str]:
     return killed
 
 
-def _work(run: RunJob, sweep_dir: Path, job: Job) -> int:
+def _begin() -> None:
+    """Stop this process of the pool, as `kill` would, when the one that launched it is gone."""
+
+    def follow(launcher: int = os.getppid()) -> None:
+        while os.getppid() == launcher:
+            time.sleep(_LOOK_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _work(run: RunJob, sweep_dir: Path, job: Job, launcher: int) -> int:
     """Run a job in a process of the pool, with its output in a file."""
     directory.write_log(sweep_dir, job.name)
-    return run(sweep_dir, job)
+    code = run(sweep_dir, job)
+    if os.getppid() != launcher:  # the signal has ended the job in order; nobody waits for another one
+        os._exit(code)
+    return code

@@ -167,12 +167,15 @@ def test_a_job_that_is_killed_goes_on(tmp_path, begin, undisturbed):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)],
+    ("number", "code", "how"),
+    [
+        *((signal.SIGKILL, -9, "max_jobs=2"), (signal.SIGTERM, 143, "max_jobs=2"), (signal.SIGINT, 130, "max_jobs=2")),
+        (signal.SIGKILL, -9, "hydra/launcher=joblib"),
+    ],
     ids=lambda value: str(value),
 )
-def test_jobs_end_with_their_launcher_and_go_on_with_the_next(tmp_path, begin, undisturbed, number, code):
-    launcher = begin(*sweep(tmp_path / "s", *LONGER, "seed=0,1", "max_jobs=2"))
+def test_jobs_end_with_their_launcher_and_go_on_with_the_next(tmp_path, begin, undisturbed, number, code, how):
+    launcher = begin(*sweep(tmp_path / "s", *LONGER, "seed=0,1", how))
     job = wait_for(lambda: running(tmp_path / "s", 3))
     launcher.send_signal(number)
     _, err = launcher.communicate(timeout=60)
