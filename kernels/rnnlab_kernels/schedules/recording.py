@@ -42,7 +42,7 @@ def obstacle_to_recording(chain: Chain, drops_candidate: bool) -> str:
 
 
 def gates_told(chain: Chain, stage: Gates) -> tuple[str, ...]:
-    """Return the names of an update's gates in a flow: behind that of what it writes, where another has one so called."""
+    """Return the names of an update's gates in a flow, with what it writes before those that another one has, too."""
     others = [other for other in chain.stages if isinstance(other, Gates) and other is not stage]
     taken = {name for other in others for name in other.cell.gates}
     return tuple(f"{stage.out[0]}_{name}" if name in taken else name for name in stage.cell.gates)
