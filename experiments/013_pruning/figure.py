@@ -56,7 +56,10 @@ def draw(rows: list[Row], picture: Path) -> None:
     lines: dict[tuple[str, str], dict[tuple[str, str], list[tuple[float, float]]]] = defaultdict(
         lambda: defaultdict(list)
     )
+    kinds = {(task, which) for task, which, *_ in rows}
     for task, which, seed, amount, metric, best in rows:
+        if sum(task == other for other, _ in kinds) == 1:
+            continue  # with nothing to compare it with
         lines[task, metric][which, seed].append((amount, best))
     figure, axes = plt.subplots(1, len(lines), figsize=(4.8 * len(lines), 3.8), layout="constrained", squeeze=False)
     labels = {"none": "nothing pruned, as many epochs"}

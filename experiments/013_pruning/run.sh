@@ -23,10 +23,8 @@ for which in both input recurrent; do
     done
 done
 # As long a training, but early to 80% and no further: eight epochs of retraining.
-for which in both input recurrent; do
-    pruned char_lm_early "$which" 0 char_lm experiment=char_lm/stdlib optim.lr=1e-3 \
-        "callbacks.prune.amounts=[0.5,0.7,0.8]" callbacks.prune.start=3 callbacks.prune.every_epochs=1 trainer.max_epochs=13
-done
+pruned char_lm_early both 0 char_lm experiment=char_lm/stdlib optim.lr=1e-3 \
+    "callbacks.prune.amounts=[0.5,0.7,0.8]" callbacks.prune.start=3 callbacks.prune.every_epochs=1 trainer.max_epochs=13
 # As many epochs at the same rate, and nothing pruned.
 run char_lm_none 0 experiment=char_lm/stdlib schedule=constant optim.lr=1e-3 trainer.max_epochs=13
 for seed in 0 1 2; do
