@@ -26,6 +26,8 @@ class WeightAverage(WeightAveraging):
         ValueError: an argument out of range.
     """
 
+    excludes = ("WeightAverage",)  # one of swa and ema
+
     def __init__(self, decay: float | None = None, start: int = 0) -> None:
         if decay is not None and not (isinstance(decay, float) and 0 < decay < 1):
             raise ValueError(f"decay must lie between 0 and 1, got {decay!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import rnnlab
@@ -26,13 +27,14 @@ def options(group: str) -> list[str]:
     return sorted(_files(group))
 
 
-def searches() -> dict[str, Path]:
-    """Return the files of `rnnlab search search=NAME` by their names."""
-    return _files("search")
+def searches(more: Sequence[Path] = ()) -> dict[str, Path]:
+    """Return the files of `rnnlab search search=NAME` by their names, those in further folders of configuration too."""
+    return _files("search", more)
 
 
-def _files(group: str) -> dict[str, Path]:
-    folders = [folder / group for folder in (*plugins.conf_dirs(), conf_dir())]  # rnnlab's own go first, as for Hydra
+def _files(group: str, more: Sequence[Path] = ()) -> dict[str, Path]:
+    # rnnlab's own go first, as for Hydra
+    folders = [folder / group for folder in (*more, *plugins.conf_dirs(), conf_dir())]
     return {
         path.relative_to(folder).with_suffix("").as_posix(): path
         for folder in folders

@@ -109,10 +109,9 @@ def check_callbacks(callbacks: list[pl.Callback], trainer: pl.Trainer, task: pl.
             except ValueError as error:
                 raise UsageError(f"{type(callback).__name__}: {error}") from error
         for other in callbacks:
-            if type(other).__name__ in getattr(callback, "excludes", ()):
-                raise UsageError(
-                    f"{type(callback).__name__} and {type(other).__name__} do not go together: leave one out"
-                )
+            if other is not callback and type(other).__name__ in getattr(callback, "excludes", ()):
+                name, another = type(callback).__name__, "another " if type(other) is type(callback) else ""
+                raise UsageError(f"{name} does not go with {another}{type(other).__name__}: leave one out")
         if trainer.world_size > 1 and not getattr(callback, "shares", True):
             raise UsageError(f"{type(callback).__name__} sees one process alone: it needs trainer.devices=1")
         if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor | ThroughputMonitor) and not trainer.loggers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
-from rnnlab.cli import sweeping, trial
+from rnnlab.cli import plugins, sweeping, trial
 from rnnlab.cli.compose import flatten, override
 from rnnlab.cli.errors import UsageError, nearest
 from rnnlab.cli.groups import groups, searches
@@ -32,6 +33,9 @@ def main(words: list[str]) -> int:
     plan = sweeping.parse(["search", *words])
     search, fixed, space = _settings(plan.words)
     config, hydra = sweeping.compose_first(fixed, plan.how)
+    sweeping.compose_first(
+        [*fixed, *study.words_of(study.corner(space))], plan.how
+    )  # a key that is none is refused here
     search = {**search, **_metric(search, config), "seed": config["seed"], "space": space}
     _check(search)
     name = len(str(search["trials"] - 1))
@@ -95,17 +99,19 @@ def _finish(sweep_dir: Path, search: dict[str, Any]) -> None:
     if first is not None and search["first"]:
         console.print(f"the configuration as it is: {first.value:.6g}", markup=False)
     folder = shlex.quote(str(sweep_dir / "conf"))
-    console.print(f"train it: rnnlab train --config-dir {folder} experiment={_EXPERIMENT}", markup=False)
+    also = "".join(f" {shlex.quote(word)}" for word in _beside(search["fixed"]))
+    console.print(f"train it: rnnlab train --config-dir {folder} experiment={_EXPERIMENT}{also}", markup=False)
 
 
 def _settings(words: list[str]) -> tuple[dict[str, Any], list[str], study.Space]:
     """Return the settings of a search, the words of all trials, and the space."""
     name = next((word.partition("=")[2] for word in reversed(words) if word.startswith("search=")), None)
+    known = _searches(words)
     if name is None:
-        raise UsageError(f"missing search=...: one of {', '.join(searches())}, or a file of yours in conf/search")
-    if name not in searches():
-        raise UsageError(f"no search is called '{name}'{nearest(name, searches())}; there are {', '.join(searches())}")
-    settings = yaml.safe_load(searches()[name].read_text(encoding="utf-8"))
+        raise UsageError(f"missing search=...: one of {', '.join(known)}, or a file of yours in conf/search")
+    if name not in known:
+        raise UsageError(f"no search is called '{name}'{nearest(name, known)}; there are {', '.join(known)}")
+    settings = yaml.safe_load(known[name].read_text(encoding="utf-8"))
     space = {key: _part(f"{key}={text}") for key, text in settings.pop("space").items()}
     own = [word.removeprefix("search.") for word in words if word.startswith("search.")]
     for word in own:
@@ -129,6 +135,18 @@ def _settings(words: list[str]) -> tuple[dict[str, Any], list[str], study.Space]
     if not space:
         raise UsageError("there is nothing to search: give KEY=interval(LOW,HIGH), range(...) or choice(...)")
     return settings, fixed, space
+
+
+def _searches(words: list[str]) -> dict[str, Path]:
+    """Return the files of searches: rnnlab's, those of plugins, and those in the folders of --config-dir."""
+    plugins.find_conf(next((read(word) for word in reversed(words) if word.startswith("plugins=")), None))
+    paths = [place for word in words if word.startswith("hydra.searchpath=") for place in read(word)]
+    return searches([Path(place.removeprefix("file://")) for place in paths])
+
+
+def _beside(fixed: list[str]) -> list[str]:
+    """Return which words of all trials the file of an experiment cannot hold."""
+    return [word for word in fixed if word.startswith("~") or re.match(r"[+]*(hydra\.|plugins=)", word)]
 
 
 def _parsed(word: str) -> Override:
@@ -208,25 +226,23 @@ def _first(search: dict[str, Any], config: dict[str, Any], hydra: dict[str, Any]
 def _experiment(sweep_dir: Path, search: dict[str, Any], best: study.Tried) -> str:
     """Return the file of an experiment that is the best trial's."""
     record = sweeping.read(sweep_dir)
-    base, defaults, values, left = "addition/lstm", [], {}, []
+    base, defaults, values, left = "addition/lstm", [], {}, _beside(search["fixed"])
     for word in [*search["fixed"], *best.words]:
         key, _, text = word.partition("=")
         bare = key.lstrip("+")
+        if word in left:
+            continue
         if bare == "experiment":
             base = text
-        elif bare.startswith("~") or bare.startswith("hydra."):
-            left.append(word)
         elif bare.partition("@")[0] in groups():
             defaults.append({f"{'' if key != bare else 'override '}/{bare}": read(word)})
         else:
             values = _put(values, bare.split("."), read(word))
-    needs = [f"# also give: {shlex.join(left)}"] if left else []
     lines = [
         "# @package _global_",
         f"# question: {record['config']['name']}, the best of a search of {search['trials']} trials",
-        f"# command:  rnnlab train --config-dir {sweep_dir / 'conf'} experiment={_EXPERIMENT}",
+        f"# command:  rnnlab train --config-dir {sweep_dir / 'conf'} experiment={_EXPERIMENT} {shlex.join(left)}".rstrip(),
         f"# expected: {search['metric']} {best.value:.6g}",
-        *needs,
     ]
     content = {"defaults": [base, *defaults], **values}
     return "\n".join([*lines, yaml.safe_dump(content, sort_keys=False, allow_unicode=True)])

@@ -31,6 +31,7 @@ from rnnlab.sweeps.local import RunJob
 
 # Words of a sweep that are no part of any job's configuration: where it is, and how it runs this time.
 AGAIN = ("retry_failed", "skip_finished")
+_MAX_JOBS = {"joblib": "n_jobs", "submitit_slurm": "array_parallelism"}
 HOW = re.compile(r"[+~]*(hydra[./](?!searchpath)|(max_jobs|code|preemption)=)")
 
 
@@ -68,7 +69,13 @@ def start(words: list[str]) -> int:
 
 def compose_first(words: list[str], how: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the configuration of a job, and Hydra's part with what says how the sweep runs."""
-    return compose([*words, *map(_hydra_word, how)])
+    launcher = next((word.partition("=")[2] for word in reversed(how) if word.startswith("hydra/launcher=")), "local")
+    given = [_hydra_word(word) for word in how]
+    # `max_jobs=N` is said to every launcher, whatever it calls it.
+    own = next((name for start, name in _MAX_JOBS.items() if launcher.startswith(start)), "max_jobs")
+    return compose(
+        [*words, *(re.sub(r"^hydra\.launcher\.max_jobs=", f"hydra.launcher.{own}=", word) for word in given)]
+    )
 
 
 def parse(words: list[str]) -> Plan:

@@ -65,6 +65,17 @@ def distributions(space: Space) -> dict[str, Any]:
     return found
 
 
+def corner(space: Space) -> dict[str, Any]:
+    """Return a point of a space: the least of each range, the first of each choice."""
+
+    def least(part: Range | Choice) -> Any:
+        if isinstance(part, Choice):
+            return part.words[0]
+        return int(part.low) if part.whole else part.low
+
+    return {key: least(part) for key, part in space.items()}
+
+
 def words_of(params: dict[str, Any]) -> list[str]:
     """Return the `key=value` words of what a trial was given."""
     return [f"{key}={value}" for key, value in params.items()]

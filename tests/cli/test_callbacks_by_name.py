@@ -138,6 +138,7 @@ def test_a_summary_is_printed(tmp_path, capsys):
         ),
         (["callbacks=[none,ema]", "callbacks.ema.decay=1.5"], "decay must lie between 0 and 1, got 1.5"),
         (["callbacks=[none,swa]", "callbacks.swa.start=-1"], "start must be an integer of at least 0, got -1"),
+        (["callbacks=[none,swa,ema]"], "WeightAverage does not go with another WeightAverage"),
         (["callbacks=[none,lr_monitor]"], "LearningRateMonitor among the callbacks needs a logger"),
     ],
 )

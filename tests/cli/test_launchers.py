@@ -23,9 +23,7 @@ def sweep(sweep_dir, *words):
     return ["train", "-m", f"sweep_dir={sweep_dir}", *SMALL, *words]
 
 
-@pytest.mark.parametrize(
-    ("name", "words"), [("joblib", ["hydra.launcher.n_jobs=2"]), ("submitit_local", ["max_jobs=2"])]
-)
+@pytest.mark.parametrize(("name", "words"), [("joblib", ["max_jobs=2"]), ("submitit_local", ["max_jobs=2"])])
 def test_a_failed_job_reaches_the_caller(name, words, tmp_path, capsys):
     assert main(sweep(tmp_path / "s", "data.batch_size=64,4000", f"hydra/launcher={name}", *words)) == 1
     captured, story = capsys.readouterr(), Story(tmp_path / "s")

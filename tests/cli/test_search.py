@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 
 from rnnlab.cli import job, search, sweeping, trial
 from rnnlab.cli.errors import UsageError
+from rnnlab.cli.groups import searches
 from rnnlab.cli.lock import locked
 from rnnlab.cli.main import main
 from rnnlab.sweeps import ledger, study
@@ -62,6 +64,7 @@ def test_what_is_said_is_not_searched():
         (["search.trial=3"], "no setting of this run is called 'search.trial', did you mean 'search.trials'"),
         (["search.space.rnn=choice(lstm,gru)"], "what is searched is given as it is, rnn=choice(lstm,gru)"),
         (["search.metric=test/loss"], "search.metric=test/loss needs search.mode=min or max"),
+        (["optim.lrr=interval(0.1,1)"], "did you mean 'optim.lr'"),
         (["search.mode=least"], "search.mode must be min or max, got 'least'"),
         (["optim.lr=interval(1,0.1)"], "optim.lr: "),
         (["optim.lr=tag(log,interval(0,1))"], "optim.lr: "),
@@ -173,6 +176,22 @@ def test_a_trial_that_the_pruner_gives_up_ends_there(tmp_path, capsys):
     assert [line["epoch"] for line in ledger.read(tmp_path)[0] if line["state"] == "epoch"].count(2) == 0
     record = yaml.safe_load((tmp_path / "sweep.yaml").read_text())["search"]
     assert [one.state for one in study.tried(study.open_study(tmp_path, record))] == ["pruned", "pruned"]
+
+
+def test_a_search_of_ones_own_and_the_words_that_its_best_needs(tmp_path, capsys):
+    mine, out = tmp_path / "mine", tmp_path / "s"
+    (mine / "search").mkdir(parents=True)
+    (mine / "experiment").mkdir()
+    lr_and_size = yaml.safe_load(searches()["lr_and_size"].read_text())
+    (mine / "search" / "my.yaml").write_text(
+        yaml.safe_dump({**lr_and_size, "trials": 1, "space": {"optim.lr": "choice(0.1,1)"}})
+    )
+    (mine / "experiment" / "own.yaml").write_text("# @package _global_\ndefaults: [addition/lstm]\n")
+    given = ["search", "--config-dir", str(mine), "search=my", "experiment=own", *SMALL, f"sweep_dir={out}"]
+    assert main([*given, "search.first=false"]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told.startswith("train it: rnnlab train ")
+    assert main([*shlex.split(told.removeprefix("train it: rnnlab ")), f"run_dir={tmp_path / 'run'}"]) == 0
 
 
 @pytest.mark.parametrize("launcher", ["local", "joblib"])
