@@ -42,6 +42,7 @@ class LastAndBest(Checkpoint):
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         self.is_whole = True  # the last epoch that was kept
+        self.dropped_epoch: int | None = None  # the one that was not
 
     @property
     def last_path(self) -> Path:
@@ -58,6 +59,7 @@ class LastAndBest(Checkpoint):
             and self.last_path.exists()
             and trainer.strategy.reduce_boolean_decision(_is_out_of_time(trainer), all=False)
         ):
+            self.dropped_epoch = trainer.current_epoch
             say(f"the time is up within epoch {trainer.current_epoch + 1}, which is not kept")
             return
         is_best = self._is_better(value := float(trainer.callback_metrics.get(self.metric, math.nan)))

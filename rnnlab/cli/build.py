@@ -25,6 +25,7 @@ from rnnlab.cli.moved import refound
 from rnnlab.cli.rehearse import (
     alone,
     check_callbacks,
+    check_together,
     check_trainer,
     check_training,
     rehearse_step,
@@ -86,6 +87,7 @@ def build(config: dict[str, Any], run_dir: Path | None = None, checkpoint: dict[
         raise UsageError(str(error)) from error
     keeper = LastAndBest(run_dir / "checkpoints", task.monitor, payload={"config": config})
     extras = [_made_callback(name, callback, task) for name, callback in config["callbacks"].items()]
+    check_together(extras)
     sweep = config["paths"].get("sweep_dir")
     story = [SweepStory(Path(sweep), run_dir.name)] if sweep else []
     if is_first := processes.rank() == 0:

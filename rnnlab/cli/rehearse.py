@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -95,12 +96,23 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+def check_together(callbacks: list[pl.Callback]) -> None:
+    """Refuse callbacks one of which `excludes` another by the name of its class.
+
+    Raises:
+        UsageError: there are such.
+    """
+    for one, other in itertools.permutations(callbacks, 2):
+        if type(other).__name__ in getattr(one, "excludes", ()):
+            another = "another " if type(other) is type(one) else ""
+            raise UsageError(f"{type(one).__name__} does not go with {another}{type(other).__name__}: leave one out")
+
+
 def check_callbacks(callbacks: list[pl.Callback], trainer: pl.Trainer, task: pl.LightningModule) -> None:
     """Refuse callbacks of Lightning's that would stop the run for want of a logger, and those that refuse the task.
 
     Raises:
-        UsageError: there is such a callback and no logger, a callback's `check_task` raises ValueError, or a callback
-            `excludes` another.
+        UsageError: there is such a callback and no logger, or a callback's `check_task` raises ValueError.
     """
     for callback in callbacks:
         if hasattr(callback, "check_task"):
@@ -108,10 +120,6 @@ def check_callbacks(callbacks: list[pl.Callback], trainer: pl.Trainer, task: pl.
                 callback.check_task(task)
             except ValueError as error:
                 raise UsageError(f"{type(callback).__name__}: {error}") from error
-        for other in callbacks:
-            if other is not callback and type(other).__name__ in getattr(callback, "excludes", ()):
-                name, another = type(callback).__name__, "another " if type(other) is type(callback) else ""
-                raise UsageError(f"{name} does not go with {another}{type(other).__name__}: leave one out")
         if trainer.world_size > 1 and not getattr(callback, "shares", True):
             raise UsageError(f"{type(callback).__name__} sees one process alone: it needs trainer.devices=1")
         if isinstance(callback, LearningRateMonitor | DeviceStatsMonitor | ThroughputMonitor) and not trainer.loggers:

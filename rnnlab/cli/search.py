@@ -238,10 +238,11 @@ def _experiment(sweep_dir: Path, search: dict[str, Any], best: study.Tried) -> s
             defaults.append({f"{'' if key != bare else 'override '}/{bare}": read(word)})
         else:
             values = _put(values, bare.split("."), read(word))
+    command = ["rnnlab", "train", "--config-dir", str(sweep_dir / "conf"), f"experiment={_EXPERIMENT}", *left]
     lines = [
         "# @package _global_",
         f"# question: {record['config']['name']}, the best of a search of {search['trials']} trials",
-        f"# command:  rnnlab train --config-dir {sweep_dir / 'conf'} experiment={_EXPERIMENT} {shlex.join(left)}".rstrip(),
+        f"# command:  {shlex.join(command)}",
         f"# expected: {search['metric']} {best.value:.6g}",
     ]
     content = {"defaults": [base, *defaults], **values}

@@ -267,7 +267,8 @@ def test_a_run_that_had_no_time_left_goes_on(first, then, epochs, how, uninterru
     run_dir = tmp_path / "run"
     command = ["train", f"run_dir={run_dir}", *WORDS]
     assert main([*command, f"trainer.max_time=00:00:00:{first:02d}"]) == 0
-    assert json.loads((run_dir / "metrics.json").read_text())["best_epoch"] <= max(epochs, 1)
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert metrics["best_epoch"] <= metrics["epochs"] == len(read_rows(run_dir)) == max(epochs, 1)
     assert ("is not kept" in capsys.readouterr().out) == (first == 15)
     kept = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
     assert kept["epoch"] + 1 == max(epochs, 1)
