@@ -30,11 +30,18 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+CAN_HOLD = fcntl is not None
 
 LEDGER = "ledger.jsonl"
 OVER = ("finished", "failed", "pruned")  # states after which nothing runs
 _OF_ONE_STATE = ("error", "code", "reason", "seconds")  # what later lines of a job do not take over
 Line = dict[str, Any]
+
+
+def hold(file: int) -> None:
+    """Wait for the lock of an open file, which is let go of when it is closed or the process ends."""
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 @contextmanager
@@ -45,8 +52,7 @@ def exclusive(sweep_dir: Path) -> Iterator[int]:
     """
     file = os.open(sweep_dir / LEDGER, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        hold(file)
         yield file
     finally:
         os.close(file)

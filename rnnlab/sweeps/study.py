@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rnnlab.sweeps import ledger
+
 if TYPE_CHECKING:
     import optuna
 
@@ -92,12 +94,32 @@ def storage(sweep_dir: Path, url: str | None) -> Any:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url is None:
-        return optuna.storages.JournalStorage(JournalFileBackend(str(sweep_dir / JOURNAL)))
+        lock: Any = _Lock(sweep_dir / f"{JOURNAL}.flock") if ledger.CAN_HOLD else None
+        return optuna.storages.JournalStorage(JournalFileBackend(str(sweep_dir / JOURNAL), lock))
     try:
         return optuna.storages.RDBStorage(url)
     except Exception as error:  # of SQLAlchemy and of the database's own package
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"search.storage={url} cannot be opened: {reason}") from error
+
+
+class _Lock:
+    """Holds a journal, and is let go of by the system when its process ends.
+
+    Optuna's own is a file beside the journal: that of a process which was killed stays for half a minute, and a signal
+    that comes while it is taken away ends a job as if it had failed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def acquire(self) -> bool:
+        self._file = self.path.open("a")
+        ledger.hold(self._file.fileno())
+        return True
+
+    def release(self) -> None:
+        self._file.close()
 
 
 def open_study(sweep_dir: Path, search: dict[str, Any], sampler: Any = None, pruner: Any = None) -> optuna.Study:

@@ -1,6 +1,9 @@
 """What a study tells of its trials."""
 
 import math
+import subprocess
+import sys
+import threading
 
 import pytest
 
@@ -29,6 +32,25 @@ def test_importances_find_what_decides(tmp_path, mode, prunes):
     finished = [t.value for t in trials if t.state == "complete"]
     assert study.best(trials, mode).value == (min if mode == "min" else max)(finished)
     draw_search(trials, found, "val/loss", mode)
+
+
+def test_a_journal_that_a_killed_process_held_is_free_at_once(tmp_path):
+    code = "import sys, time; from pathlib import Path; from rnnlab.sweeps import study; "
+    code += "study.storage(Path(sys.argv[1]), None)._backend._lock.acquire(); print(1, flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"1\n"
+    asked = []
+    search = {"study": "s", "storage": None, "mode": "min"}
+    asking = threading.Thread(target=lambda: asked.append(study.open_study(tmp_path, search).ask().number))
+    try:
+        asking.start()
+        asking.join(1)
+        assert not asked  # it is held
+    finally:
+        holder.kill()
+        holder.communicate()
+    asking.join(10)
+    assert asked == [0]
 
 
 def test_few_trials_tell_nothing(tmp_path):
