@@ -94,13 +94,16 @@ def _after(verb: str, given: list[str], word: str) -> Iterator[str]:
         before, comma, _ = value.rpartition(",")
         start = f"{key}={before}{comma}"
         if plain in (*groups(), "search", "hydra/launcher"):
-            yield from (f"{start}{name}" for name in (*options(plain), "null"))
+            none = ["null"] if plain in groups() else []
+            yield from (f"{start}{name}" for name in (*options(plain), *none))
         elif plain.rpartition(".")[2] in _PATHS:
             yield from (f"{key}={path}" for path in _files(value))
         return
     usage = VERBS[verb][1]
     yield from (f"{name}=" for name in re.findall(r"\b([a-z][\w.]*)=", usage))
     yield from (flag for flag in ("-m", "--cfg", "--help", "--debug") if flag in usage or flag in ("--help", "--debug"))
+    if verb == "sweep" and not given:
+        yield "resume"
     if verb in _DIRECTORIES:
         yield from _files(word)
     if verb == "list":

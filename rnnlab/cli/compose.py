@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rnnlab.cli import plugins
 from rnnlab.cli.errors import UsageError, nearest
 from rnnlab.cli.groups import conf_dir, groups, options
-from rnnlab.cli.words import read
+from rnnlab.cli.words import last, read
 
 
 def run(words: list[str], job: Callable[[dict[str, Any]], None]) -> None:
@@ -75,9 +75,14 @@ def compose(words: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _open_plugins(words: Sequence[str]) -> list[str]:
     """Open the plugins that a command line names to Hydra, and return their names."""
-    named = next((read(word) for word in reversed(words) if word.startswith("plugins=")), None)
-    plugins.open_conf(named)
+    plugins.open_conf(named := plugins_of(words))
     return plugins.check_names(named)
+
+
+def plugins_of(words: Sequence[str]) -> Any:
+    """Return what a command line says of `plugins`, None if nothing."""
+    given = last(words, "plugins")
+    return None if given is None else read(f"plugins={given}")
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.errors import HydraException
 
 from rnnlab.cli import plugins, sweeping, trial
-from rnnlab.cli.compose import flatten, override
+from rnnlab.cli.compose import flatten, override, plugins_of
 from rnnlab.cli.errors import UsageError, nearest
 from rnnlab.cli.groups import groups, searches
-from rnnlab.cli.words import read, readable
+from rnnlab.cli.words import last, read, readable
 from rnnlab.sweeps import ledger, study
 from rnnlab.sweeps.jobs import Job
 from rnnlab.sweeps.ledger import Story
@@ -33,9 +33,8 @@ def main(words: list[str]) -> int:
     plan = sweeping.parse(["search", *words])
     search, fixed, space = _settings(plan.words)
     config, hydra = sweeping.compose_first(fixed, plan.how)
-    sweeping.compose_first(
-        [*fixed, *study.words_of(study.corner(space))], plan.how
-    )  # a key that is none is refused here
+    # A key of the space that is none is refused here, and not by every trial.
+    sweeping.compose_first([*fixed, *study.words_of(study.corner(space))], plan.how)
     search = {**search, **_metric(search, config), "seed": config["seed"], "space": space}
     _check(search)
     name = len(str(search["trials"] - 1))
@@ -105,8 +104,7 @@ def _finish(sweep_dir: Path, search: dict[str, Any]) -> None:
 
 def _settings(words: list[str]) -> tuple[dict[str, Any], list[str], study.Space]:
     """Return the settings of a search, the words of all trials, and the space."""
-    name = next((word.partition("=")[2] for word in reversed(words) if word.startswith("search=")), None)
-    known = _searches(words)
+    name, known = last(words, "search"), _searches(words)
     if name is None:
         raise UsageError(f"missing search=...: one of {', '.join(known)}, or a file of yours in conf/search")
     if name not in known:
@@ -139,7 +137,7 @@ def _settings(words: list[str]) -> tuple[dict[str, Any], list[str], study.Space]
 
 def _searches(words: list[str]) -> dict[str, Path]:
     """Return the files of searches: rnnlab's, those of plugins, and those in the folders of --config-dir."""
-    plugins.find_conf(next((read(word) for word in reversed(words) if word.startswith("plugins=")), None))
+    plugins.find_conf(plugins_of(words))
     paths = [place for word in words if word.startswith("hydra.searchpath=") for place in read(word)]
     return searches([Path(place.removeprefix("file://")) for place in paths])
 

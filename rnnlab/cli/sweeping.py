@@ -31,7 +31,7 @@ from rnnlab.sweeps.local import RunJob
 
 # Words of a sweep that are no part of any job's configuration: where it is, and how it runs this time.
 AGAIN = ("retry_failed", "skip_finished")
-_MAX_JOBS = {"joblib": "n_jobs", "submitit_slurm": "array_parallelism"}
+_LIMITS = ("max_jobs", "n_jobs", "array_parallelism")  # what launchers call that which is `max_jobs=N` to all
 HOW = re.compile(r"[+~]*(hydra[./](?!searchpath)|(max_jobs|code|preemption)=)")
 
 
@@ -69,10 +69,12 @@ def start(words: list[str]) -> int:
 
 def compose_first(words: list[str], how: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the configuration of a job, and Hydra's part with what says how the sweep runs."""
-    launcher = next((word.partition("=")[2] for word in reversed(how) if word.startswith("hydra/launcher=")), "local")
     given = [_hydra_word(word) for word in how]
-    # `max_jobs=N` is said to every launcher, whatever it calls it.
-    own = next((name for start, name in _MAX_JOBS.items() if launcher.startswith(start)), "max_jobs")
+    limits = [word for word in given if word.startswith("hydra.launcher.max_jobs=")]
+    config, hydra = compose([*words, *(word for word in given if word not in limits)])
+    if not limits:
+        return config, hydra
+    own = next((name for name in _LIMITS if name in hydra["launcher"]), "max_jobs")
     return compose(
         [*words, *(re.sub(r"^hydra\.launcher\.max_jobs=", f"hydra.launcher.{own}=", word) for word in given)]
     )
@@ -146,7 +148,7 @@ def expand(words: list[str]) -> list[Job]:
     """Return the jobs that words with values of a sweep, `seed=0,1`, stand for: every combination, the last first.
 
     Raises:
-        UsageError: a word cannot be swept over.
+        UsageError: a word cannot be swept over, or has a value twice.
     """
     parts: dict[str, list[str]] = {}
     varied = set()
@@ -161,6 +163,9 @@ def expand(words: list[str]) -> list[Job]:
                 varied.add(key)
     except HydraException as error:
         raise UsageError(str(error)) from error
+    for values in parts.values():
+        if twice := [word for number, word in enumerate(values) if word in values[:number]]:
+            raise UsageError(f"{twice[0]} is among the values of this sweep twice: its jobs would be the same")
     return named(
         [
             ([word for key, word in zip(parts, chosen, strict=True) if key in varied], chosen)

@@ -48,7 +48,7 @@ def _first(words: list[str]) -> int:
             raise UsageError(f"a sweep starts the processes of its jobs itself: start it without {by}")
         return sweeping.start(words)
     for word in words:
-        if re.match(r"(paths\.)?sweep_dir=|max_jobs=|retry_failed=|skip_finished=", word):
+        if re.match(r"(paths\.)?sweep_dir=|max_jobs=|retry_failed=|skip_finished=|hydra[/.]launcher[=.]", word):
             raise UsageError(f"{word} goes with -m: a single run has run_dir=DIR")
     words = sorted(
         words, key=lambda word: not re.match("--.*=", word)

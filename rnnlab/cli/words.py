@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -21,6 +22,11 @@ from rnnlab.cli.errors import UsageError
 from rnnlab.cli.groups import groups, options
 
 _STRUCTURE = ("[", "{", "'", '"', "${")
+
+
+def last(words: Iterable[str], key: str) -> str | None:
+    """Return the value, as typed, of the last word that gives `key` one; None where none does."""
+    return next((word.partition("=")[2] for word in reversed(list(words)) if word.startswith(f"{key}=")), None)
 
 
 def quoted(key: str, value: str) -> str:

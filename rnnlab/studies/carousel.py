@@ -106,7 +106,7 @@ def measure(cells: list[nn.Module], num_steps: int) -> Paths:
     found = []
     for cell in cells:
         inputs = torch.randn(num_steps + 1, _INPUTS)
-        vectors = torch.randn(_VECTORS, int(cell.hidden_size), dtype=torch.float64)  # type: ignore[arg-type]
+        vectors = torch.randn(_VECTORS, int(cell.hidden_size), dtype=torch.float64)
         found.append(follow(cell, inputs, vectors))
     return Paths(*(torch.stack(values).mean(0) for values in zip(*found, strict=True)))
 

@@ -93,6 +93,7 @@ REFUSED = [
     ("hydra.sweep.dir=here", "sweep_dir=DIR says where a sweep goes"),
     ("sweep_dir=here", "goes with -m: a single run has run_dir=DIR"),
     ("max_jobs=2", "goes with -m"),
+    ("hydra/launcher=joblib", "goes with -m"),
     ("debug=limt", "no debug is called 'limt', did you mean 'limit'"),
     ("-sc=install=bash", "`rnnlab completion bash` prints"),
 ]

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from rnnlab.cli.main import main
+from rnnlab.cli.sweeping import compose_first
 from rnnlab.sweeps import ledger
 from rnnlab.sweeps.board import Board
 from rnnlab.sweeps.jobs import Job, Refused
@@ -31,6 +32,20 @@ def test_a_failed_job_reaches_the_caller(name, words, tmp_path, capsys):
     assert "2 jobs: 1 finished, 1 failed" in captured.out
     assert "rnnlab: data.batch_size=4000 failed: " in captured.err.splitlines()[-1]
     assert "Traceback" in (tmp_path / "s" / "logs" / "data.batch_size=4000.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("launcher", "key"),
+    [
+        ("local", "max_jobs"),
+        ("joblib", "n_jobs"),
+        ("submitit_local", "max_jobs"),
+        ("submitit_slurm_node", "array_parallelism"),
+    ],
+)
+def test_max_jobs_is_said_to_every_launcher(launcher, key):
+    for how in ([f"hydra/launcher={launcher}", "max_jobs=3"], ["max_jobs=3", f"hydra/launcher={launcher}"]):
+        assert compose_first([], how)[1]["launcher"][key] == 3
 
 
 def test_queued_jobs_run_a_copy_of_the_code(tmp_path):

@@ -85,6 +85,7 @@ def test_another_launcher_does_not_inherit_settings():
         (["seed=0,1", "rnn=lstm,grru"], "no rnn is called 'grru', did you mean 'gru'"),
         (["seed=0,1", "rnn.hiden_size=1"], "did you mean 'rnn.hidden_size'"),
         (["seed=3:1"], "it ends before it begins"),
+        (["seed=0,1,0"], "seed=0 is among the values of this sweep twice"),
         (["seed=0,1", "run_dir=here"], "a directory for each job"),
         (["seed=0,1", "paths.run_dir=here"], "a directory for each job"),
         (["seed=0,1", "resume=true"], "the same command goes on with it"),
