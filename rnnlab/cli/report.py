@@ -150,7 +150,7 @@ def _told(records: Sequence[Record]) -> list[str]:
     states = Counter(record.state for record in records)
     order = ("finished", "failed", "pruned", "unfinished", "not started")
     counts = ", ".join(f"{states[state]} {state}" for state in order if states[state])
-    lines = [f"{len(records)} runs: {counts}"]
+    lines = [f"{len(records)} {'run' if len(records) == 1 else 'runs'}: {counts}"]
     failed = [record for record in records if record.state == "failed"]
     lines += [f"failed: {record.path}: {record.error}" for record in failed[:_MOST_TOLD]]
     if len(failed) > _MOST_TOLD:
