@@ -48,8 +48,12 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for telling in (1, 2, 3):
-            with tempfile.TemporaryDirectory() as folder, Slurm(Path(folder) / "slurm") as slurm:
-                story, start = Story(slurm, Path(folder) / "story"), time.monotonic()
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                Slurm(Path(folder) / "slurm") as slurm,
+                Story(slurm, Path(folder) / "story") as story,
+            ):
+                start = time.monotonic()
                 codes = [code for code, _ in story.tell()]
                 whole = time.monotonic() - start
                 undisturbed = story.undisturbed()

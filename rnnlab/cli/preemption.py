@@ -39,9 +39,11 @@ def requeue() -> None:
         return
     if "SLURM_ARRAY_JOB_ID" in os.environ:
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    console.print(f"SLURM job {job} goes back into the queue")  # said first: SLURM may end this process at once
     try:
         result = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True)
-        said = result.stderr.strip() if result.returncode else ""
+        refused = result.stderr.strip() if result.returncode else ""
     except OSError as error:
-        said = str(error)
-    console.print(f"SLURM job {job} is not queued again: {said}" if said else f"SLURM job {job} is queued again")
+        refused = str(error)
+    if refused:
+        console.print(f"SLURM job {job} is not queued again: {refused}")

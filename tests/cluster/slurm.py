@@ -20,7 +20,7 @@ from types import TracebackType
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-_UP_S, _DOWN_S = 30.0, 3.0
+_UP_S, _DOWN_S, _CLEAR_S = 30.0, 3.0, 60.0
 
 # Partition `high` takes the node from jobs in `low`, which are requeued. A requeued job waits until its credential has
 # run out, two minutes if nothing else is said. Two files stand for GPUs.
@@ -48,6 +48,7 @@ SchedulerParameters=sched_interval=2,bf_interval=2
 ReturnToService=2
 JobRequeue=1
 KillWait=5
+MessageTimeout=30
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -88,7 +89,7 @@ class Slurm:
             command, cwd=root, env=self.environment, stdin=subprocess.PIPE, start_new_session=True
         )
         deadline = time.monotonic() + _UP_S
-        while "idle" not in self.ask("sinfo", "-h", "-o", "%t"):
+        while "idle" not in self._run("sinfo", "-h", "-o", "%t").stdout:
             if time.monotonic() > deadline or self._guard.poll() is not None:
                 self.__exit__(None, None, None)
                 logs = [f"{path.name}: {_tail(path)}" for path in sorted((self.folder / "log").glob("*"))]
@@ -104,9 +105,31 @@ class Slurm:
         self._guard.wait()
 
     def ask(self, *command: str) -> str:
-        """Return what one of SLURM's commands prints, nothing if it fails."""
-        result = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
-        return result.stdout if result.returncode == 0 else ""
+        """Return what one of SLURM's commands prints.
+
+        Raises:
+            RuntimeError: it fails, with what it says.
+        """
+        result = self._run(*command)
+        if result.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {result.stderr.strip()}")
+        return result.stdout
+
+    def clear(self) -> None:
+        """Take all jobs out of the queue and from the node, and wait until they are gone.
+
+        Raises:
+            RuntimeError: they stay.
+        """
+        deadline = time.monotonic() + _CLEAR_S
+        while queue := self.ask("squeue", "--noheader"):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"jobs cannot be taken from the queue:\n{queue}")
+            self._run("scancel", "--user", getpass.getuser())  # again, for what was just being queued again
+            time.sleep(0.2)
+
+    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
 
 
 def _tail(path: Path) -> str:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from rnnlab.sweeps import ledger
@@ -40,34 +41,42 @@ class Story:
 
     def __init__(self, slurm: Slurm, folder: Path) -> None:
         self.slurm, self.folder, self.sweep_dir, self.hold = slurm, folder, folder / "sweep", folder / "hold"
+        self._begun: list[subprocess.Popen] = []
         self.hold.mkdir(parents=True)
         for rate in (OUT_OF_TIME, KILLED, REQUEUED, PREEMPTED):
             (self.hold / str(rate)).touch()
 
+    def __enter__(self) -> Story:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._begun:  # that a failure has left
+            process.kill()
+            process.communicate()
+
     def tell(self) -> list[tuple[int, str]]:
         """Tell the story; return exit code and last words of the launcher, and of the one that went on."""
         first = self.begin("train", "-m", *WORDS, *SLURM, f"+callbacks.hold.folder={self.hold}", self.dir_word())
-        try:
-            late = self.held(OUT_OF_TIME)["slurm"]
-            # A minute is SLURM's shortest limit, and its clock ticks every half minute.
-            self.slurm.ask("scontrol", "update", f"JobId={late}", "TimeLimit=1")
-            os.kill(self.held(KILLED)["pid"], signal.SIGKILL)
-            self.slurm.ask("scontrol", "requeue", self.held(REQUEUED)["slurm"])
-            self.let_go(REQUEUED)
-            self.until(lambda: self.states(OUT_OF_TIME).count("requeued") == 2)
-            self.let_go(OUT_OF_TIME)
-            self.until(lambda: {self.states(rate)[-1] for rate in (OUT_OF_TIME, REQUEUED)} == {"finished"})
-            self.held(PREEMPTED)
-            self.until(lambda: len(self.slurm.ask("squeue", "--noheader", "--array").splitlines()) == 1)
-            urgent = ["sbatch", "--partition=high", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 5"]
-            assert self.slurm.ask(*urgent)
-            self.until(lambda: self.states(PREEMPTED)[-1] == "interrupted")
-            self.let_go(PREEMPTED)
-            ended = [self.ended(first)]
-            self.let_go(KILLED)
-            return [*ended, self.ended(self.begin("sweep", "resume", str(self.sweep_dir)))]
-        finally:
-            first.kill()
+        late = self.held(OUT_OF_TIME)["slurm"]
+        # A minute is SLURM's shortest limit, and its clock ticks every half minute.
+        self.slurm.ask("scontrol", "update", f"JobId={late}", "TimeLimit=1")
+        os.kill(self.held(KILLED)["pid"], signal.SIGKILL)
+        self.slurm.ask("scontrol", "requeue", self.held(REQUEUED)["slurm"])
+        self.let_go(REQUEUED)
+        self.until(lambda: self.states(OUT_OF_TIME).count("requeued") == 2)
+        self.let_go(OUT_OF_TIME)
+        self.until(lambda: {self.states(rate)[-1] for rate in (OUT_OF_TIME, REQUEUED)} == {"finished"})
+        self.held(PREEMPTED)
+        self.until(lambda: len(self.slurm.ask("squeue", "--noheader", "--array").splitlines()) == 1)
+        urgent = ["sbatch", "--partition=high", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 5"]
+        assert self.slurm.ask(*urgent)
+        self.until(lambda: self.states(PREEMPTED)[-1] == "interrupted")
+        self.let_go(PREEMPTED)
+        ended = [self.ended(first)]
+        self.let_go(KILLED)
+        return [*ended, self.ended(self.begin("sweep", "resume", str(self.sweep_dir)))]
 
     def undisturbed(self) -> Path:
         """Run the same sweep on this machine, with nothing in its way, and return its directory."""
@@ -88,14 +97,9 @@ class Story:
         root = Path(__file__).parents[2]
         path = os.pathsep.join([str(root), str(root / "kernels")])
         environment = {**self.slurm.environment, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            command,
-            cwd=Path(__file__).parent,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        here, out = Path(__file__).parent, {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        self._begun.append(subprocess.Popen(command, cwd=here, env=environment, text=True, **out))
+        return self._begun[-1]
 
     def ended(self, process: subprocess.Popen) -> tuple[int, str]:
         out, _ = process.communicate(timeout=_PATIENCE_S)

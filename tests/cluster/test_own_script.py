@@ -39,7 +39,8 @@ def test_a_script_of_ones_own_goes_on(slurm, tmp_path, monkeypatch, tasks):
     wait_for(lambda: saved.exists() and len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) >= 3, 180)
     time.sleep(1)
     slurm.ask("scancel", "--signal=USR1", job)  # as its time limit would
-    wait_for(lambda: f"SLURM job {job} is queued again" in (tmp_path / "log").read_text(), 180)
+    wait_for(lambda: " Restarts=1 " in slurm.ask("scontrol", "show", "job", job), 180)
+    assert "is not queued again" not in (tmp_path / "log").read_text()
     (hold / "0.001").unlink()
     wait_for((tmp_path / "run" / "metrics.json").exists, 180)
     assert not list((tmp_path / "run").glob("hpc_ckpt*"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rnnlab.cli.main import main
-from tests.cluster.story import BROKEN, JOB, Story, name
+from tests.cluster.story import BROKEN, JOB, name
 from tests.runs import same_weights
 
 pytestmark = pytest.mark.cluster
@@ -29,15 +29,11 @@ def disturb(story):
     story.let_go(RATE)
 
 
-def test_the_processes_of_a_job_train_one_run(slurm, tmp_path, monkeypatch):
-    story = Story(slurm, tmp_path)
+def test_the_processes_of_a_job_train_one_run(story, tmp_path, monkeypatch):
     rates, held = f"optim.lr={RATE},{BROKEN}", f"+callbacks.hold.folder={story.hold}"
     launcher = story.begin("train", "-m", *JOB, *TWO, rates, *NODE, held, story.dir_word())
-    try:
-        disturb(story)
-        code, out = story.ended(launcher)
-    finally:
-        launcher.kill()
+    disturb(story)
+    code, out = story.ended(launcher)
     assert code == 1 and "2 jobs: 1 finished, 1 failed" in out
     runs, stopped = ["started", "epoch"], ["interrupted", "requeued"]
     assert story.states(RATE) == ["queued", *2 * [*runs, *stopped], *runs, "finished"]

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from rnnlab.sweeps.ledger import Story as Ledger
-from tests.cluster.story import JOB, SLURM, Story, name
+from tests.cluster.story import JOB, SLURM, name
 
 pytestmark = pytest.mark.cluster
 
@@ -19,8 +19,7 @@ def started(story, *words):
     )
 
 
-def test_jobs_outlive_their_launcher(slurm, tmp_path):
-    story = Story(slurm, tmp_path)
+def test_jobs_outlive_their_launcher(story):
     first = started(story)
     story.held(RATES[0])
     first.send_signal(signal.SIGINT)
@@ -37,7 +36,6 @@ def test_jobs_outlive_their_launcher(slurm, tmp_path):
     assert Ledger(story.sweep_dir).attempts == {name(rate): 1 for rate in RATES}
 
 
-def test_a_partition_that_is_not_there(slurm, tmp_path):
-    story = Story(slurm, tmp_path)
+def test_a_partition_that_is_not_there(story):
     code, out = story.ended(started(story, "hydra.launcher.partition=lows"))
     assert code == 2 and out.count("rnnlab: SLURM takes no jobs: ") == 1 and "invalid partition" in out

@@ -4,7 +4,7 @@ import pytest
 
 from rnnlab.sweeps.ledger import Story as Ledger
 from tests.cluster import story as of
-from tests.cluster.story import Story, name
+from tests.cluster.story import name
 from tests.runs import same_weights
 
 pytestmark = pytest.mark.cluster
@@ -19,8 +19,7 @@ TOLD = {
 }
 
 
-def test_a_sweep_survives_its_cluster(slurm, tmp_path):
-    story = Story(slurm, tmp_path)
+def test_a_sweep_survives_its_cluster(story):
     (first, out), (second, again) = story.tell()
     for rate in of.RATES:
         assert story.states(rate) == TOLD.get(rate, ["queued", *RUNS, "finished"]), rate
