@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import signal
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,8 @@ def check_overflow(check: bool) -> None:
 
 
 def pytest_configure() -> None:
+    # A shell has what it starts behind `&` ignore Ctrl-C, and the processes that tests start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if INTERPRETING:  # tests of offsets look for it
         check_overflow(False)
 

@@ -11,14 +11,12 @@ from typing import Any
 
 from rnnlab.cli import processes
 from rnnlab.cli.compose import compose
-from rnnlab.cli.lock import locked
 from rnnlab.cli.main import explain
 from rnnlab.cli.stopping import Terminated, signals_as_interrupt
 from rnnlab.sweeps import directory, ledger
 from rnnlab.sweeps.jobs import Job
 from rnnlab.sweeps.local import BUSY
-
-LOCK = ".job.lock"
+from rnnlab.sweeps.lock import JOB_LOCK, locked
 
 
 class NotWorthIt(Exception):
@@ -54,7 +52,7 @@ def _alone(sweep_dir: Path, job: Job, run: Callable[[], None]) -> int:
     run_dir = sweep_dir / job.name
     run_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with signals_as_interrupt(), locked(run_dir, LOCK):
+        with signals_as_interrupt(), locked(run_dir, JOB_LOCK):
             ended = [line for line in ledger.read(sweep_dir, job.told)[0] if line["job"] == job.name]
             if directory.is_finished(sweep_dir, job.name) or (ended and ended[-1]["state"] in ledger.OVER):
                 return 0 if not ended else ended[-1].get("code", 0)

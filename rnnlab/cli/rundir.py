@@ -15,7 +15,7 @@ import yaml
 
 from rnnlab.callbacks.files import is_empty, write_text
 from rnnlab.cli.errors import UsageError, nearest
-from rnnlab.cli.lock import locked
+from rnnlab.sweeps.lock import locked
 
 CONFIG = "config.yaml"
 

@@ -9,9 +9,9 @@ from typing import Any
 from rnnlab.cli import job
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.instantiate import instantiate
-from rnnlab.cli.lock import locked
 from rnnlab.sweeps import directory, ledger, study
 from rnnlab.sweeps.jobs import Job
+from rnnlab.sweeps.lock import JOB_LOCK, is_locked
 
 
 def run_trial(sweep_dir: Path, trial: Job) -> int:
@@ -73,24 +73,14 @@ def settle(sweep_dir: Path, search: dict[str, Any], story: ledger.Story) -> None
     """Tell the study what killed processes could not; trials that another launcher has at work are its own."""
 
     def outcome(name: str) -> float | str | None:
-        if _is_at_work(sweep_dir / name):
+        if is_locked(sweep_dir / name, JOB_LOCK):
             return None
         story.update()
         if directory.is_finished(sweep_dir, name):
             return number_of(sweep_dir, name, search["metric"])
         return {"failed": "fail", "pruned": "pruned"}.get(story.state(name) or "")
 
-    if any(_is_at_work(sweep_dir / name) for name in story.jobs):
+    if any(is_locked(sweep_dir / name, JOB_LOCK) for name in story.jobs):
         study.settle(study.open_study(sweep_dir, search), outcome, lost=None)  # one may be told its job just now
     else:
         study.settle(study.open_study(sweep_dir, search), outcome, lost="fail")
-
-
-def _is_at_work(run_dir: Path) -> bool:
-    try:
-        with locked(run_dir, job.LOCK):
-            return False
-    except BlockingIOError:
-        return True
-    except OSError:  # there is no such folder
-        return False

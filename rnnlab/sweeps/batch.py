@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rnnlab.sweeps import ledger
+from rnnlab.sweeps import directory, ledger
 from rnnlab.sweeps.board import Board
 from rnnlab.sweeps.jobs import Job, Refused
 from rnnlab.sweeps.local import RunJob
@@ -130,7 +130,8 @@ class SubmititLocal(Batch):
                 ended = [(job, process) for job, process in running if process.done()]
                 board.update()
                 for job, process in ended:
-                    _note_loss(board.story, job.name, f"its process is gone; {process.paths.stderr}")
+                    if not _note_loss(board.story, job.name, f"its process is gone; {process.paths.stderr}"):
+                        todo.append(job)  # another launcher is at it, and may be stopped
                 running = [pair for pair in running if pair not in ended]
                 time.sleep(_LOOK_S)
         finally:
@@ -210,8 +211,9 @@ class SubmititSlurm(Batch):
         lost = [job for job, number in left.items() if queue is not None and number not in queue]
         for job in lost:
             reason = f"{_last_state(left[job])}; {sweep_dir / 'submitit' / f'{left[job]}_0_log.err'}"
-            _note_loss(board.story, job, reason)
-        return {job: number for job, number in left.items() if job not in lost}
+            if _note_loss(board.story, job, reason):  # else another launcher is at it
+                del left[job]
+        return left
 
     def _submit(self, sweep_dir: Path, jobs: Sequence[Job], run: RunJob, board: Board) -> list[Job]:
         """Queue the jobs that are not in the queue, and return those that are there then.
@@ -295,7 +297,6 @@ def _last_state(number: str) -> str:
     return f"SLURM job {number} {words['JobState']}, exit code and signal {words.get('ExitCode')}"
 
 
-def _note_loss(story: ledger.Story, job: str, reason: str) -> None:
-    """Write down that a job has ended, unless it did so itself."""
-    if story.state(job) not in (*ledger.OVER, "interrupted"):
-        ledger.append(story.sweep_dir, job, "interrupted", reason=reason)
+def _note_loss(story: ledger.Story, job: str, reason: str) -> bool:
+    """Write down that a job has ended, unless it did so itself; tell whether it has."""
+    return directory.note_end(story, job, "interrupted", told=(*ledger.OVER, "interrupted"), reason=reason)

@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 
 from rnnlab.sweeps import ledger
 from rnnlab.sweeps.jobs import Job
+from rnnlab.sweeps.lock import JOB_LOCK, locked
 
 SWEEP = "sweep.yaml"
 RUNNING = ("started", "epoch")  # states of a job that is at work, or died without a word
@@ -105,8 +107,37 @@ def settle(sweep_dir: Path, story: ledger.Story) -> None:
     """Write down what a process that was killed could not: that its job has finished."""
     for job in story.jobs:
         if story.state(job) != "finished" and is_finished(sweep_dir, job):
-            ledger.append(sweep_dir, job, "finished")
+            note_end(story, job, "finished", told=("finished",))
     story.update()
+
+
+def note_end(story: ledger.Story, job: str, state: str, told: Collection[str] = ledger.OVER, **more: Any) -> bool:
+    """Write down the end of a job whose process could not do so itself.
+
+    Args:
+        story: of the sweep.
+        job: its name.
+        state: how it has ended, and `more`: what else its line says.
+        told: states after which there is nothing more to say.
+
+    Returns:
+        Whether the job has ended: another process may be at it, of this launcher or another.
+    """
+
+    def is_told() -> bool:
+        news = [line["state"] for line in ledger.read(story.sweep_dir, story.end)[0] if line["job"] == job]
+        return (news or [story.state(job)])[-1] in told
+
+    if is_told():
+        return True
+    run_dir = story.sweep_dir / job
+    try:
+        with locked(run_dir, JOB_LOCK) if run_dir.exists() else nullcontext():  # without a folder none has begun
+            if not is_told():  # by a process that was just ending
+                ledger.append(story.sweep_dir, job, state, **more)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def take_up(story: ledger.Story, again: Collection[str] = ()) -> list[Job]:

@@ -104,12 +104,10 @@ def available_cores() -> int:
 
 def _note_death(story: ledger.Story, job: str, code: int) -> None:
     """Write down the end of a job that could not do so itself."""
-    if story.state(job) in ledger.OVER or code == 0 or code > 128:
-        return
     if code < 0:
-        ledger.append(story.sweep_dir, job, "interrupted", reason=f"killed by {signal.Signals(-code).name}")
-    else:
-        ledger.append(story.sweep_dir, job, "failed", error=f"its process ended with exit code {code}", code=code)
+        directory.note_end(story, job, "interrupted", reason=f"killed by {signal.Signals(-code).name}")
+    elif 0 < code <= 128:
+        directory.note_end(story, job, "failed", error=f"its process ended with exit code {code}", code=code)
 
 
 def _wait(sentinels: list[int]) -> list[Any]:

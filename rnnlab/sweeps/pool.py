@@ -86,11 +86,9 @@ def _note_killed(board: Board, start: int) -> set[str]:
     """Write down which of the jobs that began behind a byte of the ledger were killed, and return them."""
     board.update()
     began = {line["job"] for line in ledger.read(board.story.sweep_dir, start)[0] if line["state"] == "started"}
-    killed = {job for job in began if board.story.state(job) in ("started", "epoch")}
-    for job in killed:
-        reason = "its process, or another one of the pool, was killed"
-        ledger.append(board.story.sweep_dir, job, "interrupted", reason=reason)
-    return killed
+    reason = "its process, or another one of the pool, was killed"
+    left = {job for job in began if board.story.state(job) in directory.RUNNING}  # some are another launcher's
+    return {job for job in left if directory.note_end(board.story, job, "interrupted", reason=reason)}
 
 
 def _begin() -> None:

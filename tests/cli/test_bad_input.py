@@ -7,8 +7,8 @@ import torch
 import yaml
 
 from rnnlab.callbacks.files import checksum_path
-from rnnlab.cli.lock import locked
 from rnnlab.cli.main import main
+from rnnlab.sweeps.lock import locked
 from tests.covering import few
 
 

@@ -11,9 +11,11 @@ import pytest
 from rnnlab.cli.main import main
 from rnnlab.cli.sweeping import compose_first
 from rnnlab.sweeps import ledger
+from rnnlab.sweeps.batch import SubmititLocal
 from rnnlab.sweeps.board import Board
 from rnnlab.sweeps.jobs import Job, Refused
 from rnnlab.sweeps.ledger import Story
+from rnnlab.sweeps.lock import JOB_LOCK, locked
 from rnnlab.sweeps.pool import Joblib
 from tests.cli.conftest import TINY
 
@@ -99,6 +101,46 @@ def test_processes_that_end_before_they_have_begun(tmp_path):
 
 
 def die(sweep_dir, job):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_pool_leaves_the_jobs_of_another_launcher_alone(tmp_path):
+    (tmp_path / "seed=0").mkdir()
+    for name in ("seed=0", "seed=1"):
+        ledger.append(tmp_path, name, "queued", overrides=[])
+    story = Story(tmp_path)
+    with locked(tmp_path / "seed=0", JOB_LOCK):
+        Joblib(1).launch(tmp_path, [Job("seed=1", [])], work_beside_another, Board(story, list(story.jobs)))
+    assert {name: line["state"] for name, line in Story(tmp_path).jobs.items()} == {
+        "seed=0": "started",
+        "seed=1": "finished",
+    }
+
+
+def work_beside_another(sweep_dir, job):
+    ledger.append(sweep_dir, "seed=0", "started")  # as the other one does just now
+    ledger.append(sweep_dir, job.name, "finished")
+    return 0
+
+
+def test_submitit_waits_for_the_job_of_another_launcher(tmp_path, monkeypatch):
+    """Its own process may end meanwhile, by its time limit."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    (tmp_path / "seed=0").mkdir()
+    for state in ("queued", "started"):
+        ledger.append(tmp_path, "seed=0", state, overrides=[])
+    story = Story(tmp_path)
+    with locked(tmp_path / "seed=0", JOB_LOCK):
+        SubmititLocal(code="live").launch(tmp_path, [Job("seed=0", [])], die_at_first, Board(story, list(story.jobs)))
+    assert [line["state"] for line in ledger.read(tmp_path)[0]] == ["queued", "started", "finished"]
+
+
+def die_at_first(sweep_dir, job):
+    try:
+        (sweep_dir / "first").touch(exist_ok=False)
+    except FileExistsError:
+        ledger.append(sweep_dir, job.name, "finished")  # as the other one does meanwhile
+        return 0
     os.kill(os.getpid(), signal.SIGKILL)
 
 

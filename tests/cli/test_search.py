@@ -8,13 +8,13 @@ import signal
 import pytest
 import yaml
 
-from rnnlab.cli import job, search, sweeping, trial
+from rnnlab.cli import search, sweeping, trial
 from rnnlab.cli.errors import UsageError
 from rnnlab.cli.groups import searches
-from rnnlab.cli.lock import locked
 from rnnlab.cli.main import main
 from rnnlab.sweeps import ledger, study
 from rnnlab.sweeps.ledger import Story
+from rnnlab.sweeps.lock import JOB_LOCK, locked
 from tests.cli.conftest import TINY
 from tests.runs import running, wait_for
 
@@ -161,7 +161,7 @@ def test_trials_at_work_are_not_settled_by_another_launcher(tmp_path):
     begun = study.trial_of(opened, "trial=1", trial.space_of(record))
     (tmp_path / "trial=1").mkdir()
     ledger.append(tmp_path, "trial=1", "failed")
-    with locked(tmp_path / "trial=1", job.LOCK):
+    with locked(tmp_path / "trial=1", JOB_LOCK):
         lost = opened.ask()  # not yet told its job
         trial.settle(tmp_path, record, Story(tmp_path))
         assert [opened.trials[one.number].state for one in (begun, lost)] == [states.RUNNING, states.RUNNING]

@@ -12,8 +12,8 @@ import yaml
 
 from rnnlab.callbacks.files import is_empty
 from rnnlab.cli import rundir
-from rnnlab.cli.lock import locked
 from rnnlab.cli.main import main
+from rnnlab.sweeps.lock import locked
 from tests.covering import few
 from tests.invariants.test_resume import WORDS, assert_equal_runs, kill
 

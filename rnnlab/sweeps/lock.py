@@ -1,4 +1,4 @@
-"""One process at a time in a run directory."""
+"""One process at a time in the directory of a run, or at a job of a sweep."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-LOCK = ".lock"
+LOCK, JOB_LOCK = ".lock", ".job.lock"
 
 
 @contextmanager
@@ -44,3 +44,14 @@ def locked(directory: Path, name: str = LOCK) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         file.close()
+
+
+def is_locked(directory: Path, name: str = LOCK) -> bool:
+    """Tell whether another process holds a lock of a directory; none holds one of a directory that is not there."""
+    try:
+        with locked(directory, name):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
