@@ -6,6 +6,8 @@ import torch
 
 from rnnlab.sweeps.ledger import Story
 
+PATIENCE_S = 180  # for what takes seconds on a machine that has nothing else to do
+
 
 def weights(run_dir, name="last"):
     return torch.load(run_dir / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
@@ -17,7 +19,7 @@ def same_weights(one, other, name="last"):
     return first.keys() == second.keys() and all(torch.equal(value, second[key]) for key, value in first.items())
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=PATIENCE_S):
     """Return what a condition gives, as soon as that is true."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

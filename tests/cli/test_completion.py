@@ -12,6 +12,7 @@ from rnnlab.cli.completion import SCRIPTS, answer
 from rnnlab.cli.groups import heads, options
 from rnnlab.cli.main import VERBS, main
 from tests.cli.test_bad_input import refuse
+from tests.runs import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +66,7 @@ def ask_shell(*words):
     if shutil.which(words[0]) is None:
         pytest.skip(f"needs {words[0]}")
     here = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}"}
-    result = subprocess.run(words, capture_output=True, text=True, env=os.environ | here, timeout=60)
+    result = subprocess.run(words, capture_output=True, text=True, env=os.environ | here, timeout=PATIENCE_S)
     assert result.returncode == 0 and not result.stderr, result.stderr
     return result.stdout.splitlines()
 

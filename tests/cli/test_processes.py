@@ -14,7 +14,7 @@ from rnnlab.cli.errors import UsageError
 from rnnlab.cli.main import main
 from rnnlab.sweeps import ledger
 from tests.cli.conftest import TINY
-from tests.runs import weights
+from tests.runs import PATIENCE_S, weights
 
 TWO = [*TINY, "logger=csv", "trainer.devices=2", "trainer.strategy=ddp"]
 
@@ -63,7 +63,7 @@ def test_a_process_that_is_killed_ends_all_and_the_run_goes_on_bit_for_bit(whole
         time.sleep(0.02)
     (child,) = children_of(first.pid)
     os.kill(child if victim == "follower" else first.pid, signal.SIGKILL)
-    _, told = first.communicate(timeout=60)
+    _, told = first.communicate(timeout=PATIENCE_S)
     deadline = time.monotonic() + 30
     while is_alive(child):
         assert time.monotonic() < deadline, "an orphan"
@@ -141,7 +141,7 @@ def tasks(command):
         subprocess.Popen(command, env={**given, "SLURM_PROCID": number, "SLURM_LOCALID": number}) for number in "01"
     ]
     try:
-        return [process.wait(timeout=90) for process in both]
+        return [process.wait(timeout=PATIENCE_S) for process in both]
     finally:
         for process in both:
             process.kill()

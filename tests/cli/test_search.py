@@ -16,7 +16,7 @@ from rnnlab.sweeps import ledger, study
 from rnnlab.sweeps.ledger import Story
 from rnnlab.sweeps.lock import JOB_LOCK, locked
 from tests.cli.conftest import TINY
-from tests.runs import running, wait_for
+from tests.runs import PATIENCE_S, running, wait_for
 
 optuna = pytest.importorskip("optuna")
 
@@ -119,7 +119,7 @@ def test_a_search_that_is_killed_goes_on(tmp_path, begin):
     launcher = begin(*given)
     process = wait_for(lambda: running(tmp_path / "s", 3))
     launcher.send_signal(signal.SIGKILL)
-    launcher.communicate(timeout=60)
+    launcher.communicate(timeout=PATIENCE_S)
     wait_for(lambda: not os.path.exists(f"/proc/{process}"))
     assert main(["sweep", "resume", str(tmp_path / "s"), "max_jobs=1"]) == 0
     record = yaml.safe_load((tmp_path / "s" / "sweep.yaml").read_text())["search"]

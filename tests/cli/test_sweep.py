@@ -10,7 +10,7 @@ from rnnlab.cli import sweeping
 from rnnlab.cli.main import main
 from rnnlab.sweeps.ledger import Story, read
 from tests.cli.conftest import TINY
-from tests.runs import running, same_weights, wait_for
+from tests.runs import PATIENCE_S, running, same_weights, wait_for
 
 SMALL = ["logger=csv", "callbacks=none", *TINY]
 # Epochs that take a second in all, so that there is time to kill within them.
@@ -160,7 +160,7 @@ def is_whole(sweep_dir, undisturbed):
 def test_a_job_that_is_killed_goes_on(tmp_path, begin, undisturbed):
     launcher = begin(*sweep(tmp_path / "s", *LONGER, "seed=0,1"))
     os.kill(wait_for(lambda: running(tmp_path / "s", 3)), signal.SIGKILL)
-    _, err = launcher.communicate(timeout=120)
+    _, err = launcher.communicate(timeout=PATIENCE_S)
     assert launcher.returncode == 1 and b"rnnlab: seed=0 interrupted: killed by SIGKILL; " in err
     assert main(["sweep", "resume", str(tmp_path / "s")]) == 0
     assert starts(tmp_path / "s") == {"seed=0": 2, "seed=1": 1}
@@ -179,7 +179,7 @@ def test_jobs_end_with_their_launcher_and_go_on_with_the_next(tmp_path, begin, u
     launcher = begin(*sweep(tmp_path / "s", *LONGER, "seed=0,1", how))
     job = wait_for(lambda: running(tmp_path / "s", 3))
     launcher.send_signal(number)
-    _, err = launcher.communicate(timeout=60)
+    _, err = launcher.communicate(timeout=PATIENCE_S)
     assert launcher.returncode == code
     assert code < 0 or f"go on with: rnnlab sweep resume {tmp_path / 's'}".encode() in err
     wait_for(lambda: not os.path.exists(f"/proc/{job}"))
@@ -192,6 +192,6 @@ def test_jobs_end_with_their_launcher_and_go_on_with_the_next(tmp_path, begin, u
 def test_two_launchers_run_each_job_once(tmp_path, begin):
     launchers = [begin(*sweep(tmp_path / "s", "seed=0:6", "data.batch_size=64,4000", "max_jobs=2")) for _ in range(2)]
     for launcher in launchers:
-        out, _ = launcher.communicate(timeout=120)
+        out, _ = launcher.communicate(timeout=PATIENCE_S)
         assert launcher.returncode == 1 and b"12 jobs: 6 finished, 6 failed" in out
     assert set(starts(tmp_path / "s").values()) == {1} and len(starts(tmp_path / "s")) == 12

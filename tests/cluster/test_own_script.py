@@ -36,13 +36,13 @@ def test_a_script_of_ones_own_goes_on(slurm, tmp_path, monkeypatch, tasks):
     job = slurm.ask("sbatch", "--parsable", str(script)).strip()
     assert job
     saved = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    wait_for(lambda: saved.exists() and len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) >= 3, 180)
+    wait_for(lambda: saved.exists() and len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) >= 3)
     time.sleep(1)
     slurm.ask("scancel", "--signal=USR1", job)  # as its time limit would
-    wait_for(lambda: " Restarts=1 " in slurm.ask("scontrol", "show", "job", job), 180)
+    wait_for(lambda: " Restarts=1 " in slurm.ask("scontrol", "show", "job", job))
     assert "is not queued again" not in (tmp_path / "log").read_text()
     (hold / "0.001").unlink()
-    wait_for((tmp_path / "run" / "metrics.json").exists, 180)
+    wait_for((tmp_path / "run" / "metrics.json").exists)
     assert not list((tmp_path / "run").glob("hpc_ckpt*"))
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())
     parts = sorted((tmp_path / "run" / "wandb").glob("offline-run-*"))
