@@ -6,6 +6,7 @@ One thread; steps with and without it take turns, and the ratio is the median of
 from __future__ import annotations
 
 import csv
+import itertools
 import sys
 import time
 from statistics import median
@@ -15,7 +16,7 @@ import torch
 import rnnlab.nn
 from rnnlab.nn import explain_backend
 
-PAIRS = 200
+ROUNDS, PAIRS = 2, 200
 BATCH, STEPS, INPUTS = 32, 50, 64
 LAYERS = {"RNN": rnnlab.nn.RNN, "GRU": rnnlab.nn.GRU, "LSTM": rnnlab.nn.LSTM}
 
@@ -24,15 +25,17 @@ def main(path: str) -> None:
     torch.set_num_threads(1)
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["layer", "hidden_size", "backend", "step_ms", "recorded_over_plain"])
-        for name, layer_class in LAYERS.items():
-            for hidden_size in (32, 128, 256):
-                layer, x = layer_class(INPUTS, hidden_size), torch.randn(STEPS, BATCH, INPUTS)
+        writer.writerow(["round", "layer", "hidden_size", "backend", "step_ms", "recorded_over_plain"])
+        for number, (name, layer_class) in itertools.product(range(1, ROUNDS + 1), LAYERS.items()):
+            for hidden_size, asked in ((32, "auto"), (128, "auto"), (256, "auto"), (128, "eager")):
+                layer = layer_class(INPUTS, hidden_size, backend=asked)
+                x = torch.randn(STEPS, BATCH, INPUTS)
                 with layer.record():
                     backend = str(explain_backend(layer, x)).split(":")[1].split()[0]
                 pairs = [(_time(layer, x, False), _time(layer, x, True)) for _ in range(PAIRS + 5)][5:]
                 ratio = median(recorded / plain for plain, recorded in pairs)
-                row = [name, hidden_size, backend, f"{1e3 * median(plain for plain, _ in pairs):.3g}", f"{ratio:.3f}"]
+                step_ms = 1e3 * median(plain for plain, _ in pairs)
+                row = [number, name, hidden_size, backend, f"{step_ms:.3g}", f"{ratio:.3f}"]
                 writer.writerow(row)
                 print(*row, flush=True)
 

@@ -74,24 +74,37 @@ class Tape:
 
     def __init__(self) -> None:
         self._steps: dict[Key, dict[int, Tensor]] = {}
+        self._told: dict[Key, dict[int, Tensor]] = {}
 
     def add(self, kind: str, name: str, t: int, grad: Tensor) -> None:
         steps = self._steps.setdefault((kind, name), {})
         steps[t] = steps[t] + grad if t in steps else grad
 
+    def close(self) -> None:
+        """Let the gradients so far be whole. What is summed at once is in the nearest cache, and is not kept."""
+        for key, steps in self._steps.items():
+            told = self._told.setdefault(key, {})
+            told |= steps if key[0] == "value" else {t: _norms(grad) for t, grad in steps.items()}
+            steps.clear()
+
     def flow(self, num_steps: int) -> dict[Key, Tensor]:
         """Return sums of squares (T, B), and values as they are (T, B, W)."""
+        self.close()
         found = {}
-        for key, steps in self._steps.items():
+        for key, steps in self._told.items():
             empty = torch.zeros_like(next(iter(steps.values())))  # of a step that no gradient came to
             stacked = torch.stack([steps.get(t, empty) for t in range(num_steps)])
-            found[key] = stacked if key[0] == "value" else squares(stacked)
+            found[key] = stacked if key[0] == "value" else stacked.square()
         return found
 
 
 def squares(grad: Tensor) -> Tensor:
     """Return the sums of squares over the units of a gradient (..., W), at least in single precision."""
-    return work(grad.abs() if grad.is_complex() else grad).square().sum(-1)
+    return _norms(grad).square()
+
+
+def _norms(grad: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(work(grad), dim=-1)  # one pass, also over complex numbers
 
 
 def within(flow: dict[Key, Tensor], mask: Tensor | None, reset: Tensor | None) -> dict[Key, Tensor]:
