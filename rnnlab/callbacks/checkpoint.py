@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Checkpoint, Timer
 
 from rnnlab.callbacks.console import say
@@ -25,7 +26,8 @@ class LastAndBest(Checkpoint):
     at once has no `best.ckpt`.
 
     An epoch that `trainer.max_time` cuts short is not kept, unless it is the first: a run that is given more time goes
-    on as one that was never stopped.
+    on as one that was never stopped. Callbacks that keep records have `on_epoch_dropped(trainer, step)`, called once
+    they have the state again that the last checkpoint holds, which was taken after `step` updates.
 
     Where several processes train together, the first writes.
 
@@ -42,7 +44,6 @@ class LastAndBest(Checkpoint):
         self.best_value: float | None = None
         self.best_epoch: int | None = None
         self.is_whole = True  # the last epoch that was kept
-        self.dropped_epoch: int | None = None  # the one that was not
 
     @property
     def last_path(self) -> Path:
@@ -59,8 +60,8 @@ class LastAndBest(Checkpoint):
             and self.last_path.exists()
             and trainer.strategy.reduce_boolean_decision(_is_out_of_time(trainer), all=False)
         ):
-            self.dropped_epoch = trainer.current_epoch
             say(f"the time is up within epoch {trainer.current_epoch + 1}, which is not kept")
+            self._drop_epoch(trainer)
             return
         is_best = self._is_better(value := float(trainer.callback_metrics.get(self.metric, math.nan)))
         if is_best:
@@ -77,6 +78,15 @@ class LastAndBest(Checkpoint):
         else:  # gives the first process what a checkpoint has of it, and writes nothing
             trainer.save_checkpoint(self.last_path, weights_only=False)
         trainer.strategy.barrier("checkpoint")  # until both files are there
+
+    def _drop_epoch(self, trainer: pl.Trainer) -> None:
+        kept = torch.load(self.last_path, map_location="cpu", weights_only=True)
+        for callback in trainer.callbacks:
+            if callback is self or hasattr(callback, "on_epoch_dropped"):
+                if state := kept["callbacks"].get(callback.state_key):
+                    callback.load_state_dict(state)
+                if callback is not self:
+                    callback.on_epoch_dropped(trainer, kept["global_step"])
 
     def restart(self) -> None:
         """Let no epoch so far be the best, as if training began now."""

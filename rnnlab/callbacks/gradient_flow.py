@@ -122,6 +122,9 @@ class GradientFlow(pl.Callback):
         if self.rows:
             _write(Path(trainer.default_root_dir) / FILE, self.rows)
 
+    def on_epoch_dropped(self, trainer: pl.Trainer, step: int) -> None:
+        _write(Path(trainer.default_root_dir) / FILE, self.rows)
+
     def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
         from rnnlab.analysis.gradient_flow import gradient_flow
 

@@ -113,12 +113,10 @@ class Ledger(pl.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(times, trainer.global_step - 1)  # the last update's number, where Lightning logs
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        dropped = {getattr(callback, "dropped_epoch", None) for callback in trainer.callbacks} - {None}
-        if dropped:  # of an epoch that is in no checkpoint there are no numbers
-            self.rows = [row for row in self.rows if row["epoch"] not in dropped]
-            if trainer.is_global_zero:
-                write_rows(self.path, self.rows)
+    def on_epoch_dropped(self, trainer: pl.Trainer, step: int) -> None:
+        self.rows.pop()  # of an epoch that is in no checkpoint there are no numbers
+        if trainer.is_global_zero:
+            write_rows(self.path, self.rows)
 
     def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
         self._log_old_rows(trainer)  # nothing was left to train

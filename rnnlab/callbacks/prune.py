@@ -112,6 +112,12 @@ class Prune(pl.Callback):
             if math.isfinite(value):
                 best = row.get(f"{metric}_best", value)
                 row[f"{metric}_best"] = max(best, value) if mode == "max" else min(best, value)
+        self._write(trainer)
+
+    def on_epoch_dropped(self, trainer: pl.Trainer, step: int) -> None:
+        self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero:
             write_rows(Path(trainer.default_root_dir) / "pruning.csv", self.rows)
 

@@ -53,6 +53,13 @@ class StepLosses(pl.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(values, step - 1)
 
+    def on_epoch_dropped(self, trainer: pl.Trainer, step: int) -> None:
+        self.rows = [row for row in self.rows if row["step"] <= step]
+        self._write(trainer)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero:
             write_rows(self.path, self.rows)

@@ -24,6 +24,9 @@ class SampleTable(pl.Callback):
     def on_run_end(self, trainer: pl.Trainer, task: pl.LightningModule, metrics: dict[str, float]) -> None:
         log_table(trainer, "samples", self.columns, self.rows)
 
+    def on_epoch_dropped(self, trainer: pl.Trainer, step: int) -> None:
+        """Nothing of it was written."""
+
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
 

@@ -280,6 +280,27 @@ def test_a_run_that_had_no_time_left_goes_on(first, then, epochs, how, uninterru
     assert "is finished already" in capsys.readouterr().out
 
 
+def test_nothing_tells_of_an_epoch_that_is_not_kept(tmp_path, monkeypatch):
+    """Though it begins a new amount of pruning, at which the search for the best epoch begins anew."""
+    pruned = ["callbacks.prune.start=2", "callbacks.prune.amounts=[0.5]", "callbacks.samples.num_samples=1"]
+    steps = ["+trainer.log_every_n_steps=1", "schedule=constant"]
+    words = [*WORDS, "callbacks=[addition,prune,gradient_flow]", *pruned, *steps]
+    two, four, run = ([f"run_dir={tmp_path / name}", *words] for name in ("two", "four", "run"))
+    assert main(["train", *two, "trainer.max_epochs=2"]) == 0
+    assert main(["train", *four]) == 0
+    Clock(monkeypatch)
+    assert main(["train", *run, "trainer.max_time=00:00:00:15"]) == 0
+    assert_equal_records(tmp_path / "run", tmp_path / "two")
+    assert main(["train", *run, "trainer.max_time=null", "resume=true"]) == 0
+    assert_equal_records(tmp_path / "run", tmp_path / "four")
+
+
+def assert_equal_records(run_dir, other):
+    assert_equal_runs(run_dir, other)
+    for name in ("gradient_flow.csv", "pruning.csv", "steps.csv"):
+        assert (run_dir / name).read_text() == (other / name).read_text(), name
+
+
 def test_a_compiled_run_goes_on(tmp_path):
     words = [*WORDS, "schedule=constant", "compile={backend:aot_eager}"]
     whole, run = (["train", f"run_dir={tmp_path / name}", *words] for name in ("whole", "run"))
