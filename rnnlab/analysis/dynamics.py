@@ -81,8 +81,18 @@ class Dynamics:
         return _pack(state)
 
     def run(self, inputs: Tensor, h: Tensor | None = None) -> Tensor:
-        """Return the states (T+1, N), the first of them `h` or the initial one, under inputs (T, I)."""
-        states = [self.initial() if h is None else h.double()]
+        """Return the states (T+1, N), the first of them `h` or the initial one, under inputs (T, I).
+
+        Raises:
+            ValueError: inputs or a state of another shape.
+        """
+        h = self.initial() if h is None else h
+        if inputs.dim() != 2 or inputs.shape[1] != self.input_size or h.shape != (self.size,):
+            raise ValueError(
+                f"a run takes inputs (T, {self.input_size}) of one row and its state ({self.size},), got "
+                f"{tuple(inputs.shape)} and {tuple(h.shape)}"
+            )
+        states = [h.double()]
         for x in inputs.double():
             states.append(self.step(states[-1][None], x)[0])
         return torch.stack(states)

@@ -94,3 +94,9 @@ def test_what_does_not_run_onwards_is_refused():
 def test_other_widths_are_refused(h, x):
     with pytest.raises(ValueError, match=r"a step takes states \(B, 4\) and inputs \(B, 3\) or \(3,\)"):
         Dynamics(rnn.GRU(3, 4)).step(torch.zeros(h), torch.zeros(x))
+
+
+@pytest.mark.parametrize(("inputs", "h"), [((5, 2, 3), None), ((5, 4), None), ((5, 3), (2, 4)), ((5, 3), (3,))])
+def test_batches_and_other_widths_are_refused(inputs, h):
+    with pytest.raises(ValueError, match=r"a run takes inputs \(T, 3\) of one row and its state \(4,\), got"):
+        Dynamics(rnn.GRU(3, 4)).run(torch.zeros(inputs), None if h is None else torch.zeros(h))
