@@ -147,6 +147,7 @@ def _write(program: Any, form: str, part: Path, how: Any, cases: list, expected:
             program,
             input_names=names,
             output_names=["output"],
+            dynamic_shapes=(tuple(how.axes.values()),),  # which have their names in the file
             custom_translation_table=onnx_translations(),
             verbose=False,
         )

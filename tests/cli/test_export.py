@@ -52,12 +52,16 @@ def exported(monkeypatch, tmp_path):
 @pytest.mark.parametrize("form", verb.FORMATS)
 @pytest.mark.parametrize("task", few(list(CASES), ["addition", "tagging", "seq2seq"]))
 def test_networks_of_all_tasks(task, form, exported, capsys):
-    if form == "onnx":
-        pytest.importorskip("onnxruntime")
+    onnxruntime = pytest.importorskip("onnxruntime") if form == "onnx" else None
     make, options, sizes = CASES[task]
     torch.manual_seed(0)
     path = exported(make(**options, **sizes), sizes, form)
-    assert path.stat().st_size > 0 and "greatest difference" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert path.stat().st_size > 0 and "greatest difference" in told
+    if onnxruntime is not None:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        axes = {axis for one in session.get_inputs() for axis in one.shape if isinstance(axis, str)}
+        assert axes and axes <= set(told.partition("free axes: ")[2].splitlines()[0].split(", "))
 
 
 def test_a_cell_of_recurrent_is_a_program_and_no_onnx(exported):
