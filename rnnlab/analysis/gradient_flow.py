@@ -67,6 +67,7 @@ def _heat(axis: Axes, rows: Iterable[Any], kind: str, name: str, title: str, log
         axis.set(title=title.replace(", log10", ""), xlabel="steps before the last")
         axis.set_yscale("log") if logarithmic else axis.set_ylim(-0.03, 1.03)
         axis.title.set_fontsize(9)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         return
     if logarithmic:
         values = np.log10(np.maximum(values, _FLOOR))
@@ -78,7 +79,7 @@ def _heat(axis: Axes, rows: Iterable[Any], kind: str, name: str, title: str, log
     axis.set_xlabel("epoch")
     axis.set_ylabel("steps before the last")
     for side in (axis.xaxis, axis.yaxis):
-        side.get_major_locator().set_params(integer=True)
+        side.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def _lines(axis: Axes, rows: Sequence[Any], kinds: dict[str, str], label: str, title: str) -> None:
@@ -115,6 +116,6 @@ def _finish(axis: Axes, title: str, label: str, has_lines: bool) -> None:
     axis.set_ylabel(label)
     if has_lines:
         axis.legend(frameon=False, fontsize=8)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     else:
         axis.text(0.5, 0.5, "none in this cell", ha="center", va="center", transform=axis.transAxes, fontsize=9)
