@@ -206,8 +206,11 @@ class _Backward(Gradients):
         carried, outs = list(map(rows.__getitem__, stage.carried)), list(map(rows.__getitem__, stage.out))
         if stage.cell.dropped is not None:
             carried += frame.candidate
-        gates = gates_told(frame.chain, stage)
-        total = None if step.cell.gates_total is None else bind_torch(step.cell.gates_total)
+        gates: tuple[str, ...] = ()
+        total: Maths | None = None
+        if self.tape is not None:
+            gates = gates_told(frame.chain, stage)
+            total = None if step.cell.gates_total is None else bind_torch(step.cell.gates_total)
 
         def run(t: int, position: int) -> None:
             saved = memory[position] if memory else ()
