@@ -16,7 +16,7 @@ setup: $(VENV)/.dev
 # Two cores are shared by two workers, hence one thread each; a worker takes whole files, since what they compile and train
 # first is used again. The interpreter has a process of its own: Triton reads TRITON_INTERPRET when kernels are defined.
 PYTEST := $(BIN)/python -m pytest -q -n 2
-# The short set takes five minutes on two cores: tests/covering.py says what stands for the rest, experiments/008_short_tests what
+# The short set takes nine minutes on two cores: tests/covering.py says what stands for the rest, experiments/008_short_tests what
 # it catches.
 ON_TRITON := tests/nn/test_launch_backends.py tests/nn/test_backends.py
 test: $(VENV)/.dev

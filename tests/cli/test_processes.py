@@ -53,6 +53,7 @@ def test_one_process_writes_and_one_alone_measures_again(whole, tmp_path, capsys
     assert main(["evaluate", f"run_dir={whole}"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["follower", "first"])
 def test_a_process_that_is_killed_ends_all_and_the_run_goes_on_bit_for_bit(whole, victim, tmp_path):
     run_dir = tmp_path / "run"
@@ -75,6 +76,7 @@ def test_a_process_that_is_killed_ends_all_and_the_run_goes_on_bit_for_bit(whole
     torch.testing.assert_close(weights(run_dir), weights(whole), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_run_that_had_no_time_left_goes_on_bit_for_bit(whole, tmp_path):
     run = [f"run_dir={tmp_path / 'run'}", *TWO, "trainer.max_epochs=40"]
     assert main(["train", *run, "trainer.max_time=00:00:00:01"]) == 0
@@ -147,6 +149,7 @@ def tasks(command):
             process.kill()
 
 
+@pytest.mark.slow
 def test_the_tasks_of_one_job_train_together_and_end_together(tmp_path):
     """Also where nothing is left to train, which only the first one sees, and where it fails."""
     command = [sys.executable, "-c", TASK, str(tmp_path), *TWO]

@@ -16,6 +16,7 @@ from rnnlab.sweeps import ledger, study
 from rnnlab.sweeps.ledger import Story
 from rnnlab.sweeps.lock import JOB_LOCK, locked
 from tests.cli.conftest import TINY
+from tests.covering import few
 from tests.runs import PATIENCE_S, running, wait_for
 
 optuna = pytest.importorskip("optuna")
@@ -114,6 +115,7 @@ def test_the_configuration_as_it_is_goes_first(tmp_path):
     assert sorted(only.words) == ["optim.lr=0.005", "rnn.hidden_size=128", "rnn.num_layers=1", "rnn=lstm"]
 
 
+@pytest.mark.slow
 def test_a_search_that_is_killed_goes_on(tmp_path, begin):
     given = words(tmp_path / "s", "search.trials=4", "trainer.max_epochs=20", "max_jobs=2", "search.pruner=null")
     launcher = begin(*given)
@@ -194,7 +196,7 @@ def test_a_search_of_ones_own_and_the_words_that_its_best_needs(tmp_path, capsys
     assert main([*shlex.split(told.removeprefix("train it: rnnlab ")), f"run_dir={tmp_path / 'run'}"]) == 0
 
 
-@pytest.mark.parametrize("launcher", ["local", "joblib"])
+@pytest.mark.parametrize("launcher", few(["local", "joblib"], ["local"]))
 def test_each_trial_draws_numbers_of_its_own(tmp_path, launcher):
     sampler = "search.sampler={_target_:optuna.samplers.RandomSampler}"
     given = words(tmp_path, "search.trials=3", sampler, "search.first=false", "trainer.max_epochs=1")

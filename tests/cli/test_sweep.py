@@ -10,6 +10,7 @@ from rnnlab.cli import sweeping
 from rnnlab.cli.main import main
 from rnnlab.sweeps.ledger import Story, read
 from tests.cli.conftest import TINY
+from tests.covering import few
 from tests.runs import PATIENCE_S, running, same_weights, wait_for
 
 SMALL = ["logger=csv", "callbacks=none", *TINY]
@@ -169,10 +170,16 @@ def test_a_job_that_is_killed_goes_on(tmp_path, begin, undisturbed):
 
 @pytest.mark.parametrize(
     ("number", "code", "how"),
-    [
-        *((signal.SIGKILL, -9, "max_jobs=2"), (signal.SIGTERM, 143, "max_jobs=2"), (signal.SIGINT, 130, "max_jobs=2")),
-        (signal.SIGKILL, -9, "hydra/launcher=joblib"),
-    ],
+    few(
+        [
+            (signal.SIGKILL, -9, "max_jobs=2"),
+            (signal.SIGTERM, 143, "max_jobs=2"),
+            (signal.SIGINT, 130, "max_jobs=2"),
+            (signal.SIGKILL, -9, "hydra/launcher=joblib"),
+        ],
+        [(signal.SIGKILL, -9, "max_jobs=2")],
+        several=True,
+    ),
     ids=lambda value: str(value),
 )
 def test_jobs_end_with_their_launcher_and_go_on_with_the_next(tmp_path, begin, undisturbed, number, code, how):
@@ -189,6 +196,7 @@ def test_jobs_end_with_their_launcher_and_go_on_with_the_next(tmp_path, begin, u
     is_whole(tmp_path / "s", undisturbed)
 
 
+@pytest.mark.slow
 def test_two_launchers_run_each_job_once(tmp_path, begin):
     launchers = [begin(*sweep(tmp_path / "s", "seed=0:6", "data.batch_size=64,4000", "max_jobs=2")) for _ in range(2)]
     for launcher in launchers:

@@ -81,6 +81,7 @@ def _write_often(folder):
         sound_cache._write(folder / "a.npz", {"wave": np.random.default_rng(0).normal(size=20_000)})
 
 
+@pytest.mark.slow
 def test_two_at_once_leave_a_whole_file(tmp_path):
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_write_often, args=(tmp_path,)) for _ in range(2)]

@@ -238,6 +238,7 @@ def test_without_the_extra_it_is_named(tmp_path, monkeypatch):
         read(tmp_path, "a,b\n1,2\n")
 
 
+@pytest.mark.slow
 def test_thousands_of_columns(tmp_path):
     names = [f"a column with a long name {number}" for number in range(20_000)]
     panel = read(tmp_path, ",".join(names) + "\n" + 2 * (",".join("1" for _ in names) + "\n"))

@@ -176,6 +176,7 @@ def found(tmp_path_factory, request):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", list(PRECISIONS))
 @pytest.mark.parametrize("task", list(RUNS))
 def test_two_processes_train_as_one_with_twice_the_batch(found, task, precision):

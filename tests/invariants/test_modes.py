@@ -5,6 +5,7 @@ import torch
 
 from rnnlab.cli.build import build
 from rnnlab.cli.compose import compose
+from tests.covering import few
 from tests.invariants.test_ddp import RUNS, configuration, curves
 
 pytestmark = pytest.mark.invariant
@@ -26,7 +27,7 @@ def trained(tmp_path, config):
     return run
 
 
-@pytest.mark.parametrize("task", list(RUNS))
+@pytest.mark.parametrize("task", few(list(RUNS), ["addition", "tagging"]))
 def test_a_compiled_model_trains_as_it_does_otherwise_and_its_weights_keep_their_names(task, words, tmp_path):
     key, size, _ = RUNS[task]
     states = []

@@ -280,6 +280,7 @@ def test_a_run_that_had_no_time_left_goes_on(first, then, epochs, how, uninterru
     assert "is finished already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_nothing_tells_of_an_epoch_that_is_not_kept(tmp_path, monkeypatch):
     """Though it begins a new amount of pruning, at which the search for the best epoch begins anew."""
     pruned = ["callbacks.prune.start=2", "callbacks.prune.amounts=[0.5]", "callbacks.samples.num_samples=1"]
@@ -301,6 +302,7 @@ def assert_equal_records(run_dir, other):
         assert (run_dir / name).read_text() == (other / name).read_text(), name
 
 
+@pytest.mark.slow
 def test_a_compiled_run_goes_on(tmp_path):
     words = [*WORDS, "schedule=constant", "compile={backend:aot_eager}"]
     whole, run = (["train", f"run_dir={tmp_path / name}", *words] for name in ("whole", "run"))

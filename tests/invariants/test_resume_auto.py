@@ -47,6 +47,7 @@ def undisturbed(tmp_path_factory):
     return run_dir
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_as_if_left_alone(undisturbed, tmp_path):
     seed = random.randrange(10**6)
     words = [f"run_dir={tmp_path / 'run'}", "resume=auto", *WORDS]
