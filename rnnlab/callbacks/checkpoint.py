@@ -81,12 +81,12 @@ class LastAndBest(Checkpoint):
 
     def _drop_epoch(self, trainer: pl.Trainer) -> None:
         kept = torch.load(self.last_path, map_location="cpu", weights_only=True)
+        self.load_state_dict(kept["callbacks"][self.state_key])
         for callback in trainer.callbacks:
-            if callback is self or hasattr(callback, "on_epoch_dropped"):
+            if hasattr(callback, "on_epoch_dropped"):
                 if state := kept["callbacks"].get(callback.state_key):
                     callback.load_state_dict(state)
-                if callback is not self:
-                    callback.on_epoch_dropped(trainer, kept["global_step"])
+                callback.on_epoch_dropped(trainer, kept["global_step"])
 
     def restart(self) -> None:
         """Let no epoch so far be the best, as if training began now."""

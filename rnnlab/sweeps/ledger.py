@@ -26,22 +26,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-CAN_HOLD = fcntl is not None
+from rnnlab.sweeps.lock import hold
 
 LEDGER = "ledger.jsonl"
 OVER = ("finished", "failed", "pruned")  # states after which nothing runs
 _OF_ONE_STATE = ("error", "code", "reason", "seconds")  # what later lines of a job do not take over
 Line = dict[str, Any]
-
-
-def hold(file: int) -> None:
-    """Wait for the lock of an open file, which is let go of when it is closed or the process ends."""
-    if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""One process at a time in the directory of a run, or at a job of a sweep."""
+"""One process at a time in the directory of a run, at a job of a sweep, or at a file.
+
+The system lets go of what a process holds when it ends, however it ends.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,19 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+CAN_HOLD = fcntl is not None
 LOCK, JOB_LOCK = ".lock", ".job.lock"
+
+
+def hold(file: int) -> None:
+    """Wait for the lock of an open file, which is let go of when it is closed."""
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 @contextmanager
 def locked(directory: Path, name: str = LOCK) -> Iterator[None]:
-    """Hold a lock of a directory, by name. The system lets go of it when the process ends, however it ends.
+    """Hold a lock of a directory, by name.
 
     On a system or file system without such locks nothing is held.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rnnlab.sweeps import ledger
+from rnnlab.sweeps import lock
 
 if TYPE_CHECKING:
     import optuna
@@ -94,8 +94,8 @@ def storage(sweep_dir: Path, url: str | None) -> Any:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url is None:
-        lock: Any = _Lock(sweep_dir / f"{JOURNAL}.flock") if ledger.CAN_HOLD else None
-        return optuna.storages.JournalStorage(JournalFileBackend(str(sweep_dir / JOURNAL), lock))
+        own: Any = _Lock(sweep_dir / f"{JOURNAL}.flock") if lock.CAN_HOLD else None
+        return optuna.storages.JournalStorage(JournalFileBackend(str(sweep_dir / JOURNAL), own))
     try:
         return optuna.storages.RDBStorage(url)
     except Exception as error:  # of SQLAlchemy and of the database's own package
@@ -115,7 +115,7 @@ class _Lock:
 
     def acquire(self) -> bool:
         self._file = self.path.open("a")
-        ledger.hold(self._file.fileno())
+        lock.hold(self._file.fileno())
         return True
 
     def release(self) -> None:

@@ -290,7 +290,10 @@ def test_nothing_tells_of_an_epoch_that_is_not_kept(tmp_path, monkeypatch):
     assert main(["train", *two, "trainer.max_epochs=2"]) == 0
     assert main(["train", *four]) == 0
     Clock(monkeypatch)
+    tables = []
+    monkeypatch.setattr("rnnlab.callbacks.table.log_table", lambda *given: tables.append(given[-1]))
     assert main(["train", *run, "trainer.max_time=00:00:00:15"]) == 0
+    assert {row[0] for row in tables[-1]} == {0, 1}
     assert_equal_records(tmp_path / "run", tmp_path / "two")
     assert main(["train", *run, "trainer.max_time=null", "resume=true"]) == 0
     assert_equal_records(tmp_path / "run", tmp_path / "four")

@@ -10,7 +10,7 @@ from operator import getitem
 import torch
 from torch import Tensor
 
-from rnnlab_kernels.cells.bind import Maths, bind_torch
+from rnnlab_kernels.cells.bind import bind_torch
 from rnnlab_kernels.cells.chain import Gates, Norm, Product
 from rnnlab_kernels.schedules.additions import clamped
 from rnnlab_kernels.schedules.engines import Kept
@@ -206,22 +206,17 @@ class _Backward(Gradients):
         carried, outs = list(map(rows.__getitem__, stage.carried)), list(map(rows.__getitem__, stage.out))
         if stage.cell.dropped is not None:
             carried += frame.candidate
-        gates: tuple[str, ...] = ()
-        total: Maths | None = None
-        if self.tape is not None:
-            gates = gates_told(frame.chain, stage)
-            total = None if step.cell.gates_total is None else bind_torch(step.cell.gates_total)
 
         def run(t: int, position: int) -> None:
             saved = memory[position] if memory else ()
             before, state = tuple(map(getitem, carried, repeat(t))), tuple(map(getitem, outs, repeat(t)))
             dstate = tuple(map(self.take, stage.out, repeat(t)))
             if self.tape is not None:
-                self._record(stage, step, t, total, dstate, saved, (before, state))
+                self._record(stage, step, t, dstate, saved, (before, state))
             dcarried = step.bwd(dstate, saved, before, state, dx[t], dh[t])
             if self.tape is not None and stage.recurrent in plan.outlasting:  # whose whole gradient will stand there
                 blocks = self.dpre[stage.recurrent][t].unflatten(-1, (step.cell.num_gates, hidden))
-                for k, name in enumerate(gates):
+                for k, name in enumerate(gates_told(frame.chain, stage)):
                     self.tape.add("gate", name, t, blocks[:, k].clone())
             for name, grad in zip(stage.carried, dcarried, strict=False):
                 if name in self.dconstants:
@@ -234,21 +229,14 @@ class _Backward(Gradients):
         return run
 
     def _record(
-        self,
-        stage: Gates,
-        step: Step,
-        t: int,
-        total: Maths | None,
-        dstate: Tensors,
-        saved: Tensors,
-        rest: tuple[Tensors, Tensors],
+        self, stage: Gates, step: Step, t: int, dstate: Tensors, saved: Tensors, rest: tuple[Tensors, Tensors]
     ) -> None:
         """Put a gate update on tape: whole gradients of the states it writes, and what it kept."""
         assert self.tape is not None
         saved = tuple(saved[0].unbind(0)) if saved and saved[0].dim() == 3 else saved  # in one tensor, of some kits
-        if total is not None:
-            work = dstate[0].dtype
-            dstate = total(dstate, *(tuple(map(Tensor.to, values, repeat(work))) for values in (saved, *rest)))
+        if step.cell.gates_total is not None:
+            parts = (tuple(map(Tensor.to, values, repeat(dstate[0].dtype))) for values in (saved, *rest))
+            dstate = bind_torch(step.cell.gates_total)(dstate, *parts)
         for name, grad in zip(stage.out, dstate, strict=True):
             if name in self.frame.chain.states:
                 self.tape.add("state", name, t, grad)
